@@ -1,0 +1,22 @@
+# make demo: the whole line on real handwritten digits.  make test: the tests.  Both set up .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check bench
+
+demo: .venv/ready
+	$(BIN)/python run.py
+
+test: .venv/ready
+	$(BIN)/python -m pytest -q
+
+check: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# torch and torchvision are asked for in one request, so that both come from one index.
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet torch torchvision --editable '.[dev]'
+	touch $@

@@ -1,0 +1,321 @@
+"""Train fresh students on a synthetic set under a protocol and report their accuracy on the test split.
+
+Choices (rate, epochs, snapshot) are made on the validation split. The test split is read once for each student, after
+its last epoch; a best-on-test figure exists only where a protocol reproduces a paper that reported one, and is marked.
+"""
+
+import itertools
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.table import Table
+from scipy import stats
+from torch import nn
+
+from distill import rng
+from distill.data import RealData, Split
+from distill.files import write_json
+from distill.synset import SyntheticSet
+from distill.training import Protocol, accuracy, augmentation, train
+
+Row = dict[str, Any]
+Iterates = Sequence[Mapping[int, SyntheticSet]]
+
+
+class Report:
+    """Rows of results, kept in ``report.json`` as ``{"rows": [...]}`` and printed as a table.
+
+    A row is one synthetic set (or R of them) x one student x one protocol. Rows are found again by what they measure, so
+    that a restart trains no student twice.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.rows: list[Row] = []
+        if path.exists():
+            try:
+                self.rows = json.loads(path.read_text())["rows"]
+            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                raise ValueError(f"{path} is not a report ({error}): move it away or choose another out=DIR") from None
+
+    KEY = (
+        "method",
+        "data",
+        "ipc",
+        "student",
+        "student_hash",
+        "labels",
+        "protocol_hash",
+        "synset_hash",
+        "selection",
+        "seed",
+    )
+
+    def find(self, row: Mapping[str, Any]) -> Row | None:
+        """The row that measures the same, if there is one."""
+        return next((old for old in self.rows if all(old.get(key) == row.get(key) for key in self.KEY)), None)
+
+    def add(self, row: Row) -> None:
+        """Add a row and write the file."""
+        self.rows.append(row)
+        write_json(self.path, {"rows": self.rows})
+
+    def table(self) -> Table:
+        """The rows for people: accuracy in %, mean and half-width of the 95 % interval."""
+        table = Table(title=f"Accuracy on the test split, %  ({self.path})", caption=_LEGEND, caption_justify="left")
+        for name in ("method", "data", "ipc", "student", "protocol", "labels", "accuracy", "sd", "R x S", "seconds"):
+            table.add_column(
+                name, justify="right" if name in ("ipc", "accuracy", "sd", "R x S", "seconds") else "left", no_wrap=True
+            )
+        for row in self.rows:
+            mark = "†" if row["selection"] == "test" else ""
+            half = "" if row["ci95"] is None else f" ± {100 * row['ci95']:.1f}"
+            single = "*" if row["syntheses"] == 1 else ""
+            table.add_row(
+                row["method"], row["data"], str(row["ipc"] or "all"), row["student"], row["protocol"], row["labels"],
+                f"{100 * row['mean']:.1f}{half}{mark}", "" if row["sd"] is None else f"{100 * row['sd']:.1f}",
+                f"{row['syntheses']} x {row['students']}{single}", f"{row['seconds']:.0f}",
+            )  # fmt: skip
+        return table
+
+
+_LEGEND = (
+    "± half-width of the 95 % interval of the mean; over syntheses where R > 1.  * single synthesis: over students alone.\n"
+    "† snapshot chosen on the test split, as the paper did: not comparable with the other rows.  + preset with changes."
+)
+
+
+def evaluate(
+    synsets: SyntheticSet | Sequence[SyntheticSet],
+    real: RealData,
+    students: Mapping[str, Callable[[], nn.Module]],
+    protocol: Protocol,
+    report: Report,
+    *,
+    method: str,
+    ipc: int | None,
+    seed: int = 0,
+    iterates: Iterates = (),
+    command: str = "",
+    student_hashes: Mapping[str, str] | None = None,
+    progress: Callable[[str, int, int], None] = lambda text, done, total: None,
+) -> Report:
+    """Add one row for every student network and kind of labels.
+
+    Args:
+        synsets: R syntheses of one method at one size.
+        students: makers of fresh networks by name; student j of synthesis i is a function of (seed, i, j) alone.
+        report: gets the rows; what it already holds is not trained again.
+        method, ipc: how the rows are called; ipc None is the whole real set.
+        iterates: for every synthesis its snapshots by outer step, where the protocol chooses among them.
+        student_hashes: tell networks of equal name apart.
+
+    Raises:
+        ValueError: a set lives in another space, has other classes or another image size than the real images.
+    """
+    synsets = [synsets] if isinstance(synsets, SyntheticSet) else list(synsets)
+    for synset in synsets:
+        _check_fits(synset, real.train)
+    synsets = [synset.to(real.train.images.device) for synset in synsets]
+    needs_val = protocol.iterate == "val" and any(len(each) > 1 for each in iterates)
+    if (protocol.choices or needs_val) and not len(real.val):
+        raise ValueError(
+            f"protocol {protocol.name} makes choices on the validation split, which is empty: set data.val=0.1"
+        )
+    kinds = (
+        ["own", "hard"]
+        if protocol.labels == "both" and synsets[0].label_kind != "hard"
+        else [protocol.labels.replace("both", "own")]
+    )
+    selections = ["last"]
+    if any(len(each) > 1 for each in iterates) and protocol.iterate != "last":
+        selections = ["val"] if protocol.iterate == "val" else ["last", "test"]
+    for (name, make), labels, selection in itertools.product(students.items(), kinds, selections):
+        row: Row = {
+            "method": method,
+            "data": real.train.name,
+            "ipc": ipc,
+            "student": name,
+            "student_hash": (student_hashes or {}).get(name, name),
+            "protocol": protocol.name,
+            "protocol_hash": protocol.hash,
+            "labels": labels if synsets[0].label_kind != "hard" else "hard",
+            "selection": "test" if any(synset.record.get("picked_on") == "test" for synset in synsets) else selection,
+            "synset_hash": ",".join(synset.hash for synset in synsets),
+            "seed": seed,
+        }
+        if report.find(row):
+            continue
+        text = f"{method} ipc {ipc or 'all'} {name}"
+        run = _Run(real, make, protocol.with_(labels=labels), seed, partial(progress, text))
+        report.add({**row, **run.measure(synsets, iterates, selection), "command": command})
+    return report
+
+
+class _Run:
+    """One row: the choices, then R x S students."""
+
+    def __init__(
+        self,
+        real: RealData,
+        make: Callable[[], nn.Module],
+        protocol: Protocol,
+        seed: int,
+        progress: Callable[[int, int], None],
+    ):
+        self.real, self.make, self.protocol, self.seed, self.progress = real, make, protocol, seed, progress
+        self.tried = 0
+
+    def measure(self, synsets: list[SyntheticSet], iterates: Iterates, selection: str) -> Row:
+        began = time.time()
+        protocol = self.protocol
+        chosen: dict[str, Any] = {}
+        if protocol.choices:
+            protocol, chosen = self.choose(synsets[0])
+        if selection in ("val", "test"):
+            split = self.real.val if selection == "val" else self.real.test
+            synsets, chosen["step"] = self.best_iterates(
+                protocol, iterates, split, protocol.students if selection == "test" else 1
+            )
+        jobs = [(i, synset, j) for i, synset in enumerate(synsets) for j in range(protocol.students)]
+        accuracies = []
+        for i, synset, j in jobs:
+            accuracies.append(self.score(synset, protocol, self.real.test, _synthesis(synset, i), j))
+            self.progress(len(accuracies), len(jobs))
+        return {
+            "accuracies": accuracies,
+            **statistics(np.array(accuracies).reshape(len(synsets), -1)),
+            "syntheses": len(synsets),
+            "students": protocol.students,
+            "lr": [_rate(synset, protocol) for synset in synsets],
+            "chosen": chosen,
+            "students_for_choices": self.tried,
+            "seconds": time.time() - began,
+            "device": _device_name(synsets[0].images.device),
+            "image_bytes": sum(_bytes(synset.images) for synset in synsets) // len(synsets),
+            "label_bytes": sum(
+                _bytes(synset.labels if protocol.labels != "hard" else synset.hard) for synset in synsets
+            )
+            // len(synsets),
+            "torch": torch.__version__,
+        }
+
+    def choose(self, synset: SyntheticSet) -> tuple[Protocol, dict[str, Any]]:
+        """The best combination of the protocol's choices, by one student each on the validation split."""
+        candidates = {field: list(values) for field, values in self.protocol.choices.items()}
+        if "lr" in candidates and synset.lr is not None:
+            candidates["lr"].append(float(synset.lr))
+        combinations = [
+            dict(zip(candidates, values, strict=True)) for values in itertools.product(*candidates.values())
+        ]
+        scores = []
+        for number, fields in enumerate(combinations):
+            fixed = self.protocol.with_(artefact_lr=False, **fields)
+            scores.append(self.score(synset, fixed, self.real.val, _synthesis(synset, 0), number, "choice"))
+            self.tried += 1
+        best = combinations[int(np.argmax(scores))]
+        return self.protocol.with_(artefact_lr=False, **best), {
+            **best,
+            "candidates": candidates,
+            "validation_accuracies": scores,
+        }
+
+    def best_iterates(
+        self, protocol: Protocol, iterates: Iterates, split: Split, students: int
+    ) -> tuple[list[SyntheticSet], list[int]]:
+        """For every synthesis the snapshot with the best mean accuracy on ``split``."""
+        best, steps = [], []
+        for i, snapshots in enumerate(iterates):
+            means = {}
+            for step, synset in snapshots.items():
+                synset = synset.to(self.real.train.images.device)
+                means[step] = np.mean(
+                    [self.score(synset, protocol, split, _synthesis(synset, i), j, "iterate") for j in range(students)]
+                )
+                self.tried += students
+            steps.append(max(means, key=lambda step: (means[step], step)))
+            best.append(snapshots[steps[-1]].to(self.real.train.images.device))
+        return best, steps
+
+    def score(
+        self,
+        synset: SyntheticSet,
+        protocol: Protocol,
+        split: Split,
+        synthesis: int,
+        student: int,
+        purpose: str = "student",
+    ) -> float:
+        """Accuracy on ``split`` of one student after its last epoch."""
+        with rng.seeded(self.seed, purpose, synthesis, student):
+            net = self.make().to(synset.images.device)
+        train(
+            net,
+            synset.images,
+            synset.hard if protocol.labels == "hard" else synset.targets,
+            protocol.with_(lr=_rate(synset, protocol)),
+            seed=rng.derive(self.seed, f"{purpose} training", synthesis, student),
+            augment=augmentation(protocol, self.real.train.strategy),
+        )
+        return accuracy(net, split)
+
+
+def statistics(accuracies: np.ndarray) -> Row:
+    """Mean and spread of accuracies (R, S) as fractions.
+
+    Returns:
+        ``mean``; ``sd`` and ``ci95`` (half-width of the 95 % t interval of the mean), over synthesis means where R > 1
+        and over students where R = 1, None where there is one number; ``sd_synthesis`` and ``sd_student``, the two
+        sources of noise apart.
+
+    Source: the variance model of the evaluation protocol, ddof 1 throughout.
+    """
+    syntheses, students = accuracies.shape
+    sample = accuracies.mean(1) if syntheses > 1 else accuracies[0]
+    sd = float(sample.std(ddof=1)) if len(sample) > 1 else None
+    within = float(np.sqrt(accuracies.var(axis=1, ddof=1).mean())) if students > 1 else None
+    between = None
+    if syntheses > 1 and within is not None and sd is not None:
+        between = float(np.sqrt(max(0.0, sd**2 - within**2 / students)))
+    half = None if sd is None else float(stats.t.ppf(0.975, len(sample) - 1) * sd / np.sqrt(len(sample)))
+    return {"mean": float(accuracies.mean()), "sd": sd, "ci95": half, "sd_synthesis": between, "sd_student": within}
+
+
+def _check_fits(synset: SyntheticSet, real: Split) -> None:
+    if synset.preprocessing.fingerprint != real.preprocessing.fingerprint:
+        raise ValueError(
+            f"the synthetic set lives in {synset.preprocessing}, the real images in {real.preprocessing}: "
+            "load the real set with prepare=synset.preprocessing"
+        )
+    if synset.class_names != real.class_names:
+        raise ValueError(
+            f"the synthetic set has classes {', '.join(synset.class_names)}, the real set {', '.join(real.class_names)}"
+        )
+    if tuple(synset.images.shape[1:]) != real.shape:
+        raise ValueError(f"synthetic images are {tuple(synset.images.shape[1:])}, real ones {real.shape}")
+
+
+def _synthesis(synset: SyntheticSet, position: int) -> int:
+    # The seed a set was made with, not its place in a list: the order of artefacts changes no student.
+    return int(synset.record.get("seed", position))
+
+
+def _rate(synset: SyntheticSet, protocol: Protocol) -> float:
+    return float(synset.lr) if protocol.artefact_lr and synset.lr is not None else protocol.lr
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu {platform.machine()}, {torch.get_num_threads()} threads"

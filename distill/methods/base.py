@@ -1,0 +1,111 @@
+"""Method: what every distillation method is, a Lightning module whose `update` reads like the paper's algorithm box."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from distill import rng
+from distill.data import Split
+from distill.synset import SyntheticSet
+
+
+class Skip(Exception):
+    """This outer step gives nothing to learn from; its text says why."""
+
+
+class Diverged(RuntimeError):
+    """Too many outer steps in a row gave nothing to learn from."""
+
+
+class Method(LightningModule):
+    """Learns a synthetic set; loop, logging, snapshots, restart and evaluation are shared.
+
+    A subclass gives `update`, `configure_optimizers`, and `initial_set` if it does not start from random real images.
+
+    Args:
+        real: the training split; validation and test images stay out of reach.
+        ipc: images per class.
+        student: makes a network under torch's global seed.
+        seed: of the synthesis; every draw is a function of (seed, purpose, step).
+        steps: outer steps.
+        snapshot_every: outer steps between snapshots.
+        max_skips: skipped outer steps in a row after which the run is given up.
+
+    Raises:
+        ValueError: ipc is below 1 or above the size of a class.
+    """
+
+    def __init__(
+        self,
+        *,
+        real: Split,
+        ipc: int,
+        student: Callable[[], nn.Module],
+        seed: int,
+        steps: int,
+        snapshot_every: int,
+        max_skips: int,
+    ):
+        super().__init__()
+        real.check_ipc(ipc)
+        self.automatic_optimization = False
+        self.save_hyperparameters(ignore=["real", "student", "experts", "augment"])
+        self.real, self.student, self.seed = real, student, seed
+        self.start_step = 0
+        self.skips = 0  # of all outer steps
+        self.skips_in_a_row = 0
+        self.synset: SyntheticSet
+
+    def begin(self, synset: SyntheticSet | None = None) -> None:
+        """Go on with ``synset``, or start from `initial_set`; what is learned becomes leaves of the graph."""
+        self.synset = synset or self.initial_set()
+        self.synset.images.requires_grad_()
+
+    def initial_set(self) -> SyntheticSet:
+        """Where the synthetic set starts: random real images, unless the method says otherwise."""
+        return SyntheticSet.from_real(self.real, self.hparams["ipc"], rng.generator(self.seed, "initial images"))
+
+    def update(self, step: int) -> Tensor:
+        """The loss of outer step ``step``, with its graph to the synthetic set; raises `Skip` if there is nothing to learn."""
+        raise NotImplementedError
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """One optimiser over all that is learned; parameter groups carry a ``name`` for messages."""
+        raise NotImplementedError
+
+    def check_gradients(self, optimizer: torch.optim.Optimizer) -> None:
+        """Raise `Skip` if the step must not be taken although its loss is finite."""
+        for group in optimizer.param_groups:
+            if any(p.grad is not None and not torch.isfinite(p.grad).all() for p in group["params"]):
+                raise Skip(f"the gradient of the {group['name']} is not finite")
+
+    def training_step(self, step: int) -> None:
+        """One outer step: update, or skip and count. Nothing that diverged reaches the set or the momentum."""
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        try:
+            loss = self.update(int(step))
+            if not torch.isfinite(loss):
+                raise Skip(f"the matching loss is {float(loss.detach())}")
+            self.manual_backward(loss)
+            self.check_gradients(optimizer)
+        except Skip as reason:
+            self.skips += 1
+            self.skips_in_a_row += 1
+            if self.skips_in_a_row >= self.hparams["max_skips"]:
+                raise Diverged(
+                    f"outer step {int(step)}: {self.skips_in_a_row} steps in a row were skipped, at last because {reason}; "
+                    "lower method.lr_img or method.lr_lr, or raise method.max_skips"
+                ) from None
+        else:
+            optimizer.step()
+            self.skips_in_a_row = 0
+        self.log_dict({"skipped_steps": float(self.skips), "step": float(step)})
+
+    def train_dataloader(self) -> DataLoader:
+        """The numbers of the outer steps that are left."""
+        return DataLoader(range(self.start_step, self.hparams["steps"]), batch_size=None)  # type: ignore[arg-type]

@@ -1,0 +1,195 @@
+"""Trajectory matching: train a student on the synthetic set until it lands where an expert went.
+
+MTT (Cazenavette et al., CVPR 2022, arXiv:2203.11932) and TESLA (Cui et al., ICML 2023, arXiv:2211.10586).
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from distill import rng
+from distill.augment import Augment
+from distill.methods.base import Method, Skip
+from distill.students import FlatStudent
+from distill.synset import SyntheticSet
+from distill.training import MAX_LR
+from distill.trajectory import ExpertStore
+from distill.unroll import InnerStep, chunks, unroll
+
+
+def trajectory_error(student: Tensor, start: Tensor, target: Tensor) -> Tensor:
+    """Squared distance to where the expert went, in units of how far the expert itself moved.
+
+    Args:
+        student: weights after the inner loop, (P,); their graph reaches the synthetic images.
+        start: the expert's weights where the student began, (P,).
+        target: the expert's weights ``expert_epochs`` later, (P,).
+
+    Returns:
+        Scalar >= 0 without unit: 0 is a perfect landing, 1 is as far away as at the start; NaN if the expert stood still.
+
+    Raises:
+        ValueError: the lengths differ, as with a trajectory of another architecture.
+    """
+    if not student.shape == start.shape == target.shape:
+        raise ValueError(
+            f"student has {len(student)} weights, the expert {len(start)} and {len(target)}: another network?"
+        )
+    return (student - target).square().sum() / (start - target).square().sum()
+
+
+class TrajectoryMatching(Method):
+    """MTT and, with ``memory=tesla``, TESLA.
+
+    Args:
+        experts: the trajectories to match.
+        augment: of every inner step.
+        student_steps: N, updates of the student.
+        expert_epochs: M, epochs of the expert that these updates are to match.
+        min_start_epoch, max_start_epoch: start epochs are drawn from [min_start_epoch, max_start_epoch).
+        batch_syn: synthetic images of an inner step; None takes them all.
+        lr_student: the student's step size at the beginning; it is learned.
+        lr_img, momentum_img: SGD on the images.
+        lr_lr, momentum_lr: SGD on the student's step size.
+        max_error: steps whose matching loss is above it are skipped; None takes all that are finite.
+        soft_label_assignment: TESLA's; labels are the target network's predictions, anew at every outer step.
+        memory: see `distill.unroll`.
+
+    Raises:
+        ValueError: a value is out of range, or the experts end before the last epoch that may be read.
+    """
+
+    def __init__(
+        self,
+        *,
+        experts: ExpertStore,
+        augment: Augment,
+        student_steps: int,
+        expert_epochs: int,
+        min_start_epoch: int,
+        max_start_epoch: int,
+        batch_syn: int | None,
+        lr_student: float,
+        lr_img: float,
+        momentum_img: float,
+        lr_lr: float,
+        momentum_lr: float,
+        max_error: float | None,
+        soft_label_assignment: bool,
+        memory: str,
+        **shared: Any,
+    ):
+        if not 0 <= min_start_epoch < max_start_epoch:
+            raise ValueError(f"start epochs from {min_start_epoch} to below {max_start_epoch}: the range is empty")
+        if min(student_steps, expert_epochs, batch_syn or 1) < 1:
+            raise ValueError("method.student_steps, method.expert_epochs and method.batch_syn must be at least 1")
+        if not 0 < lr_student <= MAX_LR:
+            raise ValueError(f"method.lr_student is {lr_student}, expected above 0 and at most {MAX_LR:g}")
+        last = max_start_epoch + expert_epochs - 1
+        if last > experts.epochs:
+            raise ValueError(
+                f"experts in {experts.folder} end at epoch {experts.epochs}, this range reads epoch {last}: "
+                "lower method.max_start_epoch or train longer experts (method.experts.epochs)"
+            )
+        super().__init__(**shared)
+        self.experts, self.augment = experts, augment
+        self.net = FlatStudent(self.student())
+
+    def begin(self, synset: SyntheticSet | None = None) -> None:
+        super().begin(synset)
+        if self.synset.lr is None:
+            self.synset = self.synset.with_(lr=torch.tensor(self.hparams["lr_student"], device=self.real.images.device))
+        self.learned_rate.requires_grad_()
+
+    @property
+    def learned_rate(self) -> Tensor:
+        """The student's step size, a leaf."""
+        assert self.synset.lr is not None
+        return self.synset.lr
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        hparams = self.hparams
+        return torch.optim.SGD(
+            [
+                {
+                    "name": "images",
+                    "params": [self.synset.images],
+                    "lr": hparams["lr_img"],
+                    "momentum": hparams["momentum_img"],
+                },
+                {
+                    "name": "student rate",
+                    "params": [self.learned_rate],
+                    "lr": hparams["lr_lr"],
+                    "momentum": hparams["momentum_lr"],
+                },
+            ]
+        )
+
+    def update(self, step: int) -> Tensor:
+        expert, epoch = self.pick(step)
+        start, target = self.weights(expert, epoch), self.weights(expert, epoch + self.hparams["expert_epochs"])
+        if self.hparams["soft_label_assignment"]:
+            self.assign_labels(target)
+        (landing,) = unroll(
+            self.inner_loss,
+            start,
+            self.synset.images,
+            self.synset.labels,
+            self.learned_rate,
+            self.plan(step),
+            mode=self.hparams["memory"],
+        )
+        error = trajectory_error(landing, start, target)
+        self.log_dict(
+            {"matching_loss": error.detach(), "student_rate": self.learned_rate.detach(), "start_epoch": float(epoch)}
+        )
+        # Above 1 the student landed farther from the target than it began: nothing to learn from (DATM's guard).
+        limit = self.hparams["max_error"]
+        if limit is not None and error > limit:
+            raise Skip(f"the matching loss is {float(error.detach()):.4g}, above method.max_error={limit}")
+        return error
+
+    def pick(self, step: int) -> tuple[int, int]:
+        """Expert and start epoch of an outer step, both uniform."""
+        g = rng.generator(self.seed, "start", step)
+        low, high = self.hparams["min_start_epoch"], self.start_bound(step)
+        return int(torch.randint(self.experts.count, (), generator=g)), int(torch.randint(low, high, (), generator=g))
+
+    def start_bound(self, step: int) -> int:
+        """Start epochs of outer step ``step`` lie below this."""
+        return self.hparams["max_start_epoch"]
+
+    def plan(self, step: int) -> list[InnerStep]:
+        """The inner loop's batches and augmentation draws, fixed before it runs so that it can be replayed."""
+        g = rng.generator(self.seed, "inner batches", step)
+        batches = chunks(len(self.synset), self.hparams["batch_syn"], self.hparams["student_steps"], g)
+        device = self.synset.images.device
+        return [InnerStep(b.to(device), rng.derive(self.seed, "inner augment", step, i)) for i, b in enumerate(batches)]
+
+    def inner_loss(self, theta: Tensor, images: Tensor, labels: Tensor, draw: int) -> Tensor:
+        """Cross-entropy of one inner step, on classes or on soft labels (logits before the softmax)."""
+        targets = labels.softmax(1) if self.synset.label_kind == "logits" else labels
+        return F.cross_entropy(self.net(theta, self.augment(images, draw)), targets)
+
+    def weights(self, expert: int, epoch: int) -> Tensor:
+        """An expert's weights (P,) on the device of the images; epoch -1 is the last."""
+        return self.experts.row(expert, epoch).to(self.real.images.device)
+
+    @torch.no_grad()
+    def assign_labels(self, target: Tensor) -> None:
+        """TESLA's soft label assignment: what the target network says of the images as they are."""
+        labels = torch.cat([self.net(target, images).softmax(1) for images in self.synset.images.split(256)])
+        self.synset = self.synset.with_(labels=labels, label_kind="probabilities")
+
+    def check_gradients(self, optimizer: torch.optim.Optimizer) -> None:
+        """Besides gradients that are not finite: a student rate that this step would make negative or too large."""
+        super().check_gradients(optimizer)
+        rate, group = self.learned_rate, optimizer.param_groups[1]
+        assert rate.grad is not None
+        velocity = optimizer.state[rate].get("momentum_buffer", 0.0) if rate in optimizer.state else 0.0
+        after = float(rate.detach() - group["lr"] * (group["momentum"] * velocity + rate.grad))
+        if not 0 < after <= MAX_LR:
+            raise Skip(f"the learned student rate would become {after:.4g} (it is {float(rate.detach()):.4g})")

@@ -1,0 +1,176 @@
+"""The outer loop: runs a Method under Lightning, writes snapshots, goes on where an interrupted run stopped."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import Logger, WandbLogger
+from torch import Tensor
+
+from distill.files import load_tensors, save_tensors, write_json
+from distill.methods.base import Diverged, Method
+from distill.synset import SUFFIX, SyntheticSet, load
+
+Progress = Callable[[str, int, int], None]
+
+
+def claim(folder: Path, config: Mapping[str, Any]) -> None:
+    """Make ``folder`` the home of one configuration, or see that it is.
+
+    Raises:
+        ValueError: it belongs to another one; nothing in it is touched.
+    """
+    import json
+
+    path = folder / "config.json"
+    if not path.exists():
+        write_json(path, config)
+        return
+    before, now = _flat(json.loads(path.read_text())), _flat(json.loads(json.dumps(config)))
+    differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if differing:
+        key = differing[0]
+        raise ValueError(
+            f"{folder} belongs to another configuration: {key} was {before.get(key)}, is {now.get(key)}"
+            f"{f' (and {len(differing) - 1} more)' if differing[1:] else ''}; choose another folder with out=DIR or delete it"
+        )
+
+
+def distill(
+    method: Method,
+    folder: Path,
+    record: Mapping[str, Any],
+    loggers: Sequence[Logger],
+    accelerator: str,
+    progress: Progress,
+) -> Path:
+    """Run ``method`` to its last step and write ``<folder>/synset.safetensors``; go on from the last snapshot if there is one.
+
+    Args:
+        folder: of this synthesis alone; gets ``snapshots/``, ``grid.png`` and ``state.safetensors`` too.
+        record: what the artefact says of itself beside the tensors.
+        progress: called with (text, outer steps done, outer steps in all).
+
+    Returns:
+        Path of the synthetic set.
+
+    Raises:
+        Diverged: too many outer steps in a row were skipped; the last good set stays.
+    """
+    home = _Home(folder, record, method.hparams["steps"], method.hparams["snapshot_every"], progress)
+    if home.finished:
+        return home.synset_path
+    home.begin(method)
+    trainer = Trainer(
+        max_epochs=1,
+        accelerator=accelerator,
+        devices=1,
+        logger=list(loggers),
+        callbacks=[home],
+        log_every_n_steps=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    try:
+        trainer.fit(method)
+    except Diverged as error:
+        raise Diverged(f"{error}; the last good set is {home.synset_path}") from None
+    return home.synset_path
+
+
+class _Home(Callback):
+    """The folder of one synthesis: what lies there, and when it is written."""
+
+    def __init__(self, folder: Path, record: Mapping[str, Any], steps: int, every: int, progress: Progress):
+        self.folder, self.record, self.steps, self.every, self.progress = folder, record, steps, every, progress
+        self.synset_path = folder / f"synset{SUFFIX}"
+        self.state_path = folder / f"state{SUFFIX}"
+        self.momentum: dict[str, Tensor] = {}
+
+    @property
+    def finished(self) -> bool:
+        return self.synset_path.exists() and load(self.synset_path).record.get("step") == self.steps
+
+    def begin(self, method: Method) -> None:
+        """Start afresh, or from the state that an interrupted run left."""
+        if not self.state_path.exists():
+            method.begin()
+            self.write(method, 0, {})
+            return
+        tensors, state = load_tensors(self.state_path)
+        self.momentum = {name: tensors.pop(name) for name in list(tensors) if name.startswith("optimizer.")}
+        device = method.real.images.device
+        own = {name: tensor.to(device) for name, tensor in tensors.items()}
+        start = SyntheticSet.of_images(method.real, torch.zeros(1, dtype=torch.long, device=device))
+        method.begin(start.with_(label_kind=state["label_kind"], **own))
+        method.start_step, method.skips, method.skips_in_a_row = state["step"], state["skips"], state["skips_in_a_row"]
+
+    def write(self, method: Method, step: int, optimizer: Mapping[str, Tensor]) -> None:
+        """Snapshot, set and state after ``step`` outer steps; the state last, so that what it promises is there."""
+        synset = method.synset.copy()
+        own = {name: tensor for name, tensor in synset.tensors.items() if not name.startswith("preprocessing.")}
+        kind = {"step": step, "label_kind": synset.label_kind}
+        save_tensors(self.folder / "snapshots" / f"step_{step:06d}{SUFFIX}", own, kind)
+        synset.save(self.synset_path, {**self.record, "step": step, "skipped_steps": method.skips})
+        torchvision.utils.save_image(self.grid(synset), self.folder / "grid.png")
+        skipped = {"skips": method.skips, "skips_in_a_row": method.skips_in_a_row}
+        save_tensors(self.state_path, {**own, **optimizer}, {**kind, **skipped})
+
+    def grid(self, synset: SyntheticSet) -> Tensor:
+        """At most ten images of each class, a row for each class, (3, H', W')."""
+        ipc = len(synset) // synset.num_classes
+        shown = [k * ipc + i for k in range(synset.num_classes) for i in range(min(ipc, 10))]
+        return torchvision.utils.make_grid(synset.pixels[shown], nrow=min(ipc, 10), padding=1)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.momentum:
+            _restore(trainer.optimizers[0], self.momentum)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        done = int(batch) + 1
+        self.progress(f"distilling {self.folder.name}", done, self.steps)
+        if done % self.every == 0 or done == self.steps:
+            assert isinstance(pl_module, Method)
+            self.write(pl_module, done, _buffers(trainer.optimizers[0]))
+            for logger in trainer.loggers:
+                if isinstance(logger, WandbLogger):
+                    logger.log_image(f"{self.folder.name}/synthetic", [self.grid(pl_module.synset.copy())])
+
+
+def iterates(path: Path) -> dict[int, SyntheticSet]:
+    """The snapshots beside a synthetic set, by outer step; empty where none were kept."""
+    final = load(path)
+    found = {}
+    for file in sorted((path.parent / "snapshots").glob(f"step_*{SUFFIX}")):
+        tensors, state = load_tensors(file)
+        found[int(state["step"])] = final.with_(label_kind=state["label_kind"], **{"lr": None, **tensors})
+    return found
+
+
+def _buffers(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    states = optimizer.state_dict()["state"]
+    return {f"optimizer.{i}.{k}": v for i, state in states.items() for k, v in state.items() if isinstance(v, Tensor)}
+
+
+def _restore(optimizer: torch.optim.Optimizer, buffers: Mapping[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in buffers.items():
+        _, i, key = name.split(".")
+        state.setdefault(int(i), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _flat(record: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(record, dict):
+        return {prefix: record}
+    return {
+        key: value
+        for name, part in record.items()
+        for key, value in _flat(part, f"{prefix}.{name}" if prefix else name).items()
+    }

@@ -1,0 +1,107 @@
+"""From pixels in [0, 1] to the space networks see, and back for viewing.
+
+Three spaces: ``pixel01`` (as is), ``normalised`` (per-channel constants) and ``zca`` (whitened, MTT and DATM on CIFAR).
+"""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from distill.files import load_tensors, save_tensors
+
+ZCA_EPS = 0.1  # the regulariser of MTT and DATM
+
+
+class Preprocessing:
+    """An affine map of pixels: per-channel ``mean`` (C,) and ``std`` (C,), or ZCA's ``mean`` (D,) and ``matrix`` (D, D).
+
+    Args:
+        space: ``pixel01``, ``normalised`` or ``zca``.
+        tensors: the constants under the names above; empty for ``pixel01``.
+
+    Raises:
+        ValueError: the space is unknown or its constants are missing.
+    """
+
+    NEEDS = {"pixel01": set(), "normalised": {"mean", "std"}, "zca": {"mean", "matrix"}}
+
+    def __init__(self, space: str, tensors: dict[str, Tensor] | None = None):
+        self.space, self.tensors = space, tensors or {}
+        if space not in self.NEEDS:
+            raise ValueError(f"unknown space {space!r}: one of {', '.join(self.NEEDS)}")
+        if set(self.tensors) != self.NEEDS[space]:
+            raise ValueError(
+                f"space {space} has constants {sorted(self.tensors)}, expected {sorted(self.NEEDS[space])}"
+            )
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Pixels (N, C, H, W) in [0, 1] to this space, same shape."""
+        if self.space == "normalised":
+            mean, std = (self.tensors[name].to(pixels).view(-1, 1, 1) for name in ("mean", "std"))
+            return (pixels - mean) / std
+        if self.space == "zca":
+            mean, matrix = (self.tensors[name].to(pixels) for name in ("mean", "matrix"))
+            return ((pixels.flatten(1) - mean) @ matrix).view_as(pixels)
+        return pixels
+
+    def inverse(self, images: Tensor) -> Tensor:
+        """Images of this space back to pixels; synthetic ones may leave [0, 1], clip them to look at them."""
+        if self.space == "normalised":
+            mean, std = (self.tensors[name].to(images).view(-1, 1, 1) for name in ("mean", "std"))
+            return images * std + mean
+        if self.space == "zca":
+            mean, matrix = (self.tensors[name].to(images).double() for name in ("mean", "matrix"))
+            pixels = torch.linalg.solve(matrix, images.flatten(1).double().T).T + mean
+            return pixels.to(images).view_as(images)
+        return images
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hex digits of the space and its constants; equal fingerprints mean interchangeable images."""
+        digest = hashlib.sha256(self.space.encode())
+        for name in sorted(self.tensors):
+            digest.update(self.tensors[name].cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:12]
+
+    def __repr__(self) -> str:
+        return f"{self.space}:{self.fingerprint}"
+
+
+def normalised(mean: list[float], std: list[float]) -> Preprocessing:
+    """Per-channel constants, as the tables print them."""
+    return Preprocessing("normalised", {"mean": torch.tensor(mean), "std": torch.tensor(std)})
+
+
+def fit_constants(pixels: Tensor) -> Preprocessing:
+    """Mean and standard deviation of every channel of the training pixels (N, C, H, W)."""
+    mean, std = pixels.double().mean((0, 2, 3)), pixels.double().std((0, 2, 3))
+    return Preprocessing("normalised", {"mean": mean.float(), "std": std.float().clamp_min(1e-3)})
+
+
+def fit_zca(pixels: Tensor, eps: float = ZCA_EPS) -> Preprocessing:
+    """ZCA whitening ``W = Q (L + eps)^-1/2 Q^T`` from the unbiased covariance ``Q L Q^T`` of pixels (N, C, H, W).
+
+    The covariance of the whitened training images has eigenvalues L / (L + eps).
+    Source: kornia's convention, which MTT (arXiv:2203.11932) uses; sums here are float64.
+    """
+    flat = pixels.flatten(1)
+    mean = flat.mean(0, dtype=torch.float64)
+    covariance = torch.zeros(flat.shape[1], flat.shape[1], dtype=torch.float64)
+    for rows in flat.split(5000):
+        centred = rows - mean.to(rows)
+        covariance += (centred.T @ centred).double()
+    values, vectors = torch.linalg.eigh(covariance / (len(flat) - 1))
+    matrix = (vectors * (values.clamp_min(0) + eps).rsqrt()) @ vectors.T
+    return Preprocessing("zca", {"mean": mean.float(), "matrix": matrix.float()})
+
+
+def cached_zca(pixels: Tensor, key: str, cache: Path) -> Preprocessing:
+    """`fit_zca`, computed once for the training images that ``key`` is the hash of and kept in ``cache``."""
+    path = cache / f"zca-{key}-eps{ZCA_EPS}.safetensors"
+    if path.exists():
+        return Preprocessing("zca", load_tensors(path)[0])
+    whitening = fit_zca(pixels)
+    save_tensors(path, whitening.tensors)
+    return whitening

@@ -1,0 +1,280 @@
+"""SyntheticSet: the artefact, with all that a stranger needs to train on it a year later."""
+
+import json
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from torch import Generator, Tensor
+from torch.utils.data import Dataset
+
+from distill.data import Split
+from distill.files import hash_tensors, load_tensors, save_tensors, write_json
+from distill.preprocessing import Preprocessing
+from distill.training import MAX_LR
+
+LABEL_KINDS = ("hard", "logits", "probabilities")
+SUFFIX = ".safetensors"
+
+
+@dataclass
+class SyntheticSet(Dataset):
+    """A synthetic set, ordered by class; as a torch ``Dataset`` it gives (image (C, H, W), target).
+
+    Attributes:
+        images: (N, C, H, W) float32 in the space of ``preprocessing``.
+        labels: classes (N,) int64, or soft labels (N, K): logits or probabilities, as ``label_kind`` says.
+        classes: the class each image was made for, (N,) int64.
+        class_names: K names, in the order of the labels.
+        preprocessing: how real test images get into the same space.
+        data: name of the real set.
+        label_kind: ``hard``, ``logits`` or ``probabilities``.
+        lr: the student's step size learned with the images, scalar; None if there is none.
+        record: how it was made: method, ipc, seed, step, picked_on, config, protocol, hashes, versions.
+
+    Raises:
+        ValueError: anything is out of range, NaN or inconsistent.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: Tensor
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    data: str
+    label_kind: str = "hard"
+    lr: Tensor | None = None
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n, k = len(self.images), self.num_classes
+        if self.images.ndim != 4 or self.images.shape[1] not in (1, 3):
+            raise ValueError(f"synthetic images are {tuple(self.images.shape)}, expected (N, C, H, W) with C of 1 or 3")
+        if self.label_kind not in LABEL_KINDS:
+            raise ValueError(f"unknown label kind {self.label_kind!r}: one of {', '.join(LABEL_KINDS)}")
+        shape = (n,) if self.label_kind == "hard" else (n, k)
+        if tuple(self.labels.shape) != shape or self.labels.is_floating_point() != (self.label_kind != "hard"):
+            raise ValueError(
+                f"{self.label_kind} labels are {self.labels.dtype} {tuple(self.labels.shape)}, expected {shape}"
+            )
+        for name, tensor in {"images": self.images, "labels": self.labels}.items():
+            if not torch.isfinite(tensor).all():
+                raise ValueError(
+                    f"the set's {name} hold {int((~torch.isfinite(tensor)).sum())} values that are NaN or infinite"
+                )
+        hard = self.classes if self.label_kind != "hard" else self.labels
+        if self.classes.shape != (n,) or int(hard.min()) < 0 or int(hard.max()) >= k:
+            raise ValueError(f"the set's labels span {int(hard.min())} to {int(hard.max())}, expected 0 to {k - 1}")
+        if self.label_kind == "probabilities" and not torch.allclose(
+            self.labels.sum(1), torch.ones(()).to(self.labels), atol=1e-3
+        ):
+            raise ValueError("the set's probabilities do not sum to 1 in every row: are they logits?")
+        if self.lr is not None and not 0 < float(self.lr) <= MAX_LR:
+            raise ValueError(
+                f"the set's learned rate is {float(self.lr):g}, expected above 0 and at most {MAX_LR:g}: it diverged"
+            )
+        outside = ((self.images < -0.01) | (self.images > 1.01)).float().mean()
+        if self.preprocessing.space == "pixel01" and outside > 0.05:
+            raise ValueError(f"{outside:.0%} of the pixels lie outside [0, 1]: the set is not in space pixel01")
+
+    @classmethod
+    def from_real(cls, real: Split, ipc: int, g: Generator) -> "SyntheticSet":
+        """``ipc`` different training images of every class, drawn at random, with hard labels.
+
+        Raises:
+            ValueError: ipc is below 1 or above the size of a class.
+        """
+        real.check_ipc(ipc)
+        return cls.of_images(real, torch.cat([real.draw(k, ipc, g) for k in range(real.num_classes)]))
+
+    @classmethod
+    def of_images(cls, real: Split, index: Tensor) -> "SyntheticSet":
+        """The real images at ``index`` (n,) as they are, with hard labels."""
+        labels = real.labels[index]
+        return cls(real.images[index], labels, labels, real.class_names, real.preprocessing, real.name)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+        label = self.labels[i]
+        return self.images[i], label.softmax(-1) if self.label_kind == "logits" else label
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def targets(self) -> Tensor:
+        """What `torch.nn.functional.cross_entropy` takes: classes (N,), or probabilities (N, K)."""
+        return self.labels.softmax(1) if self.label_kind == "logits" else self.labels
+
+    @property
+    def hard(self) -> Tensor:
+        """Classes (N,): the labels, arg-maxed if they are soft."""
+        return self.labels if self.label_kind == "hard" else self.labels.argmax(1)
+
+    @property
+    def transform(self) -> Callable[[Any], Tensor]:
+        """The test transform: a PIL image, or uint8 (H, W, C), to (C, H, W) in this set's space."""
+        channels = self.images.shape[1]
+
+        def apply(image: Any) -> Tensor:
+            if not isinstance(image, np.ndarray):
+                image = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+            pixels = torch.from_numpy(image.reshape(*image.shape[:2], channels).copy()).permute(2, 0, 1)
+            return self.preprocessing(pixels[None].float() / 255)[0]
+
+        return apply
+
+    @property
+    def pixels(self) -> Tensor:
+        """Images for viewing, (N, C, H, W) clipped to [0, 1]."""
+        return self.preprocessing.inverse(self.images.detach()).clamp(0, 1)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything with a shape, by name."""
+        tensors = {"images": self.images, "labels": self.labels, "classes": self.classes}
+        tensors |= {} if self.lr is None else {"lr": self.lr}
+        return tensors | {f"preprocessing.{name}": tensor for name, tensor in self.preprocessing.tensors.items()}
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits of the tensors."""
+        return hash_tensors(self.tensors)[:12]
+
+    def with_(self, **fields: Any) -> "SyntheticSet":
+        """A copy with other values."""
+        return replace(self, **fields)
+
+    def to(self, device: torch.device) -> "SyntheticSet":
+        """The same set on another device."""
+        return self.with_(**{name: tensor.to(device) for name, tensor in self.tensors.items() if "." not in name})
+
+    def copy(self) -> "SyntheticSet":
+        """Its own tensors, on the CPU, without gradients."""
+        own = {name: tensor.detach().cpu().clone() for name, tensor in self.tensors.items() if "." not in name}
+        return self.with_(**own, record=dict(self.record))
+
+    def save(self, path: Path, record: Mapping[str, Any] | None = None) -> None:
+        """Write ``path`` (.safetensors, self-contained) and the same record beside it as .json, for people to read."""
+        about = {
+            "format": "distill synthetic set 1",
+            "data": self.data,
+            "class_names": list(self.class_names),
+            "space": self.preprocessing.space,
+            "label_kind": self.label_kind,
+            "lr": None if self.lr is None else float(self.lr),
+            "ipc": len(self) / self.num_classes,
+            "shape": list(self.images.shape[1:]),
+            "hash": self.hash,
+            "versions": {
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "torchvision": torchvision.__version__,
+            },
+            **self.record,
+            **(record or {}),
+        }
+        save_tensors(path, self.tensors, about)
+        write_json(path.with_suffix(".json"), about)
+
+    def export(self, folder: str | Path, kind: str) -> Path:
+        """Write the set for other tools into a new folder.
+
+        Args:
+            kind: ``png`` (8 bits, clipped: to look at, not to train on), ``npz`` (numpy arrays and constants) or ``pt``
+                (``images.pt`` and ``labels.pt`` as the papers' scripts read them).
+
+        Raises:
+            FileExistsError: the folder is there already.
+        """
+        folder = Path(folder)
+        if folder.exists():
+            raise FileExistsError(f"{folder} exists: name a new folder")
+        writers = {"png": self._write_png, "npz": self._write_npz, "pt": self._write_pt}
+        if kind not in writers:
+            raise ValueError(f"unknown export {kind!r}: one of {', '.join(writers)}")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
+            writers[kind](part)
+            (part / "README.md").write_text(self._readme(kind))
+            part.chmod(0o755)
+            part.replace(folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        return folder
+
+    def _write_png(self, folder: Path) -> None:
+        for i, (image, cls) in enumerate(zip(self.pixels, self.classes.tolist(), strict=True)):
+            name = "".join(c if c.isalnum() else "_" for c in self.class_names[cls])
+            path = folder / f"{cls:04d}_{name}" / f"{i:06d}.png"
+            path.parent.mkdir(exist_ok=True)
+            torchvision.utils.save_image(image, path)
+
+    def _write_npz(self, folder: Path) -> None:
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self.tensors.items()}
+        about = {"class_names": np.array(self.class_names), "space": np.array(self.preprocessing.space)}
+        np.savez(folder / "synset.npz", **arrays, **about, label_kind=np.array(self.label_kind))  # type: ignore[arg-type]
+
+    def _write_pt(self, folder: Path) -> None:
+        torch.save(self.images.detach().cpu(), folder / "images.pt")
+        torch.save(self.labels.detach().cpu(), folder / "labels.pt")
+
+    def _readme(self, kind: str) -> str:
+        facts = {key: value for key, value in self.record.items() if not isinstance(value, dict)}
+        lines = [
+            f"# {len(self)} synthetic images of {self.data}",
+            "",
+            f"- space: {self.preprocessing.space}",
+            f"- labels: {self.label_kind}",
+            f"- learned student rate: {'none' if self.lr is None else f'{float(self.lr):.6g}'}",
+            f"- classes, in order: {', '.join(self.class_names)}",
+            f"- made by: {json.dumps(facts)}",
+            "",
+        ]
+        if kind == "png":
+            lines.append(
+                "The pictures are clipped to 8 bits, to be looked at; students train on the .safetensors file."
+            )
+        return "\n".join(lines) + "\n"
+
+
+def load(path: str | Path) -> SyntheticSet:
+    """A synthetic set from its ``.safetensors`` file, its ``.json``, or the folder that holds ``synset.safetensors``.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: the file is truncated, altered, or no synthetic set.
+    """
+    path = Path(path)
+    file = path / f"synset{SUFFIX}" if path.is_dir() else path.with_suffix(SUFFIX)
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"no synthetic set at {path}: name a .safetensors file or the folder with synset.safetensors"
+        )
+    tensors, record = load_tensors(file)
+    try:
+        constants = {name.split(".")[1]: tensors[name] for name in tensors if name.startswith("preprocessing.")}
+        return SyntheticSet(
+            tensors["images"],
+            tensors["labels"],
+            tensors["classes"],
+            tuple(record["class_names"]),
+            Preprocessing(record["space"], constants),
+            record["data"],
+            record["label_kind"],
+            tensors.get("lr"),
+            record,
+        )
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{file} is not a usable synthetic set: {error}") from None

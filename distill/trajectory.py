@@ -1,0 +1,126 @@
+"""ExpertStore: expert trajectories on disk, one safetensors file for each expert, read row by row.
+
+A folder holds ``manifest.json`` (what the experts are) and ``expert_0000.safetensors`` ...: tensor ``weights``
+(epochs + 1, P) float32, row e the weights after e epochs. Rows are memory-mapped: an outer step reads two of them,
+never a whole expert, and checks each against its CRC.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from distill.files import digest, replacing, write_json
+
+HELP = "train them with `python run.py task=experts` and the same data, student and method"
+
+
+class ExpertStore:
+    """The experts of one identity.
+
+    Args:
+        root: a folder of stores, where the identity's own is found by content, or one store that somebody names.
+        identity: what the experts are: ``data`` (name, fingerprint, classes), ``preprocessing``, ``shape``, ``student``
+            (the network's config), ``recipe``, ``seed``.
+        count: how many of them are wanted, numbers 0 to count - 1.
+
+    Raises:
+        ValueError: the named store holds experts of another data set, preprocessing, image shape or network.
+    """
+
+    def __init__(self, root: Path, identity: Mapping[str, Any], count: int):
+        if count < 1:
+            raise ValueError(f"{count} experts, expected at least 1")
+        self.count = count
+        named = (root / "manifest.json").exists()
+        self.folder = (
+            root if named else root / f"{identity['data']['name']}-{identity['recipe']['name']}-{digest(identity)}"
+        )
+        self.identity = _manifest(root) if named else identity
+        for key in ("data", "preprocessing", "shape", "student"):
+            if self.identity.get(key) != identity[key]:
+                raise ValueError(
+                    f"experts in {root} were trained with {key} {self.identity.get(key)}, this run has {identity[key]}: {HELP}"
+                )
+
+    @property
+    def missing(self) -> list[int]:
+        """The wanted experts that are not on disk."""
+        return [expert for expert in range(self.count) if not self._path(expert).exists()]
+
+    @property
+    def epochs(self) -> int:
+        """Index of the last row."""
+        return self.identity["recipe"]["epochs"] + self.identity["recipe"]["extra_epochs"]
+
+    def complete(self) -> "ExpertStore":
+        """This store, if nothing is missing.
+
+        Raises:
+            FileNotFoundError: experts are missing; the message names the command that makes them.
+        """
+        if self.missing:
+            raise FileNotFoundError(
+                f"{self.count - len(self.missing)} of {self.count} experts in {self.folder}: {HELP}"
+            )
+        return self
+
+    def write(self, expert: int, weights: Tensor, accuracy: float) -> None:
+        """Store a finished expert, whole or not at all.
+
+        Args:
+            weights: (epochs + 1, P) float32.
+            accuracy: of the last row on the validation split (the training split where there is none), in [0, 1].
+        """
+        if not (self.folder / "manifest.json").exists():
+            write_json(self.folder / "manifest.json", dict(self.identity))
+        header = {"crc32": json.dumps([_crc(row) for row in weights]), "accuracy": str(accuracy)}
+        with replacing(self._path(expert)) as part:
+            save_file({"weights": weights.contiguous()}, part, metadata=header)
+
+    def row(self, expert: int, epoch: int) -> Tensor:
+        """Weights (P,) of one expert after ``epoch`` epochs; -1 is the last. Only this row is read.
+
+        Raises:
+            FileNotFoundError: the expert is missing.
+            ValueError: the file is truncated or altered, or ends before ``epoch``.
+        """
+        path = self._path(expert)
+        if not path.exists():
+            raise FileNotFoundError(f"no file {path}: {HELP}")
+        try:
+            with safe_open(path, framework="pt") as file:
+                rows = file.get_slice("weights")
+                length = rows.get_shape()[0]
+                epoch = length - 1 if epoch == -1 else epoch
+                if epoch >= length:
+                    raise ValueError(f"{path} ends at epoch {length - 1}, epoch {epoch} is asked for: {HELP}")
+                weights = rows[epoch : epoch + 1][0]
+                checks = json.loads((file.metadata() or {})["crc32"])
+        except (SafetensorError, OSError, KeyError) as error:
+            raise ValueError(f"{path} is truncated or not an expert ({error}): delete it and {HELP}") from None
+        if _crc(weights) != checks[epoch]:
+            raise ValueError(f"{path} was altered (row {epoch} does not fit its checksum): delete it and {HELP}")
+        return weights
+
+    def _path(self, expert: int) -> Path:
+        return self.folder / f"expert_{expert:04d}.safetensors"
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "manifest.json").read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{folder / 'manifest.json'} is not readable ({error}): delete the folder and {HELP}"
+        ) from None
+
+
+def _crc(row: Tensor) -> int:
+    return zlib.crc32(row.contiguous().view(torch.uint8).numpy().data)

@@ -1,0 +1,1 @@
+"""Producers of what distillation methods learn from: expert trajectories."""

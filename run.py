@@ -1,0 +1,358 @@
+#!/usr/bin/env python
+"""python run.py [task=experts|distill|evaluate|all] ... : the whole line from the command line; see --help."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shlex
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+if TYPE_CHECKING:  # what computes is imported inside the tasks: --help and --cfg answer at once
+    import torch
+    from rich.progress import Progress
+
+    from distill.data import RealData
+    from distill.evaluate import Report
+    from distill.synset import SyntheticSet
+    from distill.training import Protocol
+    from distill.trajectory import ExpertStore
+
+CONFIGS = Path(__file__).parent / "configs"
+TASKS = ("experts", "distill", "evaluate", "all")
+
+
+class Line:
+    """The straight line of one configuration; each method is an arrow, and skips what its file already answers."""
+
+    def __init__(self, cfg: DictConfig, bars: Progress):
+        from distill.data import load
+
+        self.cfg, self.out, self.bars = cfg, Path(cfg.out), bars
+        self.device = device(cfg.device)
+        self.synsets = self.given_sets()
+        prepare = self.synsets[0].preprocessing if self.synsets else None
+        settings: dict[str, Any] = OmegaConf.to_container(cfg.data, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+        self.real: RealData = load(settings.pop("name"), **settings, prepare=prepare, device=self.device)
+        self.command = shlex.join(["python", "run.py", *HydraConfig.get().overrides.task])
+        self.written: list[Path] = []
+        self.wandb: Any = None
+
+    def progress(self, text: str, done: int, total: int) -> None:
+        task = next((task.id for task in self.bars.tasks if task.description == text), None)
+        self.bars.update(self.bars.add_task(text, total=total) if task is None else task, completed=done)
+
+    # --- real images -> experts ---------------------------------------------------------------------------------------
+
+    def expert_store(self) -> ExpertStore | None:
+        """Where this configuration's experts are or will be; None for methods that learn from none."""
+        from distill.trajectory import ExpertStore
+
+        if "experts" not in self.cfg.method:
+            return None
+        experts, train = self.cfg.method.experts, self.real.train
+        identity = {
+            "data": {"name": train.name, "fingerprint": self.real.fingerprint, "classes": list(train.class_names)},
+            "preprocessing": str(train.preprocessing),
+            "shape": list(train.shape),
+            "student": next(iter(plain(self.cfg.student).values())),
+            "recipe": plain(experts.recipe),
+            "seed": self.cfg.seed,
+        }
+        return ExpertStore(Path(self.cfg.experts), identity, experts.count)
+
+    def experts(self) -> None:
+        from experts.train import train_experts
+
+        store = self.expert_store()
+        if store is None:
+            return
+        recipe = instantiate(self.cfg.method.experts.recipe)
+        train_experts(store, self.real, self.student(self.first_student), recipe, self.cfg.seed, self.progress)
+        self.written.append(store.folder)
+
+    # --- experts -> synthetic set -------------------------------------------------------------------------------------
+
+    def distill(self) -> None:
+        store = self.expert_store()
+        needs = {} if store is None else {"experts": store.complete()}
+        for ipc in self.ipcs:
+            for synthesis in range(self.cfg.syntheses):
+                self.written.append(self.synthesis(ipc, self.cfg.seed + synthesis, store, needs))
+
+    def synthesis(self, ipc: int, seed: int, store: ExpertStore | None, needs: dict[str, Any]) -> Path:
+        from pytorch_lightning.loggers import CSVLogger
+
+        from distill.outer import claim, distill
+
+        method = instantiate(self.cfg.method)(
+            real=self.real.train, ipc=ipc, student=self.student(self.first_student), seed=seed, **needs
+        )
+        folder = self.folder(ipc, seed)
+        identity = {
+            "data": self.real.fingerprint,
+            "student": next(iter(plain(self.cfg.student).values())),
+            "method": plain(self.cfg.method),
+            "experts": None if store is None else store.folder.name,
+            "ipc": ipc,
+            "seed": seed,
+        }
+        claim(folder, identity)
+        record = {
+            "method": HydraConfig.get().runtime.choices["method"],
+            "ipc": ipc,
+            "seed": seed,
+            "picked_on": "last",
+            "protocol": plain(self.cfg.protocol),
+            "config": plain(self.cfg),
+            "overrides": list(HydraConfig.get().overrides.task),
+            "data_fingerprint": self.real.fingerprint,
+            "experts": identity["experts"],
+        }
+        loggers = [CSVLogger(folder, name="metrics", flush_logs_every_n_steps=100)]
+        if self.cfg.logger.wandb is not None:
+            loggers += self.wandb_logger()
+        accelerator = "gpu" if self.device.type == "cuda" else "cpu"
+        return distill(method, folder, record, loggers, accelerator, self.progress)
+
+    def folder(self, ipc: int, seed: int) -> Path:
+        name = HydraConfig.get().runtime.choices["method"]
+        return self.out / f"{self.real.train.name}-{name}-ipc{ipc}-seed{seed}"
+
+    # --- synthetic set -> students -> report --------------------------------------------------------------------------
+
+    def evaluate(self) -> None:
+        from rich.console import Console
+
+        from distill.evaluate import Report
+        from distill.outer import iterates
+        from distill.synset import load
+
+        report = Report(self.out / "report.json")
+        groups = [(self.cfg.synset, self.synsets)] if self.synsets else []
+        if not groups:
+            for ipc in self.ipcs:
+                paths = [self.folder(ipc, self.cfg.seed + i) for i in range(self.cfg.syntheses)]
+                groups.append((paths, [load(path) for path in paths]))
+        for paths, synsets in groups:
+            made, ipc = str(synsets[0].record.get("method", "unknown")), len(synsets[0]) // synsets[0].num_classes
+            if any((s.record.get("method", "unknown"), len(s)) != (made, len(synsets[0])) for s in synsets):
+                raise ValueError("synset lists sets of different methods or sizes: evaluate them one after the other")
+            snapshots = [iterates(file_of(path)) for path in paths]
+            self.rows(report, synsets, made, ipc, snapshots)
+            self.random_rows(report, ipc)
+        if self.cfg.baselines.whole:
+            self.whole_row(report)
+        self.bars.stop()
+        Console(width=None if sys.stdout.isatty() else 120).print(report.table())
+        if self.wandb is not None:
+            columns = sorted({key for row in report.rows for key in row})
+            self.wandb.log_table("report", columns, [[str(row.get(key)) for key in columns] for row in report.rows])
+        self.written.append(report.path)
+
+    def rows(
+        self, report: Report, synsets: list[SyntheticSet], method: str, ipc: int | None, iterates: Any = ()
+    ) -> None:
+        from distill.evaluate import evaluate
+        from distill.files import digest
+
+        students = {name: self.student(name) for name in self.cfg.student}
+        hashes = {name: digest(plain(self.cfg.student[name])) for name in students}
+        evaluate(
+            synsets, self.real, students, self.protocol(), report, method=method, ipc=ipc, seed=self.cfg.seed,
+            iterates=iterates, command=self.command, student_hashes=hashes, progress=self.progress,
+        )  # fmt: skip
+
+    def random_rows(self, report: Report, ipc: int) -> None:
+        from distill import rng
+        from distill.synset import SyntheticSet
+
+        count = self.cfg.baselines.random
+        subsets = [
+            SyntheticSet.from_real(self.real.train, ipc, rng.generator(self.cfg.seed, "random subset", i))
+            for i in range(count)
+        ]
+        if subsets:
+            self.rows(report, subsets, "random real", ipc)
+
+    def whole_row(self, report: Report) -> None:
+        import torch
+
+        from distill.synset import SyntheticSet
+
+        self.rows(
+            report,
+            [SyntheticSet.of_images(self.real.train, torch.arange(len(self.real.train)))],
+            "whole real set",
+            None,
+        )
+
+    # --- what the configuration names ---------------------------------------------------------------------------------
+
+    def given_sets(self) -> list[SyntheticSet]:
+        from distill.synset import load
+
+        if self.cfg.task != "evaluate" or self.cfg.synset is None:
+            return []
+        self.cfg.synset = [self.cfg.synset] if isinstance(self.cfg.synset, str) else self.cfg.synset
+        return [load(path) for path in self.cfg.synset]
+
+    @property
+    def ipcs(self) -> list[int]:
+        return list(self.cfg.ipc) if isinstance(self.cfg.ipc, ListConfig) else [self.cfg.ipc]
+
+    @property
+    def first_student(self) -> str:
+        return next(iter(self.cfg.student))
+
+    def student(self, name: str) -> Any:
+        from functools import partial
+
+        return partial(instantiate(self.cfg.student[name]), self.real.train.shape, self.real.train.num_classes)
+
+    def protocol(self) -> Protocol:
+        """The preset; a plus in its name says that this configuration changes it."""
+        chosen = HydraConfig.get().runtime.choices["protocol"]
+        changed = plain(self.cfg.protocol) != plain(OmegaConf.load(CONFIGS / "protocol" / f"{chosen}.yaml"))
+        return instantiate(self.cfg.protocol, name=self.cfg.protocol.name + "+" * changed)
+
+    def wandb_logger(self) -> list[Any]:
+        """The Weights & Biases logger of this run, or none with a warning: a service that fails stops no run."""
+        import wandb
+        from pytorch_lightning.loggers import WandbLogger
+
+        if self.wandb is None:
+            settings = self.cfg.logger.wandb
+            has_key = bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
+            mode: Any = os.environ.get("WANDB_MODE") or settings.mode or ("online" if has_key else "offline")
+            try:
+                run = wandb.init(
+                    project=settings.project, entity=settings.entity, mode=mode, dir=self.out, config=plain(self.cfg),
+                    settings=wandb.Settings(init_timeout=60, silent=True, console="off"),
+                )  # fmt: skip
+            except Exception as error:  # whatever the service or its client raises, the run goes on
+                warnings.warn(f"Weights & Biases is left out: {error}", stacklevel=2)
+                return []
+            self.wandb = WandbLogger(experiment=run)
+            self.written.append(Path(run.dir).parent)
+        return [self.wandb]
+
+
+def device(name: str) -> torch.device:
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"unknown device {name!r}: one of auto, cpu, cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "device=cuda was asked for, but this machine has no CUDA device: use device=cpu or device=auto"
+        )
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True)
+
+
+def file_of(path: Any) -> Path:
+    return Path(path) / "synset.safetensors" if Path(path).is_dir() else Path(path).with_suffix(".safetensors")
+
+
+def recorded_overrides(synset: str) -> list[str]:
+    """What an artefact's maker chose of data, method, experiment and student: evaluation starts from the same choices.
+
+    Only plain choices pass, so that a stranger's file cannot name code to run.
+    """
+    path = file_of(synset.strip("[]").split(",")[0].strip("'\""))
+    try:
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        recorded = json.loads(header["__metadata__"]["record"]).get("overrides", [])
+    except (OSError, ValueError, KeyError, MemoryError, OverflowError):
+        return []  # loading the set will say what is wrong with it
+    choice = re.compile(
+        r"(experiment|data|method|student|data\.(classes|zca|val|size)|student\.\w+\.[a-z]\w*)=[\w\[\],.-]+"
+    )
+    return [item for item in recorded if isinstance(item, str) and choice.fullmatch(item) and ".." not in item]
+
+
+def complete_overrides(arguments: list[str]) -> list[str]:
+    """The command line; for task=evaluate synset=... with the recorded choices it does not make itself."""
+    given = dict(item.split("=", 1) for item in arguments if "=" in item and not item.startswith("-"))
+    if given.get("task") != "evaluate" or "synset" not in given or "experiment" in given or "data" in given:
+        return arguments
+    kept = [item for item in recorded_overrides(given["synset"]) if item.split("=", 1)[0] not in given]
+    return [*kept, *arguments]
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """What came, what was expected, what helps; DISTILL_TRACEBACK=1 shows where, too."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the same command goes on from the last snapshot")
+    except (ValueError, OSError, RuntimeError, HydraException, OmegaConfBaseException) as error:
+        if os.environ.get("DISTILL_TRACEBACK"):
+            raise
+        cause: BaseException = error
+        while isinstance(cause, HydraException) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        sys.exit(f"error: {' '.join(str(cause).split())}")
+
+
+@hydra.main(version_base="1.3", config_path="configs", config_name="config")
+@errors_in_one_line()
+def line(cfg: DictConfig) -> None:
+    if cfg.task not in TASKS:
+        raise ValueError(f"unknown task {cfg.task!r}: one of {', '.join(TASKS)}")
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    warnings.filterwarnings("ignore", module="pytorch_lightning|torch.utils.data|lightning_fabric")
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    ]
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        straight = Line(cfg, bars)
+        for task in ("experts", "distill", "evaluate") if cfg.task == "all" else (cfg.task,):
+            getattr(straight, task)()
+    for path in straight.written:
+        print(f"wrote {path}")
+
+
+def main() -> None:
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # what Hydra finds wrong reaches us, and becomes one line
+    sys.argv[1:] = complete_overrides(sys.argv[1:])
+    with errors_in_one_line():
+        line()
+
+
+if __name__ == "__main__":
+    main()

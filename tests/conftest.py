@@ -1,0 +1,109 @@
+"""Small real sets, networks and experts that the tests share."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from distill import augment, data
+from distill.data import RealData
+from distill.students import ConvNet
+from distill.training import Recipe
+from distill.trajectory import ExpertStore
+
+STRATEGY = "color_crop_cutout_flip_scale_rotate"
+
+
+def make_recipe(**fields) -> Recipe:
+    values = dict(
+        name="toy", epochs=4, extra_epochs=0, optimizer="sgd", lr=0.1, momentum=0.0, weight_decay=0.0, decay=1.0,
+        decay_epoch=None, batch=16, augment="none", gsam_rho=None, gsam_alpha=None,
+    )  # fmt: skip
+    return Recipe(**{**values, **fields})
+
+
+def write_npz(path: Path, classes: int = 3, per_class: int = 20, side: int = 8, channels: int = 3, **changes) -> Path:
+    """Bright squares at a place that tells the class, with noise: learnable in a few steps."""
+    g = np.random.default_rng(0)
+    y = np.arange(classes).repeat(per_class)
+    x = g.integers(0, 80, (len(y), side, side, channels), dtype=np.uint8)
+    for i, cls in enumerate(y):
+        x[i, 2 * cls : 2 * cls + 2, :4] += 150
+    arrays = {
+        "x_train": x,
+        "y_train": y,
+        "x_test": x[::2],
+        "y_test": y[::2],
+        "class_names": np.array([f"c{k}" for k in range(classes)]),
+    }
+    np.savez(path, **{**arrays, **changes})
+    return path
+
+
+def load_npz(path: Path, **settings) -> RealData:
+    values = dict(
+        root=path.parent, path=path, strategy=STRATEGY, mean=None, std=None, zca=False, val=0.2, download=False
+    )
+    return data.load("toy", **{**values, **settings})
+
+
+@pytest.fixture
+def npz(tmp_path) -> Path:
+    return write_npz(tmp_path / "toy.npz")
+
+
+@pytest.fixture
+def real(npz) -> RealData:
+    return load_npz(npz)
+
+
+@pytest.fixture
+def student() -> Callable:
+    return partial(ConvNet, (3, 8, 8), 3, depth=2, width=6, norm="instance", pooling="avg", activation="relu")
+
+
+@pytest.fixture
+def experts(real, student, tmp_path) -> ExpertStore:
+    """Two experts of four epochs."""
+    from experts.train import train_experts
+
+    store = ExpertStore(tmp_path / "experts", identity(real), 2)
+    train_experts(store, real, student, make_recipe(), 0, lambda text, done, total: None)
+    return store
+
+
+def identity(real: RealData, **changes) -> dict:
+    parts = {
+        "data": {"name": "toy", "fingerprint": real.fingerprint}, "preprocessing": str(real.train.preprocessing), "shape": [3, 8, 8],
+        "student": "convnet", "recipe": asdict(make_recipe()), "seed": 0,
+    }  # fmt: skip
+    return {**parts, **changes}
+
+
+SHARED = dict(seed=0, steps=4, snapshot_every=2, max_skips=3)
+MTT = dict(
+    student_steps=3, expert_epochs=1, min_start_epoch=0, max_start_epoch=3, batch_syn=4, lr_student=0.05, lr_img=1.0,
+    momentum_img=0.5, lr_lr=1e-4, momentum_lr=0.5, max_error=None, soft_label_assignment=False, memory="recompute",
+)  # fmt: skip
+DATM = dict(initial_max_start_epoch=2, expansion_steps=3, init="correct", lr_label=1.0, momentum_label=0.9)
+
+
+@pytest.fixture
+def method_on(real, student, experts):
+    """A method class on the toy set: ``method_on(DATM, lr_img=1.0)``, ready to update."""
+    from distill.methods import datm
+
+    def build(cls, **changes):
+        torch.manual_seed(0)
+        values = {**SHARED, **MTT, **(DATM if cls is datm.DATM else {}), **changes}
+        method = cls(
+            real=real.train, student=student, experts=experts, augment=augment.DSA(STRATEGY), **{"ipc": 2, **values}
+        )
+        method.begin()
+        return method
+
+    return build

@@ -1,0 +1,108 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distill import augment
+from distill.augment import DSA, FAMILIES
+
+ALL = "color_crop_cutout_flip_scale_rotate"
+draws = st.integers(0, 2**62)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@given(draws)
+@settings(max_examples=20)
+def test_equal_draws_give_equal_views(draw):
+    images = torch.rand(4, 3, 8, 8)
+    assert torch.equal(DSA(ALL)(images, draw), DSA(ALL)(images, draw))
+
+
+def test_a_call_applies_one_family_and_all_are_equally_likely(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        augment, "FAMILIES", {name: (lambda images, g, name=name: seen.append(name) or images) for name in FAMILIES}
+    )
+    dsa = DSA(ALL)
+    for draw in range(3000):
+        dsa(torch.zeros(1, 1, 2, 2), draw * 7919)
+    counts = [seen.count(name) for name in FAMILIES]
+    assert sum(counts) == 3000
+    assert max(abs(count - 500) for count in counts) < 3 * (3000 * 1 / 6 * 5 / 6) ** 0.5
+
+
+def test_parameters_differ_from_image_to_image():
+    images = torch.rand(1, 3, 16, 16).expand(8, -1, -1, -1)
+    for family in FAMILIES.values():
+        views = family(images, generator(3))
+        assert any(not torch.equal(views[0], view) for view in views[1:]), family.__name__
+
+
+def test_crop_shifts_by_at_most_an_eighth_and_fills_with_zero():
+    images = torch.zeros(200, 1, 32, 32)
+    images[:, :, 16, 16] = 1.0
+    places = augment.crop(images, generator()).nonzero()
+    shifts = places[:, 2:] - 16
+    assert len(places) == 200 and shifts.abs().max() == 4 and set(shifts.unique().tolist()) == set(range(-4, 5))
+    assert augment.crop(torch.ones(200, 1, 32, 32), generator()).unique().tolist() == [0.0, 1.0]
+
+
+def test_crop_moves_whole_pixels_exactly():
+    images = torch.rand(5, 3, 8, 8)
+    views = augment.crop(images, generator(1))
+    kept = [torch.isin(view[view != 0], image).all() for view, image in zip(views, images, strict=True)]
+    assert all(kept)
+
+
+def test_cutout_removes_at_most_half_the_side_squared_and_stays_inside():
+    views = augment.cutout(torch.ones(500, 2, 32, 32), generator())
+    removed = (views[:, 0] == 0).sum((1, 2))
+    assert removed.max() == 16 * 16 and removed.min() < 16 * 16  # the square is clipped at the border
+    assert torch.equal(views[:, 0], views[:, 1])
+
+
+def test_flip_is_its_own_inverse_and_happens_half_the_time():
+    images = torch.rand(1000, 1, 4, 4)
+    views = augment.flip(images, generator())
+    assert torch.equal(augment.flip(views, generator()), images)
+    flipped = sum(not torch.equal(view, image) for view, image in zip(views, images, strict=True))
+    assert abs(flipped - 500) < 3 * 250**0.5
+
+
+def test_color_keeps_what_the_rules_keep():
+    # Saturation and contrast leave a grey, flat image alone; brightness moves it by less than a half.
+    flat = torch.full((50, 3, 8, 8), 0.3)
+    moved = augment.color(flat, generator()) - flat
+    assert moved.abs().max() <= 0.5 and moved.std() > 0.1
+    assert torch.allclose(moved, moved[:, :1, :1, :1].expand_as(moved), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "warp", [lambda x: augment.scale(x, generator(), 1.0, 1.0), lambda x: augment.rotate(x, generator(), 0.0)]
+)
+def test_neutral_warps_are_the_identity(warp):
+    images = torch.rand(3, 3, 32, 32)
+    assert torch.allclose(warp(images), images, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_gradients_through_each_family_are_right(name):
+    images = torch.rand(2, 3, 6, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: FAMILIES[name](x, generator(5)), images)
+
+
+def test_dc_mnist_gives_each_image_one_of_its_three_changes():
+    images = torch.rand(64, 1, 28, 28)
+    views = augment.dc_mnist(images, 3)
+    assert views.shape == images.shape and torch.equal(views, augment.dc_mnist(images, 3))
+    assert not torch.equal(views, images)
+
+
+def test_unknown_names_are_told_with_the_known_ones():
+    with pytest.raises(ValueError, match="unknown DSA family 'blur': one of color, crop"):
+        DSA("crop_blur")
+    with pytest.raises(ValueError, match="unknown augmentation 'x': one of none, dsa"):
+        augment.make("x", ALL)

@@ -1,0 +1,185 @@
+import math
+
+import pytest
+import torch
+
+from distill import unroll as unroll_module
+from distill.methods.base import Diverged
+from distill.methods.datm import DATM, mean_correct_logits
+from distill.methods.trajectory_matching import TrajectoryMatching, trajectory_error
+
+
+def step_once(method, optimizer, step=0):
+    """One outer step as Lightning drives it."""
+    method.optimizers = lambda: optimizer
+    method.manual_backward = lambda loss: loss.backward()
+    method.log = method.log_dict = lambda *a, **k: None
+    method.training_step(step)
+
+
+def state(method, optimizer):
+    tensors = [p for group in optimizer.param_groups for p in group["params"]]
+    return [t.detach().clone() for t in tensors] + [s["momentum_buffer"].clone() for s in optimizer.state.values()]
+
+
+def test_trajectory_error_is_one_at_the_start_and_zero_at_the_target():
+    start, target = torch.randn(2, 50)
+    assert trajectory_error(start, start, target) == pytest.approx(1.0)
+    assert trajectory_error(target, start, target) == 0.0
+    assert math.isnan(trajectory_error(start, start, start))
+    with pytest.raises(ValueError, match="another network"):
+        trajectory_error(torch.zeros(3), start, target)
+
+
+@pytest.mark.parametrize(
+    "first, last, until, bounds",
+    [
+        (10, 20, 1000, [10, 10, 11, 15, 19, 20, 20, 20, 20, 20]),
+        (20, 40, 2000, [20, 20, 21, 25, 29, 30, 35, 39, 40, 40]),
+        (30, 50, 2000, [30, 30, 31, 35, 39, 40, 45, 49, 50, 50]),
+        (15, 20, 2000, [15, 15, 15, 16, 17, 17, 18, 19, 20, 20]),
+    ],
+)
+def test_the_start_range_opens_as_the_table_says(method_on, first, last, until, bounds):
+    method = method_on(DATM)
+    method.hparams.update(initial_max_start_epoch=first, max_start_epoch=last, expansion_steps=until)
+    assert [method.start_bound(t) for t in (0, 99, 100, 500, 999, 1000, 1500, 1999, 2000, 5000)] == bounds
+
+
+def test_start_epochs_cover_the_range_and_no_more(method_on):
+    method = method_on(TrajectoryMatching, min_start_epoch=1, max_start_epoch=3)
+    picks = [method.pick(step) for step in range(200)]
+    assert {epoch for _, epoch in picks} == {1, 2} and {expert for expert, _ in picks} == {0, 1}
+    assert picks == [method.pick(step) for step in range(200)]
+
+
+def test_a_range_beyond_the_experts_is_refused(method_on):
+    with pytest.raises(ValueError, match="end at epoch 4, this range reads epoch 5"):
+        method_on(TrajectoryMatching, max_start_epoch=4, expert_epochs=2)
+    with pytest.raises(ValueError, match="the range is empty"):
+        method_on(TrajectoryMatching, min_start_epoch=3)
+    with pytest.raises(ValueError, match="initial_max_start_epoch is 9, expected 1 to 3"):
+        method_on(DATM, initial_max_start_epoch=9)
+    with pytest.raises(ValueError, match="give both, or null"):
+        method_on(DATM, expansion_steps=None)
+    with pytest.raises(ValueError, match="lr_student is -1"):
+        method_on(TrajectoryMatching, lr_student=-1.0)
+
+
+@pytest.mark.parametrize("ipc", [0, -1, 17])
+def test_ipc_out_of_range_is_refused(method_on, ipc):
+    with pytest.raises(ValueError, match=f"ipc is {ipc}, expected 1 to 16: class 'c0' has 16 training images"):
+        method_on(TrajectoryMatching, ipc=ipc)
+
+
+def test_labels_are_averaged_over_the_experts_that_are_right():
+    classes = torch.tensor([0, 1])
+    logits = torch.tensor([[[3.0, 1.0], [0.0, 2.0]], [[1.0, 0.0], [5.0, 1.0]], [[0.0, 9.0], [1.0, 4.0]]])
+    assert torch.equal(mean_correct_logits(logits, classes), torch.tensor([[2.0, 0.5], [0.5, 3.0]]))
+    with pytest.raises(ValueError, match="no expert classifies image 1 as class 1"):
+        mean_correct_logits(logits[1:2], classes)
+
+
+def test_datm_starts_from_images_that_an_expert_classifies_correctly(method_on):
+    method = method_on(DATM, ipc=4)
+    assert method.synset.label_kind == "logits" and method.synset.labels.shape == (12, 3)
+    assert torch.equal(method.synset.labels.argmax(1), method.synset.classes)
+    assert torch.equal(method.synset.classes, torch.arange(3).repeat_interleave(4))
+    assert len(method.synset.images.detach().flatten(1).unique(dim=0)) == 12
+
+
+def test_datm_says_which_class_no_expert_understands(method_on, monkeypatch):
+    monkeypatch.setattr(
+        DATM, "logits", lambda self, expert, images: torch.eye(3)[torch.zeros(len(images), dtype=torch.long)]
+    )
+    with pytest.raises(ValueError, match="classify 0 images of class 'c1' correctly, 2 are needed"):
+        method_on(DATM)
+
+
+def test_datm_from_random_images_takes_one_experts_logits(method_on):
+    method = method_on(DATM, init="real")
+    assert torch.equal(method.synset.labels.detach(), method.logits(0, method.synset.images.detach()))
+    with pytest.raises(ValueError, match="unknown method.init 'x': one of correct, real"):
+        method_on(DATM, init="x")
+
+
+def test_an_outer_step_lowers_the_matching_loss_of_its_own_segment(method_on):
+    method = method_on(DATM, lr_img=0.5)
+    optimizer = method.configure_optimizers()
+    before = float(method.update(0))
+    for _ in range(5):
+        step_once(method, optimizer, 0)
+    assert float(method.update(0)) < before
+    assert method.skips == 0
+
+
+def test_the_three_memory_modes_agree_where_they_should(method_on):
+    grads = {}
+    for memory in unroll_module.MODES:
+        method = method_on(TrajectoryMatching, memory=memory, student_steps=1)
+        method.update(0).backward()
+        grads[memory] = method.synset.images.grad
+    assert torch.allclose(grads["full"], grads["recompute"], atol=1e-6) and torch.allclose(
+        grads["full"], grads["tesla"], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("poison", ["loss", "gradient"])
+def test_nan_in_loss_or_gradient_changes_nothing_and_is_counted(method_on, poison, monkeypatch):
+    method = method_on(DATM)
+    optimizer = method.configure_optimizers()
+    step_once(method, optimizer, 0)  # so that there is momentum to poison
+    before = state(method, optimizer)
+    assert method.skips == 0
+    original = method.update
+    if poison == "loss":
+        monkeypatch.setattr(method, "update", lambda step: original(step) * float("nan"))
+    else:
+        method.synset.images.register_hook(lambda grad: grad * float("nan"))
+    step_once(method, optimizer, 1)
+    assert method.skips == 1 and method.skips_in_a_row == 1
+    assert len(before) == 6 and all(torch.equal(a, b) for a, b in zip(before, state(method, optimizer), strict=True))
+
+
+def test_the_guard_skips_steps_that_landed_too_far(method_on):
+    method = method_on(DATM, max_error=1e-9)
+    optimizer = method.configure_optimizers()
+    before = state(method, optimizer)
+    step_once(method, optimizer)
+    assert method.skips == 1 and all(torch.equal(a, b) for a, b in zip(before, state(method, optimizer), strict=True))
+
+
+def test_a_rate_that_would_turn_negative_or_explode_is_not_taken(method_on):
+    for sign in (1.0, -1.0):
+        method = method_on(TrajectoryMatching, lr_lr=1e9)
+        method.learned_rate.register_hook(lambda grad, sign=sign: sign * grad.abs())
+        optimizer = method.configure_optimizers()
+        step_once(method, optimizer)
+        assert method.skips == 1 and float(method.learned_rate) == pytest.approx(0.05)
+
+
+def test_a_run_of_skips_stops_and_names_what_diverged(method_on):
+    method = method_on(DATM, max_error=1e-9, max_skips=3)
+    optimizer = method.configure_optimizers()
+    step_once(method, optimizer, 0)
+    step_once(method, optimizer, 1)
+    with pytest.raises(
+        Diverged,
+        match="outer step 2: 3 steps in a row were skipped, at last because the matching loss is .*, above method.max_error",
+    ):
+        step_once(method, optimizer, 2)
+
+
+def test_tesla_assigns_soft_labels_of_the_target_network(method_on):
+    method = method_on(TrajectoryMatching, soft_label_assignment=True, memory="tesla")
+    method.update(0)
+    expert, epoch = method.pick(0)
+    expected = method.net(method.weights(expert, epoch + 1), method.synset.images.detach()).softmax(1)
+    assert method.synset.label_kind == "probabilities" and torch.allclose(method.synset.labels, expected)
+
+
+def test_methods_see_training_images_only(method_on, real):
+    method = method_on(DATM)
+    assert method.real is real.train
+    held = {id(real.test), id(real.val), id(real)}
+    assert not any(id(value) in held for value in vars(method).values())

@@ -1,0 +1,109 @@
+import pytest
+import torch
+from torch.nn.utils import parameters_to_vector
+
+from distill import students
+from distill.students import MLP, VGG11, AlexNet, ConvNet, FlatStudent, ImageNetResNet, LeNet, ResNet, ViT, flatten
+
+CONVNET = dict(depth=None, width=128, norm="instance", pooling="avg", activation="relu")
+VIT = dict(patch=4, dim=512, depth=6, heads=8, dropout=0.1)
+
+
+def size(net):
+    return sum(p.numel() for p in net.parameters())
+
+
+@pytest.mark.parametrize(
+    "shape, classes, make, count",
+    [
+        ((3, 32, 32), 10, lambda s, k: ConvNet(s, k, **CONVNET), 320_010),  # the three counts of the specification
+        ((3, 32, 32), 100, lambda s, k: ConvNet(s, k, **CONVNET), 504_420),
+        ((3, 64, 64), 200, lambda s, k: ConvNet(s, k, **CONVNET), 857_160),
+        ((3, 32, 32), 10, lambda s, k: MLP(s, k, width=128), 411_146),  # the rest by hand from the layers
+        ((3, 32, 32), 10, lambda s, k: LeNet(s, k), 62_006),
+        ((3, 32, 32), 10, lambda s, k: AlexNet(s, k), 1_872_202),
+        ((3, 32, 32), 10, lambda s, k: VGG11(s, k, norm="instance"), 9_231_114),
+        ((3, 32, 32), 10, lambda s, k: ResNet(s, k, depth=18, norm="instance"), 11_173_962),
+        ((3, 32, 32), 10, lambda s, k: ResNet(s, k, depth=34, norm="batch"), 21_282_122),
+        ((3, 32, 32), 10, lambda s, k: ResNet(s, k, depth=50, norm="instance"), 23_520_842),
+        ((3, 224, 224), 1000, lambda s, k: ImageNetResNet(s, k, depth=18), 11_689_512),
+    ],
+)
+def test_parameter_counts_are_those_of_the_definitions(shape, classes, make, count):
+    assert size(make(shape, classes)) == count
+
+
+@pytest.mark.parametrize("side, depth", [(8, 2), (28, 3), (32, 3), (64, 4), (128, 5)])
+def test_convnet_depth_follows_the_resolution(side, depth):
+    net = ConvNet((1, side, side), 10, **{**CONVNET, "width": 4})
+    assert sum(isinstance(m, torch.nn.Conv2d) for m in net.modules()) == depth
+    assert net(torch.randn(2, 1, side, side)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("channels, side", [(1, 28), (3, 32), (3, 64)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda s: MLP(s, 7, width=8), lambda s: LeNet(s, 7), lambda s: AlexNet(s, 7), lambda s: VGG11(s, 7, norm="batch"),
+        lambda s: ResNet(s, 7, depth=18, norm="instance"), lambda s: ImageNetResNet(s, 7, depth=18), lambda s: ViT(s, 7, **VIT),
+    ],
+)  # fmt: skip
+def test_every_network_takes_every_resolution(make, channels, side):
+    net = make((channels, side, side)).eval()
+    with torch.no_grad():
+        assert net(torch.randn(2, channels, side, side)).shape == (2, 7)
+
+
+def test_grey_28_px_images_become_32_px_maps():
+    net = ConvNet((1, 28, 28), 10, **CONVNET)
+    assert net.features[0](torch.zeros(1, 1, 28, 28)).shape[2:] == (32, 32)
+    assert net.classifier.in_features == 2048
+
+
+def test_instance_norm_makes_an_image_independent_of_its_batch():
+    net = ConvNet((3, 8, 8), 5, **{**CONVNET, "width": 8}).train()
+    images = torch.randn(6, 3, 8, 8)
+    assert torch.allclose(net(images)[:1], net(images[:1]), atol=1e-6)
+    assert not list(net.buffers())
+
+
+def test_resnets_start_like_pytorch_layers_do():
+    torch.manual_seed(0)
+    conv = ResNet((3, 32, 32), 10, depth=18, norm="instance").requires_grad_(False).features[4][0].conv1
+    bound = (64 * 9) ** -0.5  # PyTorch's default: uniform within 1 / sqrt(fan in)
+    assert conv.weight.abs().max() <= bound and conv.weight.std() == pytest.approx(bound / 3**0.5, rel=0.05)
+
+
+def test_flat_calls_equal_module_calls_and_flatten_round_trips():
+    net = ConvNet((3, 8, 8), 5, **{**CONVNET, "width": 8})
+    theta, images = flatten(net), torch.randn(4, 3, 8, 8)
+    expected = net(images)
+    flat = FlatStudent(net)
+    assert len(theta) == size(net)
+    assert torch.equal(flat(theta, images), expected)
+    assert torch.equal(torch.cat([p.reshape(-1) for p in flat.unflatten(theta).values()]), theta)
+
+
+def test_flatten_copies():
+    net = MLP((1, 2, 2), 2, width=3)
+    theta = flatten(net)
+    with torch.no_grad():
+        next(net.parameters()).add_(1.0)
+    assert not torch.equal(theta, parameters_to_vector(net.parameters()))
+
+
+def test_networks_with_batch_statistics_have_no_trajectory():
+    with pytest.raises(ValueError, match="keeps batch statistics.*norm=instance"):
+        FlatStudent(ConvNet((3, 8, 8), 5, **{**CONVNET, "norm": "batch"}))
+
+
+def test_bad_arguments_are_told_with_the_known_ones():
+    with pytest.raises(ValueError, match="unknown norm 'x': one of instance, batch"):
+        ConvNet((3, 8, 8), 5, **{**CONVNET, "norm": "x"})
+    with pytest.raises(ValueError, match="unknown ResNet depth 19: one of 18, 34, 50"):
+        ResNet((3, 32, 32), 5, depth=19, norm="instance")
+    with pytest.raises(ValueError, match="VGG11 cannot take 8x8 images"):
+        VGG11((1, 8, 8), 10, norm="instance")
+    with pytest.raises(ValueError, match="divisible by 4"):
+        ViT((1, 10, 10), 10, **VIT)
+    assert students.pick({"a": 1}, "a", "x") == 1

@@ -1,0 +1,110 @@
+import json
+
+import pytest
+import torch
+from conftest import identity, load_npz, make_recipe, write_npz
+
+from distill.trajectory import ExpertStore
+from experts.train import train_experts
+
+
+def silent(text, done, total):
+    pass
+
+
+def test_rows_are_the_weights_after_each_epoch(experts, real, student):
+    rows = [experts.row(0, epoch) for epoch in range(5)]
+    assert torch.equal(experts.row(0, -1), rows[4])
+    assert len({tuple(row[:5].tolist()) for row in rows}) == 5  # a snapshot does not follow the live network
+    assert rows[0].shape == torch.nn.utils.parameters_to_vector(student().parameters()).shape
+
+
+def test_expert_i_is_the_same_whichever_others_exist_and_a_killed_run_continues(experts, real, student, tmp_path):
+    expected = experts.row(1, -1)
+    (experts.folder / "expert_0001.safetensors").unlink()
+    untouched = (experts.folder / "expert_0000.safetensors").stat().st_mtime_ns
+    assert experts.missing == [1]
+    with pytest.raises(FileNotFoundError, match="1 of 2 experts in .*python run.py task=experts"):
+        experts.complete()
+    train_experts(experts, real, student, make_recipe(), 0, silent)
+    assert torch.equal(experts.row(1, -1), expected)
+    assert (experts.folder / "expert_0000.safetensors").stat().st_mtime_ns == untouched
+    assert experts.complete() is experts
+    assert not list(experts.folder.glob(".*"))
+
+
+def test_experts_are_found_by_content(experts, real, tmp_path):
+    root = tmp_path / "experts"
+    assert not ExpertStore(root, identity(real), 2).missing
+    for other in (identity(real, seed=1), identity(real, student="mlp")):
+        assert ExpertStore(root, other, 2).missing == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "key, value", [("student", "mlp"), ("preprocessing", "zca:0"), ("data", {"name": "x"}), ("shape", [1, 8, 8])]
+)
+def test_a_named_store_of_other_experts_is_refused(experts, real, key, value):
+    with pytest.raises(ValueError, match=f"trained with {key} .*, this run has"):
+        ExpertStore(experts.folder, identity(real, **{key: value}), 2)
+    assert not ExpertStore(experts.folder, identity(real, seed=5), 2).missing  # seed and recipe may differ
+
+
+def test_a_truncated_or_altered_expert_is_recognised(experts):
+    path = experts.folder / "expert_0000.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="truncated or not an expert.*delete it and train"):
+        experts.row(0, 1)
+    path.write_bytes(whole[:-3] + b"\x00\x01\x02")
+    with pytest.raises(ValueError, match="altered .row 4"):
+        experts.row(0, 4)
+    assert len(experts.row(0, 0))  # other rows still read
+    with pytest.raises(ValueError, match="ends at epoch 4, epoch 9 is asked for"):
+        experts.row(1, 9)
+    with pytest.raises(FileNotFoundError, match="expert_0007"):
+        experts.row(7, 0)
+
+
+def test_a_row_is_read_without_the_rest_of_its_expert(real, tmp_path, monkeypatch):
+    store = ExpertStore(tmp_path / "e", identity(real), 1)
+    weights = torch.randn(100, 1000)
+    store.write(0, weights, 0.5)
+    read = []
+    import distill.trajectory as module
+
+    original = module._crc
+    monkeypatch.setattr(module, "_crc", lambda row: read.append(row.numel()) or original(row))
+    assert torch.equal(store.row(0, 57), weights[57])
+    assert read == [1000]
+
+
+def test_the_manifest_says_what_the_experts_are(experts):
+    about = json.loads((experts.folder / "manifest.json").read_text())
+    assert about["recipe"]["epochs"] == experts.epochs == 4 and about["data"]["name"] == "toy"
+    (experts.folder / "manifest.json").write_text("{")
+    with pytest.raises(ValueError, match="manifest.json is not readable"):
+        ExpertStore(experts.folder, about, 1)
+
+
+def test_an_expert_that_diverges_is_not_stored(real, student, tmp_path):
+    store = ExpertStore(tmp_path / "e", identity(real), 1)
+    with pytest.raises(ValueError, match="expert 0 diverged"):
+        train_experts(store, _huge(real), student, make_recipe(lr=10.0), 0, silent)
+    assert store.missing == [0]
+
+
+def _huge(real):
+    from dataclasses import replace
+
+    return replace(real, train=replace(real.train, images=real.train.images * float("inf")))
+
+
+def test_networks_without_a_trajectory_are_refused_before_training(tmp_path):
+    from functools import partial
+
+    from distill.students import ResNet
+
+    real = load_npz(write_npz(tmp_path / "a.npz"))
+    store = ExpertStore(tmp_path / "e", identity(real), 1)
+    with pytest.raises(ValueError, match="batch statistics"):
+        train_experts(store, real, partial(ResNet, (3, 8, 8), 3, depth=18, norm="batch"), make_recipe(), 0, silent)
