@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import shlex
@@ -17,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 if TYPE_CHECKING:  # what computes is imported inside the tasks: --help and --cfg answer at once
     import torch
@@ -43,14 +42,26 @@ class Line:
         from distill.data import load
 
         self.cfg, self.out, self.bars = cfg, Path(cfg.out), bars
+        # An overlay may set a value of a network that the command line replaced by another one.
+        self.students = {name: node for name, node in plain(cfg.student).items() if "_target_" in node}
         self.device = device(cfg.device)
         self.synsets = self.given_sets()
         prepare = self.synsets[0].preprocessing if self.synsets else None
         settings: dict[str, Any] = OmegaConf.to_container(cfg.data, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
         self.real: RealData = load(settings.pop("name"), **settings, prepare=prepare, device=self.device)
+        self.check()
         self.command = shlex.join(["python", "run.py", *HydraConfig.get().overrides.task])
         self.written: list[Path] = []
         self.wandb: Any = None
+
+    def check(self) -> None:
+        """Let what is impossible fail now rather than after the experts are trained."""
+        self.protocol()
+        for name in self.students:
+            self.student(name)()
+        if self.cfg.task != "evaluate":
+            for ipc in self.ipcs:
+                self.method(ipc, self.cfg.seed)
 
     def progress(self, text: str, done: int, total: int) -> None:
         task = next((task.id for task in self.bars.tasks if task.description == text), None)
@@ -69,11 +80,11 @@ class Line:
             "data": {"name": train.name, "fingerprint": self.real.fingerprint, "classes": list(train.class_names)},
             "preprocessing": str(train.preprocessing),
             "shape": list(train.shape),
-            "student": next(iter(plain(self.cfg.student).values())),
+            "student": self.students[self.first_student],
             "recipe": plain(experts.recipe),
             "seed": self.cfg.seed,
         }
-        return ExpertStore(Path(self.cfg.experts), identity, experts.count)
+        return ExpertStore(Path(self.cfg.experts_path), identity, experts.count)
 
     def experts(self) -> None:
         from experts.train import train_experts
@@ -89,23 +100,28 @@ class Line:
 
     def distill(self) -> None:
         store = self.expert_store()
-        needs = {} if store is None else {"experts": store.complete()}
+        if store is not None:
+            store.complete()
         for ipc in self.ipcs:
             for synthesis in range(self.cfg.syntheses):
-                self.written.append(self.synthesis(ipc, self.cfg.seed + synthesis, store, needs))
+                self.written.append(self.synthesis(ipc, self.cfg.seed + synthesis, store))
 
-    def synthesis(self, ipc: int, seed: int, store: ExpertStore | None, needs: dict[str, Any]) -> Path:
+    def method(self, ipc: int, seed: int) -> Any:
+        """The method of this configuration, for one synthesis."""
+        store = self.expert_store()
+        needs = {} if store is None else {"experts": store}
+        make = instantiate(self.cfg.method)
+        return make(real=self.real.train, ipc=ipc, student=self.student(self.first_student), seed=seed, **needs)
+
+    def synthesis(self, ipc: int, seed: int, store: ExpertStore | None) -> Path:
         from pytorch_lightning.loggers import CSVLogger
 
         from distill.outer import claim, distill
 
-        method = instantiate(self.cfg.method)(
-            real=self.real.train, ipc=ipc, student=self.student(self.first_student), seed=seed, **needs
-        )
         folder = self.folder(ipc, seed)
         identity = {
             "data": self.real.fingerprint,
-            "student": next(iter(plain(self.cfg.student).values())),
+            "student": self.students[self.first_student],
             "method": plain(self.cfg.method),
             "experts": None if store is None else store.folder.name,
             "ipc": ipc,
@@ -123,11 +139,11 @@ class Line:
             "data_fingerprint": self.real.fingerprint,
             "experts": identity["experts"],
         }
-        loggers = [CSVLogger(folder, name="metrics", flush_logs_every_n_steps=100)]
+        loggers: list[Any] = [CSVLogger(folder, name="metrics", flush_logs_every_n_steps=100)]
         if self.cfg.logger.wandb is not None:
-            loggers += self.wandb_logger()
+            loggers += self.wandb_loggers(folder.name)
         accelerator = "gpu" if self.device.type == "cuda" else "cpu"
-        return distill(method, folder, record, loggers, accelerator, self.progress)
+        return distill(self.method(ipc, seed), folder, record, loggers, accelerator, self.progress)
 
     def folder(self, ipc: int, seed: int) -> Path:
         name = HydraConfig.get().runtime.choices["method"]
@@ -153,28 +169,37 @@ class Line:
             if any((s.record.get("method", "unknown"), len(s)) != (made, len(synsets[0])) for s in synsets):
                 raise ValueError("synset lists sets of different methods or sizes: evaluate them one after the other")
             snapshots = [iterates(file_of(path)) for path in paths]
-            self.rows(report, synsets, made, ipc, snapshots)
+            self.rows(report, synsets, made, ipc, snapshots, self.cfg.published)
             self.random_rows(report, ipc)
         if self.cfg.baselines.whole:
             self.whole_row(report)
         self.bars.stop()
         Console(width=None if sys.stdout.isatty() else 120).print(report.table())
         if self.wandb is not None:
-            columns = sorted({key for row in report.rows for key in row})
-            self.wandb.log_table("report", columns, [[str(row.get(key)) for key in columns] for row in report.rows])
+            import wandb
+
+            columns: list[Any] = sorted({key for row in report.rows for key in row})
+            cells = [[str(row.get(key)) for key in columns] for row in report.rows]
+            self.wandb.log({"report": wandb.Table(columns=columns, data=cells)})
         self.written.append(report.path)
 
     def rows(
-        self, report: Report, synsets: list[SyntheticSet], method: str, ipc: int | None, iterates: Any = ()
+        self,
+        report: Report,
+        synsets: list[SyntheticSet],
+        method: str,
+        ipc: int | None,
+        iterates: Any = (),
+        published: str | None = None,
     ) -> None:
         from distill.evaluate import evaluate
         from distill.files import digest
 
-        students = {name: self.student(name) for name in self.cfg.student}
-        hashes = {name: digest(plain(self.cfg.student[name])) for name in students}
+        students = {name: self.student(name) for name in self.students}
+        hashes = {name: digest(node) for name, node in self.students.items()}
         evaluate(
             synsets, self.real, students, self.protocol(), report, method=method, ipc=ipc, seed=self.cfg.seed,
-            iterates=iterates, command=self.command, student_hashes=hashes, progress=self.progress,
+            iterates=iterates, command=self.command, published=published, student_hashes=hashes, progress=self.progress,
         )  # fmt: skip
 
     def random_rows(self, report: Report, ipc: int) -> None:
@@ -217,21 +242,22 @@ class Line:
 
     @property
     def first_student(self) -> str:
-        return next(iter(self.cfg.student))
+        return next(iter(self.students))
 
     def student(self, name: str) -> Any:
         from functools import partial
 
-        return partial(instantiate(self.cfg.student[name]), self.real.train.shape, self.real.train.num_classes)
+        return partial(instantiate(self.students[name]), self.real.train.shape, self.real.train.num_classes)
 
     def protocol(self) -> Protocol:
         """The preset; a plus in its name says that this configuration changes it."""
         chosen = HydraConfig.get().runtime.choices["protocol"]
-        changed = plain(self.cfg.protocol) != plain(OmegaConf.load(CONFIGS / "protocol" / f"{chosen}.yaml"))
+        preset = OmegaConf.load(CONFIGS / "protocol" / f"{chosen}.yaml")
+        changed = OmegaConf.to_container(self.cfg.protocol) != OmegaConf.to_container(preset)
         return instantiate(self.cfg.protocol, name=self.cfg.protocol.name + "+" * changed)
 
-    def wandb_logger(self) -> list[Any]:
-        """The Weights & Biases logger of this run, or none with a warning: a service that fails stops no run."""
+    def wandb_loggers(self, prefix: str) -> list[Any]:
+        """A Weights & Biases logger for one synthesis; none, with a warning, if the service fails: it stops no run."""
         import wandb
         from pytorch_lightning.loggers import WandbLogger
 
@@ -240,16 +266,21 @@ class Line:
             has_key = bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
             mode: Any = os.environ.get("WANDB_MODE") or settings.mode or ("online" if has_key else "offline")
             try:
-                run = wandb.init(
-                    project=settings.project, entity=settings.entity, mode=mode, dir=self.out, config=plain(self.cfg),
+                self.wandb = wandb.init(
+                    project=settings.project,
+                    entity=settings.entity,
+                    mode=mode,
+                    dir=self.out,
+                    config=plain(self.cfg),
                     settings=wandb.Settings(init_timeout=60, silent=True, console="off"),
-                )  # fmt: skip
+                )
             except Exception as error:  # whatever the service or its client raises, the run goes on
-                warnings.warn(f"Weights & Biases is left out: {error}", stacklevel=2)
+                print(f"warning: Weights & Biases is left out: {error}", file=sys.stderr)
                 return []
-            self.wandb = WandbLogger(experiment=run)
-            self.written.append(Path(run.dir).parent)
-        return [self.wandb]
+            self.written.append(Path(self.wandb.dir).parent)
+        logger = WandbLogger(experiment=self.wandb, prefix=prefix)
+        logger.LOGGER_JOIN_CHAR = "/"  # a section for each synthesis
+        return [logger]
 
 
 def device(name: str) -> torch.device:
@@ -296,6 +327,9 @@ def complete_overrides(arguments: list[str]) -> list[str]:
     if given.get("task") != "evaluate" or "synset" not in given or "experiment" in given or "data" in given:
         return arguments
     kept = [item for item in recorded_overrides(given["synset"]) if item.split("=", 1)[0] not in given]
+    if "student" in given:  # settings of networks that are not asked for have no place
+        asked = re.findall(r"\w+", given["student"])
+        kept = [item for item in kept if not item.startswith("student.") or item.split(".")[1] in asked]
     return [*kept, *arguments]
 
 
@@ -309,10 +343,20 @@ def errors_in_one_line() -> Iterator[None]:
     except (ValueError, OSError, RuntimeError, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("DISTILL_TRACEBACK"):
             raise
-        cause: BaseException = error
-        while isinstance(cause, HydraException) and cause.__cause__ is not None:
-            cause = cause.__cause__
-        sys.exit(f"error: {' '.join(str(cause).split())}")
+        sys.exit(f"error: {' '.join(explained(error).split())}")
+
+
+def explained(error: BaseException) -> str:
+    """The error's text; of Hydra's, the part that a user can act on."""
+    if isinstance(error, InstantiationException) and error.__cause__ is not None:
+        return explained(error.__cause__)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        known = sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+        return f"unknown {group} {name!r}: one of {', '.join(known)}"
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} is missing: give {error.full_key}=VALUE"
+    return str(error)
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="config")
@@ -331,7 +375,6 @@ def line(cfg: DictConfig) -> None:
     )
 
     warnings.filterwarnings("ignore", module="pytorch_lightning|torch.utils.data|lightning_fabric")
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     columns = [
         TextColumn("{task.description}"),
         BarColumn(),
@@ -343,6 +386,8 @@ def line(cfg: DictConfig) -> None:
         straight = Line(cfg, bars)
         for task in ("experts", "distill", "evaluate") if cfg.task == "all" else (cfg.task,):
             getattr(straight, task)()
+        if straight.wandb is not None:
+            straight.wandb.finish()
     for path in straight.written:
         print(f"wrote {path}")
 

@@ -70,19 +70,24 @@ class Report:
     def table(self) -> Table:
         """The rows for people: accuracy in %, mean and half-width of the 95 % interval."""
         table = Table(title=f"Accuracy on the test split, %  ({self.path})", caption=_LEGEND, caption_justify="left")
-        for name in ("method", "data", "ipc", "student", "protocol", "labels", "accuracy", "sd", "R x S", "seconds"):
-            table.add_column(
-                name, justify="right" if name in ("ipc", "accuracy", "sd", "R x S", "seconds") else "left", no_wrap=True
-            )
+        text, numbers = (
+            ["method", "data", "ipc", "student", "protocol", "labels"],
+            ["accuracy", "sd", "published", "R x S", "seconds"],
+        )
+        for name in text + numbers:
+            table.add_column(name, justify="left" if name in text else "right", no_wrap=True)
         for row in self.rows:
-            mark = "†" if row["selection"] == "test" else ""
             half = "" if row["ci95"] is None else f" ± {100 * row['ci95']:.1f}"
-            single = "*" if row["syntheses"] == 1 else ""
             table.add_row(
-                row["method"], row["data"], str(row["ipc"] or "all"), row["student"], row["protocol"], row["labels"],
-                f"{100 * row['mean']:.1f}{half}{mark}", "" if row["sd"] is None else f"{100 * row['sd']:.1f}",
-                f"{row['syntheses']} x {row['students']}{single}", f"{row['seconds']:.0f}",
-            )  # fmt: skip
+                *(str(row[name]) for name in text[:2]),
+                str(row["ipc"] or "all"),
+                *(row[name] for name in text[3:]),
+                f"{100 * row['mean']:.1f}{half}{'†' if row['selection'] == 'test' else ''}",
+                "" if row["sd"] is None else f"{100 * row['sd']:.1f}",
+                row.get("published") or "",
+                f"{row['syntheses']} x {row['students']}{'*' if row['syntheses'] == 1 else ''}",
+                f"{row['seconds']:.0f}",
+            )
         return table
 
 
@@ -104,6 +109,7 @@ def evaluate(
     seed: int = 0,
     iterates: Iterates = (),
     command: str = "",
+    published: str | None = None,
     student_hashes: Mapping[str, str] | None = None,
     progress: Callable[[str, int, int], None] = lambda text, done, total: None,
 ) -> Report:
@@ -115,6 +121,7 @@ def evaluate(
         report: gets the rows; what it already holds is not trained again.
         method, ipc: how the rows are called; ipc None is the whole real set.
         iterates: for every synthesis its snapshots by outer step, where the protocol chooses among them.
+        published: what the paper reports for this cell, in %, shown beside ours.
         student_hashes: tell networks of equal name apart.
 
     Raises:
@@ -155,7 +162,7 @@ def evaluate(
             continue
         text = f"{method} ipc {ipc or 'all'} {name}"
         run = _Run(real, make, protocol.with_(labels=labels), seed, partial(progress, text))
-        report.add({**row, **run.measure(synsets, iterates, selection), "command": command})
+        report.add({**row, **run.measure(synsets, iterates, selection), "published": published, "command": command})
     return report
 
 

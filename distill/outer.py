@@ -1,5 +1,7 @@
 """The outer loop: runs a Method under Lightning, writes snapshots, goes on where an interrupted run stopped."""
 
+import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from distill.files import load_tensors, save_tensors, write_json
 from distill.methods.base import Diverged, Method
 from distill.synset import SUFFIX, SyntheticSet, load
 
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it tells of every stop
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -23,8 +27,6 @@ def claim(folder: Path, config: Mapping[str, Any]) -> None:
     Raises:
         ValueError: it belongs to another one; nothing in it is touched.
     """
-    import json
-
     path = folder / "config.json"
     if not path.exists():
         write_json(path, config)
@@ -140,7 +142,7 @@ class _Home(Callback):
             self.write(pl_module, done, _buffers(trainer.optimizers[0]))
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
-                    logger.log_image(f"{self.folder.name}/synthetic", [self.grid(pl_module.synset.copy())])
+                    logger.log_image("synthetic", [self.grid(pl_module.synset.copy())])
 
 
 def iterates(path: Path) -> dict[int, SyntheticSet]:

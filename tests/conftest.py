@@ -15,6 +15,7 @@ from distill.students import ConvNet
 from distill.training import Recipe
 from distill.trajectory import ExpertStore
 
+torch.set_num_threads(1)  # the tensors are tiny: a second thread only waits
 STRATEGY = "color_crop_cutout_flip_scale_rotate"
 
 
@@ -45,10 +46,8 @@ def write_npz(path: Path, classes: int = 3, per_class: int = 20, side: int = 8, 
 
 
 def load_npz(path: Path, **settings) -> RealData:
-    values = dict(
-        root=path.parent, path=path, strategy=STRATEGY, mean=None, std=None, zca=False, val=0.2, download=False
-    )
-    return data.load("toy", **{**values, **settings})
+    values = dict(path=path, strategy=STRATEGY, mean=None, std=None, zca=False, val=0.2, download=False)
+    return data.load("toy", **{"root": path.parent, **values, **settings})
 
 
 @pytest.fixture
@@ -78,9 +77,13 @@ def experts(real, student, tmp_path) -> ExpertStore:
 
 def identity(real: RealData, **changes) -> dict:
     parts = {
-        "data": {"name": "toy", "fingerprint": real.fingerprint}, "preprocessing": str(real.train.preprocessing), "shape": [3, 8, 8],
-        "student": "convnet", "recipe": asdict(make_recipe()), "seed": 0,
-    }  # fmt: skip
+        "data": {"name": "toy", "fingerprint": real.fingerprint},
+        "preprocessing": str(real.train.preprocessing),
+        "shape": [3, 8, 8],
+        "student": "convnet",
+        "recipe": asdict(make_recipe()),
+        "seed": 0,
+    }
     return {**parts, **changes}
 
 

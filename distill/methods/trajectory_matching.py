@@ -16,7 +16,7 @@ from distill.students import FlatStudent
 from distill.synset import SyntheticSet
 from distill.training import MAX_LR
 from distill.trajectory import ExpertStore
-from distill.unroll import InnerStep, chunks, unroll
+from distill.unroll import MODES, InnerStep, chunks, unroll
 
 
 def trajectory_error(student: Tensor, start: Tensor, target: Tensor) -> Tensor:
@@ -87,6 +87,8 @@ class TrajectoryMatching(Method):
             raise ValueError("method.student_steps, method.expert_epochs and method.batch_syn must be at least 1")
         if not 0 < lr_student <= MAX_LR:
             raise ValueError(f"method.lr_student is {lr_student}, expected above 0 and at most {MAX_LR:g}")
+        if memory not in MODES:
+            raise ValueError(f"unknown method.memory {memory!r}: one of {', '.join(MODES)}")
         last = max_start_epoch + expert_epochs - 1
         if last > experts.epochs:
             raise ValueError(

@@ -1,0 +1,188 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import load_npz, write_npz
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distill import training
+from distill.evaluate import Report, evaluate, statistics
+from distill.synset import SyntheticSet
+from distill.training import Protocol
+
+
+def protocol(**changes) -> Protocol:
+    values = dict(
+        name="toy", epochs=6, extra_epochs=1, optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4, decay=0.1,
+        decay_epoch=None, batch=16, augment="dsa", gsam_rho=None, gsam_alpha=None, artefact_lr=False, labels="own",
+        students=3, iterate="last", choices={},
+    )  # fmt: skip
+    return Protocol(**{**values, **changes})
+
+
+def subset(real, seed=0, **changes):
+    made = SyntheticSet.from_real(real.train, 3, torch.Generator().manual_seed(seed))
+    return made.with_(record={"seed": seed}, **changes)
+
+
+@pytest.fixture
+def rows(real, student, tmp_path):
+    def measure(synsets, with_protocol, **kw):
+        report = Report(tmp_path / f"{len(list(tmp_path.iterdir()))}.json")
+        return evaluate(synsets, real, {"convnet": student}, with_protocol, report, method="m", ipc=3, **kw).rows
+
+    return measure
+
+
+def test_a_row_says_what_was_measured(rows, real):
+    (row,) = rows(subset(real), protocol(), command="python run.py")
+    assert len(row["accuracies"]) == row["students"] == 3
+    assert all(0 <= a <= 1 and a == round(a * 30) / 30 for a in row["accuracies"])  # fractions of 30 test images
+    assert row["mean"] == pytest.approx(np.mean(row["accuracies"]))
+    assert (row["syntheses"], row["selection"], row["labels"], row["command"]) == (1, "last", "hard", "python run.py")
+    assert row["image_bytes"] == 9 * 3 * 8 * 8 * 4
+    assert row["label_bytes"] == 9 * 8
+    assert row["device"].startswith("cpu")
+    assert row["seconds"] > 0
+
+
+def test_a_student_is_the_same_in_whatever_order_and_company(rows, real):
+    a, b = subset(real, 0), subset(real, 1)
+    both, turned = rows([a, b], protocol())[0]["accuracies"], rows([b, a], protocol())[0]["accuracies"]
+    assert both == turned[3:] + turned[:3]
+    assert rows(a, protocol())[0]["accuracies"] == both[:3]
+    assert rows(a, protocol(students=1))[0]["accuracies"] == both[:1]
+    assert rows(a, protocol(), seed=1)[0]["accuracies"] != both[:3]
+
+
+def test_rows_are_found_again_and_not_trained_twice(real, student, tmp_path, monkeypatch):
+    def measure(**kw):
+        report = Report(tmp_path / "report.json")
+        return evaluate(subset(real), real, {"convnet": student}, protocol(**kw), report, method="m", ipc=3)
+
+    first = measure().rows
+    assert json.loads((tmp_path / "report.json").read_text()) == {"rows": first}
+    assert len(measure(students=1).rows) == 2  # another protocol is another row, the first stays
+    monkeypatch.setattr("distill.evaluate.train", lambda *a, **k: pytest.fail("trained again"))
+    assert measure().rows[0] == first[0]
+
+
+def test_the_learned_rate_is_used_where_the_protocol_says_so(rows, real):
+    with_rate = subset(real, lr=torch.tensor(0.05))
+    assert rows(with_rate, protocol(artefact_lr=True))[0]["lr"] == [pytest.approx(0.05)]
+    assert rows(with_rate, protocol())[0]["lr"] == [0.1]
+    assert rows(subset(real), protocol(artefact_lr=True))[0]["lr"] == [0.1]
+
+
+def test_soft_labels_give_their_own_row_and_a_hard_one_on_request(rows, real):
+    hard = subset(real)
+    soft = hard.with_(labels=torch.nn.functional.one_hot(hard.labels.roll(3), 3) * 9.0, label_kind="logits")
+    both = rows(soft, protocol(labels="both"))
+    assert [row["labels"] for row in both] == ["own", "hard"]
+    assert [row["label_bytes"] for row in both] == [9 * 3 * 4, 9 * 8]
+    assert len(rows(hard, protocol(labels="both"))) == 1
+    # Arg-maxed labels of classes moved by one teach the wrong classes.
+    assert both[1]["mean"] < rows(hard, protocol())[0]["mean"]
+
+
+def test_choices_are_made_on_validation_and_recorded(rows, real, monkeypatch):
+    seen = []
+    original = training.accuracy
+
+    def watched(net, split, batch=1000):
+        seen.append(split)
+        return original(net, split, batch)
+
+    monkeypatch.setattr("distill.evaluate.accuracy", watched)
+    (row,) = rows(subset(real, lr=torch.tensor(0.3)), protocol(choices={"lr": [1e-5, 0.1], "epochs": [2, 6]}))
+    assert [split is real.val for split in seen] == [True] * 6 + [False] * 3
+    assert [split is real.test for split in seen[6:]] == [True] * 3
+    assert row["students_for_choices"] == 6
+    best = int(np.argmax(row["chosen"]["validation_accuracies"]))
+    assert row["chosen"]["candidates"] == {"lr": [1e-5, 0.1, pytest.approx(0.3)], "epochs": [2, 6]}
+    assert row["lr"] == [([1e-5, 0.1, pytest.approx(0.3)])[best // 2]]
+
+
+def iterates_of(real):
+    good, bad = subset(real), subset(real)
+    bad = bad.with_(labels=(bad.labels + 1) % 3)
+    return bad, [{0: bad, 5: good, 9: bad}]  # the last one is bad
+
+
+def test_the_best_snapshot_is_found_on_validation(rows, real, monkeypatch):
+    last, iterates = iterates_of(real)
+    (row,) = rows(last, protocol(iterate="val", epochs=15), iterates=iterates)
+    assert (row["selection"], row["chosen"]["step"]) == ("val", [5])
+    assert row["mean"] > 0.5
+
+
+def test_best_on_test_stands_beside_the_last_and_is_marked(rows, real, tmp_path, student):
+    last, iterates = iterates_of(real)
+    plain, best = rows(last, protocol(iterate="test", epochs=15), iterates=iterates)
+    assert (plain["selection"], best["selection"]) == ("last", "test")
+    assert best["mean"] > plain["mean"]
+    report = Report(tmp_path / "table.json")
+    report.rows = [plain, best]
+    cells = list(report.table().columns[6].cells)
+    assert "†" in cells[1]
+    assert "†" not in cells[0]
+    (leaked,) = rows(last.with_(record={"seed": 0, "picked_on": "test"}), protocol())
+    assert leaked["selection"] == "test"
+
+
+def test_validation_choices_need_a_validation_split(npz, student, tmp_path):
+    real = load_npz(npz, val=0.0)
+    choosing, report = protocol(choices={"lr": [0.1]}), Report(tmp_path / "r.json")
+    with pytest.raises(ValueError, match="validation split, which is empty: set data.val=0.1"):
+        evaluate(subset(real), real, {"convnet": student}, choosing, report, method="m", ipc=3)
+
+
+def test_a_set_of_another_space_size_or_class_list_is_refused(npz, real, student, tmp_path):
+    def judge(synset):
+        evaluate(synset, real, {"convnet": student}, protocol(), Report(tmp_path / "r.json"), method="m", ipc=3)
+
+    with pytest.raises(ValueError, match="lives in zca:.*, the real images in normalised:"):
+        judge(subset(load_npz(npz, zca=True)))
+    constants = dict(mean=[0.5] * 3, std=[0.2] * 3)
+    real = load_npz(npz, **constants)
+    with pytest.raises(ValueError, match="has classes c0, c2, the real set c0, c1, c2"):
+        judge(subset(load_npz(npz, classes=[0, 2], **constants)))
+    with pytest.raises(ValueError, match=r"synthetic images are \(3, 10, 10\), real ones \(3, 8, 8\)"):
+        judge(subset(load_npz(write_npz(tmp_path / "big.npz", side=10), **constants)))
+
+
+def test_a_report_that_is_none_is_not_overwritten(tmp_path):
+    (tmp_path / "report.json").write_text("not json")
+    with pytest.raises(ValueError, match="is not a report"):
+        Report(tmp_path / "report.json")
+    assert (tmp_path / "report.json").read_text() == "not json"
+
+
+def test_statistics_of_a_known_table():
+    table = np.array([[0.5, 0.7], [0.8, 0.8], [0.9, 1.1]])  # means .6 .8 1.0
+    row = statistics(table)
+    assert row["mean"] == pytest.approx(0.8)
+    assert row["sd"] == pytest.approx(0.2)
+    assert row["ci95"] == pytest.approx(4.302653 * 0.2 / 3**0.5, rel=1e-5)
+    assert row["sd_student"] == pytest.approx(((0.02 + 0 + 0.02) / 3) ** 0.5)
+    assert row["sd_synthesis"] == pytest.approx((0.04 - row["sd_student"] ** 2 / 2) ** 0.5)
+    one = statistics(np.array([[0.5, 0.6, 0.7]]))
+    assert one["sd"] == pytest.approx(0.1)
+    assert one["sd_synthesis"] is None
+    assert statistics(np.array([[0.5]]))["ci95"] is None
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=5, deadline=None)
+def test_the_interval_covers_the_true_mean_nineteen_times_in_twenty_and_students_alone_do_not(seed):
+    g = np.random.default_rng(seed)
+    hit = {1: 0, 5: 0}
+    for _ in range(600):
+        for syntheses in hit:
+            table = 0.6 + 0.004 * g.standard_normal((syntheses, 1)) + 0.003 * g.standard_normal((syntheses, 5))
+            row = statistics(table)
+            hit[syntheses] += abs(row["mean"] - 0.6) <= row["ci95"]
+    assert 0.92 < hit[5] / 600 < 0.98
+    assert hit[1] / 600 < 0.7  # 57 % in the specification's simulation

@@ -1,0 +1,331 @@
+"""The whole line through run.py at toy size, for every method config, and what it says about bad input."""
+
+import json
+import re
+import runpy
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import write_npz
+from hydra.core.global_hydra import GlobalHydra
+
+import distill
+
+ROOT = Path(__file__).parent.parent
+METHODS = sorted(path.stem for path in (ROOT / "configs" / "method").glob("*.yaml"))
+TOY = [
+    "data=digits", "ipc=1", "student.convnet.width=8", "method.steps=4", "method.snapshot_every=2", "protocol.epochs=2",
+    "student_epochs=[2]", "protocol.students=2", "baselines.random=2", "baselines.whole=false", "device=cpu",
+]  # fmt: skip
+
+
+@pytest.fixture
+def line(tmp_path, monkeypatch, capsys):
+    """``line("task=experts", ...)`` runs run.py as a command line does: (exit code, standard output, last error line)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        GlobalHydra.instance().clear()
+        monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+        monkeypatch.delenv("DISTILL_TRACEBACK", raising=False)
+        capsys.readouterr()
+        code, message = 0, ""
+        try:
+            runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
+        except SystemExit as stop:
+            code, message = (stop.code, "") if isinstance(stop.code, int | None) else (1, stop.code)
+        return code or 0, capsys.readouterr().out, message
+
+    return call
+
+
+def succeeds(outcome):
+    code, _, message = outcome
+    assert code == 0, message
+
+
+def toy(method, *more):
+    text = (ROOT / "configs" / "method" / f"{method}.yaml").read_text() + (
+        ROOT / "configs" / "method" / "mtt.yaml"
+    ).read_text()
+    experts = ["method.experts.count=2"] if "experts" in text else []
+    return [*TOY, f"method={method}", *experts, *more]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_goes_the_whole_line(line, method, tmp_path):
+    code, out, message = line(*toy(method))
+    assert code == 0, message
+    rows = json.loads((tmp_path / "outputs" / "report.json").read_text())["rows"]
+    assert {row["method"] for row in rows} == {method, "random real"}
+    for row in rows:
+        assert len(row["accuracies"]) == row["syntheses"] * row["students"]
+        assert row["protocol"] == "ours+"
+        assert row["command"].startswith("python run.py data=digits ipc=1")
+    assert [line for line in out.splitlines() if line.startswith("wrote ")][-1] == "wrote outputs/report.json"
+    home = tmp_path / "outputs" / f"digits-{method}-ipc1-seed0"
+    synset = distill.load(home)
+    assert synset.record["method"] == method
+    assert synset.record["step"] == 4
+    assert len(synset) == 10
+    assert (home / "grid.png").exists()
+    metrics = (home / "metrics" / "version_0" / "metrics.csv").read_text().splitlines()
+    assert "matching_loss" in metrics[0]
+    assert len(metrics) == 5
+    # Every arrow is a restart point: nothing is made again.
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "outputs").rglob("*.safetensors")}
+    code, _, message = line(*toy(method))
+    assert code == 0, message
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "outputs").rglob("*.safetensors")}
+    assert json.loads((tmp_path / "outputs" / "report.json").read_text())["rows"] == rows
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_interrupted_distillation_goes_on_to_the_same_set(line, method, tmp_path, monkeypatch):
+    from distill.methods.base import Method
+
+    succeeds(line(*toy(method, "task=experts")))
+    succeeds(line(*toy(method, "task=distill", "out=whole", "experts_path=outputs/experts")))
+    original = Method.training_step
+
+    def interrupted(self, step):
+        if int(step) == 3:
+            raise RuntimeError("power cut")
+        original(self, step)
+
+    monkeypatch.setattr(Method, "training_step", interrupted)
+    code, _, message = line(*toy(method, "task=distill", "out=cut", "experts_path=outputs/experts"))
+    assert (code, message) == (1, "error: power cut")
+    name = f"digits-{method}-ipc1-seed0"
+    assert distill.load(tmp_path / "cut" / name).record["step"] == 2  # the last good set is there
+    monkeypatch.setattr(Method, "training_step", original)
+    succeeds(line(*toy(method, "task=distill", "out=cut", "experts_path=outputs/experts")))
+    whole, cut = distill.load(tmp_path / "whole" / name), distill.load(tmp_path / "cut" / name)
+    assert whole.hash == cut.hash
+    succeeds(line(*toy(method, "task=distill", "out=other", "experts_path=outputs/experts", "syntheses=2")))
+    assert distill.load(tmp_path / "other" / f"digits-{method}-ipc1-seed1").hash != whole.hash
+
+
+@pytest.fixture
+def made(line, tmp_path):
+    """A finished toy run."""
+    code, _, message = line(*toy("datm", "task=experts"))
+    assert code == 0, message
+    succeeds(line(*toy("datm", "task=distill")))
+    return tmp_path / "outputs" / "digits-datm-ipc1-seed0"
+
+
+QUICK = ["task=evaluate", "protocol.epochs=2", "protocol.students=1", "baselines.random=0", "baselines.whole=false"]
+
+
+def test_a_set_somebody_gave_you_is_judged_by_other_students_on_its_own_data(line, made, tmp_path):
+    gift = tmp_path / "gift.safetensors"
+    gift.write_bytes((made / "synset.safetensors").read_bytes())
+    code, out, message = line(*QUICK, f"synset={gift}", "protocol=datm", "student=[convnet,mlp]", "out=judged")
+    assert code == 0, message
+    rows = json.loads((tmp_path / "judged" / "report.json").read_text())["rows"]
+    assert [(row["student"], row["protocol"], row["labels"]) for row in rows] == [
+        ("convnet", "datm+", "own"),
+        ("mlp", "datm+", "own"),
+    ]
+    assert all(row["data"] == "digits" and row["ipc"] == 1 for row in rows)
+    assert "digits" in out
+    # The protocol's own numbers, without changes, keep its name.
+    succeeds(line(*QUICK[:1], *QUICK[3:], f"synset={gift}", "protocol=dcb-none", "student=mlp", "out=plain"))
+    assert json.loads((tmp_path / "plain" / "report.json").read_text())["rows"][0]["protocol"] == "dcb-none"
+
+
+def test_best_on_test_is_reported_beside_the_last_snapshot_under_a_papers_protocol(line, made, tmp_path):
+    code, _, message = line(*QUICK, f"synset={made}", "protocol=mtt", "out=paper")
+    assert code == 0, message
+    rows = json.loads((tmp_path / "paper" / "report.json").read_text())["rows"]
+    assert [row["selection"] for row in rows] == ["last", "test"]
+    assert rows[1]["chosen"]["step"][0] in (0, 2, 4)
+
+
+def test_choices_recorded_in_a_set_cannot_name_code(line, made, tmp_path):
+    synset = distill.load(made)
+    overrides = [
+        "data=digits",
+        "student.convnet._target_=os.abort",
+        "student=${oc.env:HOME}",
+        "data=../../x",
+        "hydra.run.dir=/x",
+        "out=/x",
+    ]
+    synset.save(tmp_path / "evil.safetensors", {"overrides": overrides})
+    code, _, message = line(*QUICK, "synset=evil.safetensors", "student.convnet.width=8", "out=judged")
+    assert code == 0, message
+    assert (tmp_path / "judged" / "report.json").exists()
+
+
+def read_wandb(path):
+    """Records of an offline run: protobuf messages in LevelDB's log format, behind a header of seven bytes."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, at, parts = path.read_bytes(), 7, b""
+    while at + 7 <= len(data):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
+        parts += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            record = Record()
+            record.ParseFromString(parts)
+            yield record
+        parts = b"" if kind in (0, 1, 4) else parts
+
+
+def test_wandb_gets_metrics_pictures_and_the_table_offline(line, tmp_path, monkeypatch):
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))  # no key in a netrc either
+    code, out, message = line(*toy("mtt", "logger=wandb", "protocol=dcb-none"))
+    assert code == 0, message
+    (file,) = (tmp_path / "outputs").rglob("*.wandb")
+    assert str(file.parent.relative_to(tmp_path)) in out
+    logged: dict[str, list] = {}
+    for record in read_wandb(file):
+        for item in record.history.item:
+            logged.setdefault(item.key or "/".join(item.nested_key), []).append(json.loads(item.value_json))
+    with (tmp_path / "outputs" / "digits-mtt-ipc1-seed0" / "metrics" / "version_0" / "metrics.csv").open() as csv:
+        names, *rows = [row.rstrip("\n").split(",") for row in csv]
+    ours = [float(row[names.index("matching_loss")]) for row in rows]
+    assert logged["digits-mtt-ipc1-seed0/matching_loss"] == pytest.approx(ours)
+    assert any("synthetic" in key for key in logged)
+    assert any("report" in key for key in logged)
+
+
+def test_help_and_config_answer_without_heavy_imports(line, monkeypatch):
+    code = """
+import runpy, sys
+sys.argv = ["run.py", *sys.argv[1:]]
+try:
+    runpy.run_path("run.py", run_name="__main__")
+except SystemExit:
+    pass
+print("HEAVY", sorted({"torch", "wandb", "sklearn", "kornia"} & set(sys.modules)))
+"""
+    for flags in (["--help"], ["--cfg", "job"]):
+        command = [sys.executable, "-c", code, *flags]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert "HEAVY []" in done.stdout, done.stderr
+        assert "datm" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["task=destill"], "unknown task 'destill': one of experts, distill, evaluate, all"),
+        (["data=cifar11"], "unknown data 'cifar11': one of cifar10, cifar100, digits"),
+        (["method=datmm"], "unknown method 'datmm': one of datm, mtt, tesla"),
+        (["protocol=best"], "unknown protocol 'best': one of datm, dc"),
+        (["student=convnett"], "unknown student 'convnett': one of alexnet, convnet"),
+        (["student=[convnet,x]"], "unknown student 'x': one of alexnet"),
+        (["method.stepz=3"], "Could not override 'method.stepz'"),
+        (["ipc=0"], "ipc is 0, expected 1 to"),
+        (["ipc=5000"], "ipc is 5000, expected 1 to 125: class '8' has 125 training images"),
+        (["device=cuda"], "device=cuda was asked for, but this machine has no CUDA device"),
+        (["device=tpu"], "unknown device 'tpu': one of auto, cpu, cuda"),
+        (["data=cifar10", "data.download=false"], "no cifar10 under data and data.download=false"),
+        (["data=npz", "data.path=none.npz"], "no file none.npz"),
+        (["data=npz"], "data.path is missing: give data.path=VALUE"),
+        (["task=distill", "seed=7"], "0 of 2 experts in .*: train them with `python run.py task=experts`"),
+        (
+            ["method.max_start_epoch=40"],
+            "end at epoch 20, this range reads epoch 40: lower method.max_start_epoch or train longer",
+        ),
+        (["method.lr_student=-1"], "method.lr_student is -1, expected above 0"),
+        (["student.convnet.norm=batch"], "keeps batch statistics"),
+        (["student.convnet.norm=x"], "unknown norm 'x': one of instance, batch"),
+        (["protocol.epochs=-5"], "epochs -5"),
+        (["task=evaluate", "synset=none.safetensors"], "no synthetic set at none.safetensors"),
+        (["method.memory=half"], "unknown method.memory 'half': one of full, recompute, tesla"),
+    ],
+)
+def test_bad_input_gets_one_line_and_a_failure(line, arguments, message, tmp_path):
+    defaults = [item for item in toy("datm") if item.split("=")[0] not in {a.split("=")[0] for a in arguments}]
+    if any(item.startswith(("data=", "student=")) for item in arguments):
+        defaults = [item for item in defaults if not item.startswith(("student.", "data="))]
+    code, _, said = line(*defaults, *arguments)
+    assert code == 1
+    assert said.startswith("error: ")
+    assert re.search(message, said), said
+    assert "\n" not in said
+    assert not list(tmp_path.rglob("synset.*"))
+    assert not list(tmp_path.rglob("report.json"))
+
+
+def test_bad_input_beside_finished_work_overwrites_nothing(line, made, tmp_path):
+    def snapshot():
+        return {
+            path: (path.stat().st_mtime_ns, path.read_bytes())
+            for path in (tmp_path / "outputs").rglob("*")
+            if path.is_file()
+        }
+
+    before = snapshot()
+    experts = next((tmp_path / "outputs" / "experts").iterdir())
+    cases = [
+        (
+            toy("datm", "task=distill", "method.lr_img=3"),
+            "belongs to another configuration: method.lr_img was .*, is 3; choose another",
+        ),
+        (
+            toy("datm", "task=distill", f"experts_path={experts}", "data.classes=[0,1]", "out=x"),
+            "experts in .* were trained with data",
+        ),
+        (
+            toy("datm", "task=distill", f"experts_path={experts}", "student.convnet.width=9", "out=x"),
+            "were trained with student",
+        ),
+        (toy("datm", "task=distill", f"experts_path={experts}", "data.mean=[0.5]", "out=x"), "were trained with"),
+        (
+            [*QUICK, f"synset={made}", "data.zca=true", "out=x"],
+            "lives in space normalised, data.zca=true .* use data.zca=false",
+        ),
+        ([*QUICK, f"synset={made}", "data.classes=[0,1]", "out=x"], "has classes 0, 1, 2"),
+    ]
+    for arguments, message in cases:
+        code, _, said = line(*arguments)
+        assert code == 1
+        assert re.search(message, said), said
+    assert snapshot() == before
+
+
+def test_a_run_that_diverges_stops_by_name_and_keeps_the_last_good_set(line, tmp_path):
+    succeeds(line(*toy("datm", "task=experts")))
+    code, _, said = line(*toy("datm", "task=distill", "method.max_error=1e-9", "method.max_skips=2"))
+    assert code == 1
+    assert "2 steps in a row were skipped, at last because the matching loss is" in said
+    assert "the last good set is outputs/digits-datm-ipc1-seed0/synset.safetensors" in said
+    assert torch.isfinite(distill.load(tmp_path / "outputs" / "digits-datm-ipc1-seed0").images).all()
+
+
+def test_your_own_images_go_the_whole_line(line, tmp_path):
+    write_npz(tmp_path / "mine.npz", per_class=30)
+    arguments = [item for item in toy("datm") if not item.startswith("data=")]
+    sizes = ["method.steps=2", "method.experts.recipe.epochs=22", "method.student_steps=3", "ipc=2"]
+    code, _, said = line(*arguments, "data=npz", "data.path=mine.npz", "data.name=mine", "data.zca=true", *sizes)
+    assert code == 0, said
+    synset = distill.load(tmp_path / "outputs" / "mine-datm-ipc2-seed0")
+    assert (synset.preprocessing.space, len(synset)) == ("zca", 6)
+    code, _, said = line(
+        *QUICK,
+        "synset=outputs/mine-datm-ipc2-seed0",
+        "data=npz",
+        "data.path=mine.npz",
+        "data.name=mine",
+        "data.zca=true",
+        "out=x",
+        "protocol=dcb-none",
+    )
+    assert code == 0, said

@@ -1,0 +1,153 @@
+"""The shape of the code: imports point one way, run.py alone knows Hydra, configs are complete."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from distill.training import Protocol, Recipe
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = ROOT / "configs"
+# Each module may import what stands before it.
+ORDER = [
+    "distill.files", "distill.rng", "distill.augment", "distill.students", "distill.preprocessing", "distill.readers",
+    "distill.data", "distill.training", "distill.trajectory", "distill.unroll", "distill.synset", "distill",
+    "distill.methods", "distill.methods.base", "distill.methods.*", "distill.outer", "distill.evaluate",
+    "experts", "experts.train", "run",
+]  # fmt: skip
+
+
+def modules():
+    for path in [ROOT / "run.py", *ROOT.glob("distill/**/*.py"), *ROOT.glob("experts/**/*.py")]:
+        yield ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path
+
+
+MODULES = dict(modules())
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from [part for part in parts if part in MODULES] or [node.module]
+
+
+def rank(module):
+    if module in ORDER:
+        return ORDER.index(module)
+    return ORDER.index("distill.methods.*") if module.startswith("distill.methods.") else None
+
+
+def test_imports_point_one_way():
+    unknown = [name for name in MODULES if rank(name) is None]
+    assert not unknown, f"give {unknown} a place in ORDER"
+    backward = []
+    for name, path in MODULES.items():
+        for target in set(imports(path)) & set(MODULES):
+            methods = rank(name) == rank(target) == ORDER.index("distill.methods.*")  # one method may extend another
+            if rank(target) >= rank(name) and not methods:
+                backward.append(f"{name} -> {target}")
+    assert not backward
+
+
+def test_run_is_the_only_module_that_knows_hydra():
+    users = {
+        name
+        for name, path in MODULES.items()
+        for target in imports(path)
+        if target.split(".")[0] in ("hydra", "omegaconf")
+    }
+    assert users == {"run"}
+
+
+def test_nothing_unpickles_and_nothing_seeds_from_the_clock():
+    for name, path in MODULES.items():
+        text = path.read_text()
+        assert not re.search(r"torch\.load\(|pickle\.load|allow_pickle=True|weights_only=False", text), name
+        assert not re.search(r"seed\w*\(.*time\(|np\.random\.(?!default_rng)", text), name
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+def options(group):
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", options("protocol"))
+def test_a_preset_is_a_complete_protocol_under_its_own_name(name):
+    protocol = instantiate(composed(f"protocol={name}", "data=cifar10").protocol)
+    assert isinstance(protocol, Protocol)
+    assert protocol.name == name
+
+
+# Field by field from the tables of the evaluation specification, section 7:
+# passes, lr, learned rate, batch, augmentation, labels, students, iterate
+PRESETS = {
+    "dc": (301, 0.01, False, 256, "none", "hard", 20, "last"),
+    "dsa": (1001, 0.01, False, 256, "dsa", "hard", 20, "last"),
+    "dm": (1001, 0.01, False, 256, "dsa", "hard", 20, "last"),
+    "mtt": (1001, 0.01, True, 256, "dsa", "hard", 5, "test"),
+    "tesla": (1001, 0.01, True, 256, "dsa", "own", 3, "test"),
+    "datm": (1001, 0.01, True, 128, "dsa", "own", 5, "test"),
+    "dcb-none": (301, 0.01, False, 256, "none", "hard", 5, "last"),
+    "dcb-dsa": (1001, 0.01, False, 256, "dsa", "hard", 5, "last"),
+    "ours": (1001, 0.01, False, 256, "dsa", "both", 5, "val"),
+}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_equal_the_table(name):
+    p = instantiate(composed(f"protocol={name}", "data=cifar10").protocol)
+    assert (p.passes, p.lr, p.artefact_lr, p.batch, p.augment, p.labels, p.students, p.iterate) == PRESETS[name]
+    assert (p.optimizer, p.momentum, p.weight_decay, p.decay) == ("sgd", 0.9, 5e-4, 0.1)
+    assert p.last_epoch_before_decay == p.epochs // 2 + 1
+    assert bool(p.choices) == (name == "ours")
+
+
+@pytest.mark.parametrize("name", [name for name in options("experiment") if "ipc" in name])
+def test_a_published_cell_is_complete_and_its_experts_are_long_enough(name):
+    path = [f"data.path={ROOT}"] if "imagenet64" in name else []
+    cfg = composed(f"experiment={name}", *path)
+    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    method, data, ipc = re.fullmatch(r"(\w+?)_(\w+)_ipc(\d+)", name).groups()
+    assert (cfg.data.name, cfg.ipc, cfg.protocol.name) == (data, int(ipc), method)
+    assert cfg.data.val == 0
+    assert re.fullmatch(r"\d+\.\d ± \d\.\d", cfg.published)
+    recipe = instantiate(cfg.method.experts.recipe)
+    assert isinstance(recipe, Recipe)
+    assert cfg.method.max_start_epoch + cfg.method.expert_epochs - 1 <= recipe.passes
+    assert "arXiv:" in (CONFIGS / "experiment" / f"{name}.yaml").read_text()
+    assert (recipe.name, recipe.epochs) == (("ftd", 100) if method == "datm" else ("mtt", 50))
+
+
+def test_all_published_cells_of_the_specification_are_there():
+    cells = {
+        "mtt": ["cifar10 1 10 50", "cifar100 1 10 50", "tiny_imagenet 1 10 50"],
+        "tesla": ["cifar10 1", "cifar100 50", "imagenet64 1"],
+        "datm": ["cifar10 1 10 50 500 1000", "cifar100 1 10 50 100", "tiny_imagenet 1 10 50"],
+    }
+    expected = {
+        f"{method}_{row.split()[0]}_ipc{ipc}"
+        for method, rows in cells.items()
+        for row in rows
+        for ipc in row.split()[1:]
+    }
+    assert {name for name in options("experiment") if "ipc" in name} == expected
+
+
+@pytest.mark.parametrize("name", options("student"))
+def test_student_configs_make_networks(name):
+    cfg = composed(f"student={name}")
+    net = instantiate(cfg.student[name])((3, 32, 32), 10)
+    assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
