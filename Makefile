@@ -15,6 +15,9 @@ check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+bench: .venv/ready
+	$(BIN)/python benchmarks/unroll.py
+
 # torch and torchvision are asked for in one request, so that both come from one index.
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -283,6 +284,20 @@ class Line:
         return [logger]
 
 
+def keep_freed_memory() -> None:
+    """Let glibc reuse large blocks rather than give each back to the system and fault it in again.
+
+    A training step on 256 digits (ConvNet-2, width 32, two cores) took 8.0 ms without and 5.0 ms with it.
+    """
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return  # another C library
+    mmap_threshold, trim_threshold = -3, -1
+    libc.mallopt(mmap_threshold, 32 * 2**20)  # the largest that glibc takes
+    libc.mallopt(trim_threshold, 2**31 - 1)
+
+
 def device(name: str) -> torch.device:
     import torch
 
@@ -375,6 +390,7 @@ def line(cfg: DictConfig) -> None:
     )
 
     warnings.filterwarnings("ignore", module="pytorch_lightning|torch.utils.data|lightning_fabric")
+    keep_freed_memory()
     columns = [
         TextColumn("{task.description}"),
         BarColumn(),
