@@ -8,11 +8,13 @@ import itertools
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import torch
 from rich.table import Table
@@ -111,6 +113,7 @@ def evaluate(
     command: str = "",
     published: str | None = None,
     student_hashes: Mapping[str, str] | None = None,
+    workers: int = 1,
     progress: Callable[[str, int, int], None] = lambda text, done, total: None,
 ) -> Report:
     """Add one row for every student network and kind of labels.
@@ -123,6 +126,7 @@ def evaluate(
         iterates: for every synthesis its snapshots by outer step, where the protocol chooses among them.
         published: what the paper reports for this cell, in %, shown beside ours.
         student_hashes: tell networks of equal name apart.
+        workers: processes that train students side by side on a CPU; the numbers are the same for any count.
 
     Raises:
         ValueError: a set lives in another space, has other classes or another image size than the real images.
@@ -161,41 +165,67 @@ def evaluate(
         if report.find(row):
             continue
         text = f"{method} ipc {ipc or 'all'} {name}"
-        run = _Run(real, make, protocol.with_(labels=labels), seed, partial(progress, text))
-        report.add({**row, **run.measure(synsets, iterates, selection), "published": published, "command": command})
+        run = _Run(real, make, seed, workers)
+        measured = run.measure(synsets, iterates, protocol.with_(labels=labels), selection, partial(progress, text))
+        report.add({**row, **measured, "published": published, "command": command})
     return report
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One student: a function of (seed, purpose, synthesis, student) and of what it is trained and measured on."""
+
+    synset: SyntheticSet
+    protocol: Protocol
+    split: Split
+    seed: int
+    purpose: str
+    synthesis: int
+    student: int
+
+    def score(self, make: Callable[[], nn.Module]) -> float:
+        """Accuracy on ``split`` after the last epoch."""
+        synset, protocol = self.synset, self.protocol
+        with rng.seeded(self.seed, self.purpose, self.synthesis, self.student):
+            net = make().to(synset.images.device)
+        train(
+            net,
+            synset.images,
+            synset.hard if protocol.labels == "hard" else synset.targets,
+            protocol.with_(lr=_rate(synset, protocol)),
+            seed=rng.derive(self.seed, f"{self.purpose} training", self.synthesis, self.student),
+            augment=augmentation(protocol, self.split.strategy),
+        )
+        return accuracy(net, self.split)
 
 
 class _Run:
     """One row: the choices, then R x S students."""
 
-    def __init__(
-        self,
-        real: RealData,
-        make: Callable[[], nn.Module],
-        protocol: Protocol,
-        seed: int,
-        progress: Callable[[int, int], None],
-    ):
-        self.real, self.make, self.protocol, self.seed, self.progress = real, make, protocol, seed, progress
+    def __init__(self, real: RealData, make: Callable[[], nn.Module], seed: int, workers: int):
+        self.real, self.make, self.seed, self.workers = real, make, seed, workers
         self.tried = 0
 
-    def measure(self, synsets: list[SyntheticSet], iterates: Iterates, selection: str) -> Row:
+    def measure(
+        self,
+        synsets: list[SyntheticSet],
+        iterates: Iterates,
+        protocol: Protocol,
+        selection: str,
+        progress: Callable[[int, int], None],
+    ) -> Row:
         began = time.time()
-        protocol = self.protocol
         chosen: dict[str, Any] = {}
         if protocol.choices:
-            protocol, chosen = self.choose(synsets[0])
-        if selection in ("val", "test"):
-            split = self.real.val if selection == "val" else self.real.test
-            synsets, chosen["step"] = self.best_iterates(
-                protocol, iterates, split, protocol.students if selection == "test" else 1
-            )
-        jobs = [(i, synset, j) for i, synset in enumerate(synsets) for j in range(protocol.students)]
+            protocol, chosen = self.choose(synsets[0], protocol)
+        if selection != "last":
+            split, students = (self.real.val, 1) if selection == "val" else (self.real.test, protocol.students)
+            synsets, chosen["step"] = self.best_iterates(protocol, iterates, split, students)
         accuracies = []
-        for i, synset, j in jobs:
-            accuracies.append(self.score(synset, protocol, self.real.test, _synthesis(synset, i), j))
-            self.progress(len(accuracies), len(jobs))
+        for score in self.scores(self.trials(protocol, synsets, self.real.test, protocol.students)):
+            accuracies.append(score)
+            progress(len(accuracies), len(synsets) * protocol.students)
+        labels = [synset.hard if protocol.labels == "hard" else synset.labels for synset in synsets]
         return {
             "accuracies": accuracies,
             **statistics(np.array(accuracies).reshape(len(synsets), -1)),
@@ -205,73 +235,63 @@ class _Run:
             "chosen": chosen,
             "students_for_choices": self.tried,
             "seconds": time.time() - began,
-            "device": _device_name(synsets[0].images.device),
-            "image_bytes": sum(_bytes(synset.images) for synset in synsets) // len(synsets),
-            "label_bytes": sum(
-                _bytes(synset.labels if protocol.labels != "hard" else synset.hard) for synset in synsets
-            )
-            // len(synsets),
+            "device": _device_name(synsets[0].images.device, self.workers),
+            "image_bytes": _bytes(synsets[0].images),
+            "label_bytes": _bytes(labels[0]),
             "torch": torch.__version__,
         }
 
-    def choose(self, synset: SyntheticSet) -> tuple[Protocol, dict[str, Any]]:
-        """The best combination of the protocol's choices, by one student each on the validation split."""
-        candidates = {field: list(values) for field, values in self.protocol.choices.items()}
+    def choose(self, synset: SyntheticSet, protocol: Protocol) -> tuple[Protocol, dict[str, Any]]:
+        """The best combination of the protocol's choices, by the same single student on the validation split."""
+        candidates = {field: list(values) for field, values in protocol.choices.items()}
         if "lr" in candidates and synset.lr is not None:
             candidates["lr"].append(float(synset.lr))
-        combinations = [
-            dict(zip(candidates, values, strict=True)) for values in itertools.product(*candidates.values())
-        ]
-        scores = []
-        for number, fields in enumerate(combinations):
-            fixed = self.protocol.with_(artefact_lr=False, **fields)
-            scores.append(self.score(synset, fixed, self.real.val, _synthesis(synset, 0), number, "choice"))
-            self.tried += 1
-        best = combinations[int(np.argmax(scores))]
-        return self.protocol.with_(artefact_lr=False, **best), {
-            **best,
-            "candidates": candidates,
-            "validation_accuracies": scores,
-        }
+        combinations = [dict(zip(candidates, each, strict=True)) for each in itertools.product(*candidates.values())]
+        fixed = [protocol.with_(artefact_lr=False, **fields) for fields in combinations]
+        trials = [trial for each in fixed for trial in self.trials(each, [synset], self.real.val, 1, "choice")]
+        scores = list(self.scores(trials))
+        self.tried += len(scores)
+        best = int(np.argmax(scores))
+        return fixed[best], {**combinations[best], "candidates": candidates, "validation_accuracies": scores}
 
     def best_iterates(
         self, protocol: Protocol, iterates: Iterates, split: Split, students: int
     ) -> tuple[list[SyntheticSet], list[int]]:
-        """For every synthesis the snapshot with the best mean accuracy on ``split``."""
-        best, steps = [], []
+        """For every synthesis the snapshot with the best mean accuracy on ``split``; of equals the latest."""
+        best, chosen = [], []
         for i, snapshots in enumerate(iterates):
-            means = {}
-            for step, synset in snapshots.items():
-                synset = synset.to(self.real.train.images.device)
-                means[step] = np.mean(
-                    [self.score(synset, protocol, split, _synthesis(synset, i), j, "iterate") for j in range(students)]
-                )
-                self.tried += students
-            steps.append(max(means, key=lambda step: (means[step], step)))
-            best.append(snapshots[steps[-1]].to(self.real.train.images.device))
-        return best, steps
+            steps = sorted(snapshots)
+            sets = [snapshots[step].to(self.real.train.images.device) for step in steps]
+            trials = [t for each in sets for t in self.trials(protocol, [each], split, students, "iterate", i)]
+            scores = list(self.scores(trials))
+            self.tried += len(scores)
+            means = np.array(scores).reshape(len(steps), students).mean(1)
+            last_best = int(np.flatnonzero(means == means.max())[-1])
+            best.append(sets[last_best])
+            chosen.append(steps[last_best])
+        return best, chosen
 
-    def score(
+    def trials(
         self,
-        synset: SyntheticSet,
         protocol: Protocol,
+        synsets: list[SyntheticSet],
         split: Split,
-        synthesis: int,
-        student: int,
+        students: int,
         purpose: str = "student",
-    ) -> float:
-        """Accuracy on ``split`` of one student after its last epoch."""
-        with rng.seeded(self.seed, purpose, synthesis, student):
-            net = self.make().to(synset.images.device)
-        train(
-            net,
-            synset.images,
-            synset.hard if protocol.labels == "hard" else synset.targets,
-            protocol.with_(lr=_rate(synset, protocol)),
-            seed=rng.derive(self.seed, f"{purpose} training", synthesis, student),
-            augment=augmentation(protocol, self.real.train.strategy),
-        )
-        return accuracy(net, split)
+        position: int = 0,
+    ) -> list[Trial]:
+        """Synthesis by synthesis; a synthesis is known by the seed it was made with, not by its place in a list."""
+        seeds = [int(synset.record.get("seed", position + i)) for i, synset in enumerate(synsets)]
+        return [
+            Trial(synset, protocol, split, self.seed, purpose, synthesis, student)
+            for synset, synthesis in zip(synsets, seeds, strict=True)
+            for student in range(students)
+        ]
+
+    def scores(self, trials: list[Trial]) -> Iterator[float]:
+        """The accuracy of each trial, in order; side by side in ``workers`` processes."""
+        jobs = (joblib.delayed(trial.score)(self.make) for trial in trials)
+        return joblib.Parallel(n_jobs=self.workers, return_as="generator", pre_dispatch="n_jobs")(jobs)
 
 
 def statistics(accuracies: np.ndarray) -> Row:
@@ -309,11 +329,6 @@ def _check_fits(synset: SyntheticSet, real: Split) -> None:
         raise ValueError(f"synthetic images are {tuple(synset.images.shape[1:])}, real ones {real.shape}")
 
 
-def _synthesis(synset: SyntheticSet, position: int) -> int:
-    # The seed a set was made with, not its place in a list: the order of artefacts changes no student.
-    return int(synset.record.get("seed", position))
-
-
 def _rate(synset: SyntheticSet, protocol: Protocol) -> float:
     return float(synset.lr) if protocol.artefact_lr and synset.lr is not None else protocol.lr
 
@@ -322,7 +337,7 @@ def _bytes(tensor: torch.Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def _device_name(device: torch.device) -> str:
+def _device_name(device: torch.device, workers: int) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"cpu {platform.machine()}, {torch.get_num_threads()} threads"
+    return f"cpu {platform.machine()}, {workers} x {torch.get_num_threads()} threads"
