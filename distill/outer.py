@@ -12,7 +12,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import Logger, WandbLogger
 from torch import Tensor
 
-from distill.files import load_tensors, save_tensors, write_json
+from distill.files import load_tensors, replacing, save_tensors, write_json
 from distill.methods.base import Diverged, Method
 from distill.synset import SUFFIX, SyntheticSet, load
 
@@ -118,7 +118,8 @@ class _Home(Callback):
         kind = {"step": step, "label_kind": synset.label_kind}
         save_tensors(self.folder / "snapshots" / f"step_{step:06d}{SUFFIX}", own, kind)
         synset.save(self.synset_path, {**self.record, "step": step, "skipped_steps": method.skips})
-        torchvision.utils.save_image(self.grid(synset), self.folder / "grid.png")
+        with replacing(self.folder / "grid.png") as part:
+            torchvision.utils.save_image(self.grid(synset), part, format="png")
         skipped = {"skips": method.skips, "skips_in_a_row": method.skips_in_a_row}
         save_tensors(self.state_path, {**own, **optimizer}, {**kind, **skipped})
 
@@ -126,7 +127,10 @@ class _Home(Callback):
         """At most ten images of each class, a row for each class, (3, H', W')."""
         ipc = len(synset) // synset.num_classes
         shown = [k * ipc + i for k in range(synset.num_classes) for i in range(min(ipc, 10))]
-        return torchvision.utils.make_grid(synset.pixels[shown], nrow=min(ipc, 10), padding=1)
+        pixels = synset.pixels[shown]
+        times = max(1, 32 // pixels.shape[2])
+        large = pixels.repeat_interleave(times, 2).repeat_interleave(times, 3)
+        return torchvision.utils.make_grid(large, nrow=min(ipc, 10), padding=2, pad_value=1.0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.momentum:
@@ -146,13 +150,14 @@ class _Home(Callback):
 
 
 def iterates(path: Path) -> dict[int, SyntheticSet]:
-    """The snapshots beside a synthetic set, by outer step; empty where none were kept."""
+    """The snapshots beside a synthetic set, by outer step; empty where none of its own were kept."""
     final = load(path)
     found = {}
     for file in sorted((path.parent / "snapshots").glob(f"step_*{SUFFIX}")):
         tensors, state = load_tensors(file)
         found[int(state["step"])] = final.with_(label_kind=state["label_kind"], **{"lr": None, **tensors})
-    return found
+    own = bool(found) and found[max(found)].hash == final.hash  # or those of another set in the same folder
+    return found if own else {}
 
 
 def _buffers(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
