@@ -135,19 +135,14 @@ def evaluate(
     for synset in synsets:
         _check_fits(synset, real.train)
     synsets = [synset.to(real.train.images.device) for synset in synsets]
-    needs_val = protocol.iterate == "val" and any(len(each) > 1 for each in iterates)
-    if (protocol.choices or needs_val) and not len(real.val):
+    several = bool(iterates) and all(len(each) > 1 for each in iterates)
+    if (protocol.choices or (several and protocol.iterate == "val")) and not len(real.val):
         raise ValueError(
             f"protocol {protocol.name} makes choices on the validation split, which is empty: set data.val=0.1"
         )
-    kinds = (
-        ["own", "hard"]
-        if protocol.labels == "both" and synsets[0].label_kind != "hard"
-        else [protocol.labels.replace("both", "own")]
-    )
-    selections = ["last"]
-    if any(len(each) > 1 for each in iterates) and protocol.iterate != "last":
-        selections = ["val"] if protocol.iterate == "val" else ["last", "test"]
+    soft = synsets[0].label_kind != "hard"
+    kinds = {"own": ["own"], "hard": ["hard"], "both": ["own", "hard"] if soft else ["own"]}[protocol.labels]
+    selections = {"last": ["last"], "val": ["val"], "test": ["last", "test"]}[protocol.iterate] if several else ["last"]
     for (name, make), labels, selection in itertools.product(students.items(), kinds, selections):
         row: Row = {
             "method": method,
@@ -157,7 +152,7 @@ def evaluate(
             "student_hash": (student_hashes or {}).get(name, name),
             "protocol": protocol.name,
             "protocol_hash": protocol.hash,
-            "labels": labels if synsets[0].label_kind != "hard" else "hard",
+            "labels": labels if soft else "hard",
             "selection": "test" if any(synset.record.get("picked_on") == "test" for synset in synsets) else selection,
             "synset_hash": ",".join(synset.hash for synset in synsets),
             "seed": seed,
