@@ -5,7 +5,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from distill.augment import Augment
 from distill.data import Split
 from distill.files import digest
 
+R = TypeVar("R", bound="Recipe")
 MAX_LR = 10.0  # no published student rate is near it; beyond lies a learned rate that exploded
 
 
@@ -82,7 +83,7 @@ class Recipe:
         """Twelve hex digits of all fields."""
         return digest(asdict(self))
 
-    def with_(self, **fields: Any) -> Self:
+    def with_(self: R, **fields: Any) -> R:
         """A copy with other values."""
         return replace(self, **fields)
 
