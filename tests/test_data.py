@@ -87,6 +87,38 @@ def test_a_named_set_is_read_from_its_npz(tmp_path):
     assert len(real.train) == 60 and real.train.class_names == ("c0", "c1", "c2")
 
 
+@pytest.mark.parametrize(
+    "name, reader, stored, on",
+    [
+        ("mnist", "MNIST", torch.zeros(20, 28, 28, dtype=torch.uint8), "train"),
+        ("fashion_mnist", "FashionMNIST", torch.zeros(20, 28, 28, dtype=torch.uint8), "train"),
+        ("svhn", "SVHN", np.zeros((20, 3, 32, 32), np.uint8), "split"),
+        ("cifar10", "CIFAR10", np.zeros((20, 32, 32, 3), np.uint8), "train"),
+        ("cifar100", "CIFAR100", np.zeros((20, 32, 32, 3), np.uint8), "train"),
+    ],
+)
+def test_torchvision_sets_become_nhwc_arrays_in_their_own_order(tmp_path, monkeypatch, name, reader, stored, on):
+    from torchvision import datasets
+
+    labels = [i % 10 for i in range(20)]
+
+    class ByTrain:
+        def __init__(self, root, train=True, download=False):
+            self.data, self.targets, self.classes = stored, labels, [f"n{k}" for k in range(10)]
+
+    class BySplit:
+        def __init__(self, root, split="train", download=False):
+            self.data, self.labels = stored, np.array(labels)
+
+    monkeypatch.setattr(datasets, reader, ByTrain if on == "train" else BySplit)
+    settings = dict(strategy="crop", mean=None, std=None, zca=False, val=0.0, download=False)
+    real = data.load(name, root=tmp_path, **settings)
+    side, channels = (28, 1) if "mnist" in name else (32, 3)
+    assert real.train.shape == (channels, side, side)
+    assert real.train.labels.tolist() == labels
+    assert real.train.class_names == tuple(f"{'n' if on == 'train' else ''}{k}" for k in range(10))
+
+
 def folder_of(root, sizes=((8, 8),) * 4):
     for part in ("train", "test"):
         for cls in ("cat", "dog"):
