@@ -69,6 +69,7 @@ def test_every_method_goes_the_whole_line(line, method, tmp_path):
         assert row["command"].startswith("python run.py data=digits ipc=1")
     assert [line for line in out.splitlines() if line.startswith("wrote ")][-1] == "wrote outputs/report.json"
     home = tmp_path / "outputs" / f"digits-{method}-ipc1-seed0"
+    assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
     synset = distill.load(home)
     assert synset.record["method"] == method
     assert synset.record["step"] == 4
