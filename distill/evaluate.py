@@ -124,7 +124,7 @@ def evaluate(
         report: gets the rows; what it already holds is not trained again.
         method, ipc: how the rows are called; ipc None is the whole real set.
         iterates: for every synthesis its snapshots by outer step, where the protocol chooses among them.
-        published: what the paper reports for this cell, in %, shown beside ours.
+        published: what the paper reports for the first student, in %, shown beside ours.
         student_hashes: tell networks of equal name apart.
         workers: processes that train students side by side on a CPU; the numbers are the same for any count.
 
@@ -140,6 +140,7 @@ def evaluate(
         raise ValueError(
             f"protocol {protocol.name} makes choices on the validation split, which is empty: set data.val=0.1"
         )
+    first = next(iter(students))
     soft = synsets[0].label_kind != "hard"
     kinds = {"own": ["own"], "hard": ["hard"], "both": ["own", "hard"] if soft else ["own"]}[protocol.labels]
     selections = {"last": ["last"], "val": ["val"], "test": ["last", "test"]}[protocol.iterate] if several else ["last"]
@@ -162,7 +163,7 @@ def evaluate(
         text = f"{method} ipc {ipc or 'all'} {name}"
         run = _Run(real, make, seed, workers)
         measured = run.measure(synsets, iterates, protocol.with_(labels=labels), selection, partial(progress, text))
-        report.add({**row, **measured, "published": published, "command": command})
+        report.add({**row, **measured, "published": published if name == first else None, "command": command})
     return report
 
 

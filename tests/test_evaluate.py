@@ -77,6 +77,12 @@ def test_rows_are_found_again_and_not_trained_twice(real, student, tmp_path, mon
     assert measure().rows[0] == first[0]
 
 
+def test_a_published_number_stands_beside_the_network_it_was_measured_with(real, student, tmp_path):
+    nets, report = {"convnet": student, "other": student}, Report(tmp_path / "r.json")
+    evaluate(subset(real), real, nets, protocol(), report, method="m", ipc=3, published="46.9 ± 0.5")
+    assert [row["published"] for row in report.rows] == ["46.9 ± 0.5", None]
+
+
 def test_the_learned_rate_is_used_where_the_protocol_says_so(rows, real):
     with_rate = subset(real, lr=torch.tensor(0.05))
     assert rows(with_rate, protocol(artefact_lr=True))[0]["lr"] == [pytest.approx(0.05)]
