@@ -61,6 +61,8 @@ class Line:
 
     def check(self) -> None:
         """Let what is impossible fail now rather than after the experts are trained."""
+        if self.cfg.compile not in (True, False, "auto"):
+            raise ValueError(f"compile is {self.cfg.compile!r}, expected true, false or auto")
         self.protocol()
         for name in self.students:
             self.student(name)()
@@ -98,7 +100,8 @@ class Line:
         if store is None:
             return
         recipe = instantiate(self.cfg.method.experts.recipe)
-        train_experts(store, self.real, self.student(self.first_student), recipe, self.cfg.seed, self.progress)
+        net = self.student(self.first_student)
+        train_experts(store, self.real, net, recipe, self.cfg.seed, self.progress, self.cfg.compile)
         self.written.append(store.folder)
 
     # --- experts -> synthetic set -------------------------------------------------------------------------------------
@@ -205,7 +208,7 @@ class Line:
         evaluate(
             synsets, self.real, students, self.protocol(), report, method=method, ipc=ipc, seed=self.cfg.seed,
             iterates=iterates, command=self.command, published=published, student_hashes=hashes, progress=self.progress,
-            workers=self.cfg.workers if self.device.type == "cpu" else 1,
+            workers=self.cfg.workers if self.device.type == "cpu" else 1, compile=self.cfg.compile,
         )  # fmt: skip
 
     def random_rows(self, report: Report, ipc: int) -> None:

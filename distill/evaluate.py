@@ -23,9 +23,9 @@ from torch import nn
 
 from distill import rng
 from distill.data import RealData, Split
-from distill.files import write_json
+from distill.files import digest, write_json
 from distill.synset import SyntheticSet
-from distill.training import Protocol, accuracy, augmentation, train
+from distill.training import Progress, Protocol, accuracy, augmentation, train, way_to_train
 
 Row = dict[str, Any]
 Iterates = Sequence[Mapping[int, SyntheticSet]]
@@ -34,17 +34,19 @@ Iterates = Sequence[Mapping[int, SyntheticSet]]
 class Report:
     """Rows of results, kept in ``report.json`` as ``{"rows": [...]}`` and printed as a table.
 
-    A row is one synthetic set (or R of them) x one student x one protocol. Rows are found again by what they measure, so
-    that a restart trains no student twice.
+    A row is one synthetic set (or R of them) x one student x one protocol. Rows are found again by what they measure, and
+    the students of an ``unfinished`` one too, so that a restart trains no student twice.
     """
 
     def __init__(self, path: Path):
         self.path = path
         self.rows: list[Row] = []
+        self.scores: dict[str, float] = {}
         if path.exists():
             try:
-                self.rows = json.loads(path.read_text())["rows"]
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                record = json.loads(path.read_text())
+                self.rows, self.scores = record["rows"], record.get("unfinished", {})
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f"{path} is not a report ({error}): move it away or choose another out=DIR") from None
 
     KEY = (
@@ -67,7 +69,13 @@ class Report:
     def add(self, row: Row) -> None:
         """Add a row and write the file."""
         self.rows.append(row)
+        self.scores.clear()
         write_json(self.path, {"rows": self.rows})
+
+    def keep(self, scores: Mapping[str, float]) -> None:
+        """Keep single students of the row that is being made, for a run that is killed."""
+        self.scores.update(scores)
+        write_json(self.path, {"rows": self.rows, "unfinished": self.scores})
 
     def table(self) -> Table:
         """The rows for people: accuracy in %, mean and half-width of the 95 % interval."""
@@ -114,6 +122,7 @@ def evaluate(
     published: str | None = None,
     student_hashes: Mapping[str, str] | None = None,
     workers: int = 1,
+    compile: bool | str = False,
     progress: Callable[[str, int, int], None] = lambda text, done, total: None,
 ) -> Report:
     """Add one row for every student network and kind of labels.
@@ -127,6 +136,7 @@ def evaluate(
         published: what the paper reports for the first student, in %, shown beside ours.
         student_hashes: tell networks of equal name apart.
         workers: processes that train students side by side on a CPU; the numbers are the same for any count.
+        compile: see `distill.fastest.fastest`; where it is faster, too, the students of a set are trained as one stack.
 
     Raises:
         ValueError: a set lives in another space, has other classes or another image size than the real images.
@@ -135,15 +145,18 @@ def evaluate(
     for synset in synsets:
         _check_fits(synset, real.train)
     synsets = [synset.to(real.train.images.device) for synset in synsets]
-    several = bool(iterates) and all(len(each) > 1 for each in iterates)
-    if (protocol.choices or (several and protocol.iterate == "val")) and not len(real.val):
+    if not all(len(each) > 1 for each in iterates):
+        iterates = ()
+    if (protocol.choices or (iterates and protocol.iterate == "val")) and not len(real.val):
         raise ValueError(
             f"protocol {protocol.name} makes choices on the validation split, which is empty: set data.val=0.1"
         )
     first = next(iter(students))
     soft = synsets[0].label_kind != "hard"
     kinds = {"own": ["own"], "hard": ["hard"], "both": ["own", "hard"] if soft else ["own"]}[protocol.labels]
-    selections = {"last": ["last"], "val": ["val"], "test": ["last", "test"]}[protocol.iterate] if several else ["last"]
+    peaks = protocol.iterate == "test" and protocol.test_every is not None
+    selections = {"last": ["last"], "val": ["val"], "test": ["last", "test"]}[protocol.iterate]
+    selections = selections if iterates or peaks else ["last"]
     for (name, make), labels, selection in itertools.product(students.items(), kinds, selections):
         row: Row = {
             "method": method,
@@ -161,7 +174,7 @@ def evaluate(
         if report.find(row):
             continue
         text = f"{method} ipc {ipc or 'all'} {name}"
-        run = _Run(real, make, seed, workers)
+        run = _Run(real, make, seed, workers, compile, report, digest([row[key] for key in report.KEY]))
         measured = run.measure(synsets, iterates, protocol.with_(labels=labels), selection, partial(progress, text))
         report.add({**row, **measured, "published": published if name == first else None, "command": command})
     return report
@@ -169,7 +182,13 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Trial:
-    """One student: a function of (seed, purpose, synthesis, student) and of what it is trained and measured on."""
+    """Students trained as one stack, usually a single one.
+
+    Each is a function of (seed, purpose, synthesis, student) and of what it is trained and measured on.
+
+    Attributes:
+        peak: report the best of the accuracies on ``split`` after every ``test_every`` epochs, as AST does.
+    """
 
     synset: SyntheticSet
     protocol: Protocol
@@ -177,29 +196,58 @@ class Trial:
     seed: int
     purpose: str
     synthesis: int
-    student: int
+    students: tuple[int, ...]
+    compiled: bool
+    peak: bool
 
-    def score(self, make: Callable[[], nn.Module]) -> float:
-        """Accuracy on ``split`` after the last epoch."""
+    def scores(self, make: Callable[[], nn.Module]) -> list[float]:
+        """Accuracy of each student on ``split`` after the last epoch."""
         synset, protocol = self.synset, self.protocol
-        with rng.seeded(self.seed, self.purpose, self.synthesis, self.student):
-            net = make().to(synset.images.device)
+        nets, peaks = [], [0.0] * len(self.students)
+        for student in self.students:
+            with rng.seeded(self.seed, self.purpose, self.synthesis, student):
+                nets.append(make().to(synset.images.device))
+
+        def test(now: Progress) -> None:
+            assert protocol.test_every is not None
+            if now.epochs % protocol.test_every == 0:
+                for i, net in enumerate(nets):
+                    peaks[i] = max(peaks[i], accuracy(net, self.split, protocol))
+                    net.train()
+
         train(
-            net,
+            nets,
             synset.images,
             synset.hard if protocol.labels == "hard" else synset.targets,
             protocol.with_(lr=_rate(synset, protocol)),
-            seed=rng.derive(self.seed, f"{self.purpose} training", self.synthesis, self.student),
+            seeds=[rng.derive(self.seed, f"{self.purpose} training", self.synthesis, j) for j in self.students],
             augment=augmentation(protocol, self.split.strategy),
+            compiled=self.compiled,
+            after_epoch=test if self.peak else None,
         )
-        return accuracy(net, self.split)
+        return [max(accuracy(net, self.split, protocol), peak) for net, peak in zip(nets, peaks, strict=True)]
+
+    def key(self, student: int) -> str:
+        """Stands for one student's accuracy in an unfinished report."""
+        parts = [self.purpose, self.synthesis, student, self.synset.hash, self.protocol.hash, self.peak]
+        return "/".join(map(str, parts))
 
 
 class _Run:
     """One row: the choices, then R x S students."""
 
-    def __init__(self, real: RealData, make: Callable[[], nn.Module], seed: int, workers: int):
-        self.real, self.make, self.seed, self.workers = real, make, seed, workers
+    def __init__(
+        self,
+        real: RealData,
+        make: Callable[[], nn.Module],
+        seed: int,
+        workers: int,
+        compile: bool | str,
+        report: Report,
+        key: str,
+    ):
+        self.real, self.make, self.seed, self.workers, self.compile = real, make, seed, workers, compile
+        self.report, self.key = report, key
         self.tried = 0
 
     def measure(
@@ -214,11 +262,12 @@ class _Run:
         chosen: dict[str, Any] = {}
         if protocol.choices:
             protocol, chosen = self.choose(synsets[0], protocol)
-        if selection != "last":
+        if selection != "last" and iterates:
             split, students = (self.real.val, 1) if selection == "val" else (self.real.test, protocol.students)
             synsets, chosen["step"] = self.best_iterates(protocol, iterates, split, students)
         accuracies = []
-        for score in self.scores(self.trials(protocol, synsets, self.real.test, protocol.students)):
+        trials = self.trials(protocol, synsets, self.real.test, protocol.students, peak=selection == "test")
+        for score in self.scores(trials):
             accuracies.append(score)
             progress(len(accuracies), len(synsets) * protocol.students)
         labels = [synset.hard if protocol.labels == "hard" else synset.labels for synset in synsets]
@@ -244,7 +293,7 @@ class _Run:
             candidates["lr"].append(float(synset.lr))
         combinations = [dict(zip(candidates, each, strict=True)) for each in itertools.product(*candidates.values())]
         fixed = [protocol.with_(artefact_lr=False, **fields) for fields in combinations]
-        trials = [trial for each in fixed for trial in self.trials(each, [synset], self.real.val, 1, "choice")]
+        trials = [t for each in fixed for t in self.trials(each, [synset], self.real.val, 1, "choice")]
         scores = list(self.scores(trials))
         self.tried += len(scores)
         best = int(np.argmax(scores))
@@ -258,7 +307,8 @@ class _Run:
         for i, snapshots in enumerate(iterates):
             steps = sorted(snapshots)
             sets = [snapshots[step].to(self.real.train.images.device) for step in steps]
-            trials = [t for each in sets for t in self.trials(protocol, [each], split, students, "iterate", i)]
+            peak = split is self.real.test
+            trials = [t for s in sets for t in self.trials(protocol, [s], split, students, "iterate", i, peak)]
             scores = list(self.scores(trials))
             self.tried += len(scores)
             means = np.array(scores).reshape(len(steps), students).mean(1)
@@ -275,19 +325,33 @@ class _Run:
         students: int,
         purpose: str = "student",
         position: int = 0,
+        peak: bool = False,
     ) -> list[Trial]:
         """Synthesis by synthesis; a synthesis is known by the seed it was made with, not by its place in a list."""
         seeds = [int(synset.record.get("seed", position + i)) for i, synset in enumerate(synsets)]
+        images, targets = synsets[0].images, synsets[0].hard if protocol.labels == "hard" else synsets[0].targets
+        count = len(synsets) * students
+        compiled, stack = way_to_train(self.make, images, targets, protocol, students, count, self.compile)
         return [
-            Trial(synset, protocol, split, self.seed, purpose, synthesis, student)
+            Trial(
+                synset, protocol, split, self.seed, purpose, synthesis, tuple(range(first, min(first + stack, students))),
+                compiled, peak and protocol.test_every is not None,
+            )
             for synset, synthesis in zip(synsets, seeds, strict=True)
-            for student in range(students)
-        ]
+            for first in range(0, students, stack)
+        ]  # fmt: skip
 
     def scores(self, trials: list[Trial]) -> Iterator[float]:
-        """The accuracy of each trial, in order; side by side in ``workers`` processes."""
-        jobs = (joblib.delayed(trial.score)(self.make) for trial in trials)
-        return joblib.Parallel(n_jobs=self.workers, return_as="generator", pre_dispatch="n_jobs")(jobs)
+        """The accuracy of each student, in order; side by side in ``workers`` processes, and each trained once."""
+        known = self.report.scores
+        keys = [[f"{self.key}/{trial.key(student)}" for student in trial.students] for trial in trials]
+        todo = [trial for trial, own in zip(trials, keys, strict=True) if not set(own) <= set(known)]
+        jobs = (joblib.delayed(trial.scores)(self.make) for trial in todo)
+        new = joblib.Parallel(n_jobs=self.workers, return_as="generator", pre_dispatch="n_jobs")(jobs)
+        for own in keys:
+            if not set(own) <= set(known):
+                self.report.keep(dict(zip(own, next(new), strict=True)))
+            yield from (known[key] for key in own)
 
 
 def statistics(accuracies: np.ndarray) -> Row:

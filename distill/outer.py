@@ -15,6 +15,7 @@ from torch import Tensor
 from distill.files import load_tensors, replacing, save_tensors, write_json
 from distill.methods.base import Diverged, Method
 from distill.synset import SUFFIX, SyntheticSet, load
+from distill.training import optimizer_tensors, restore_optimizer
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it tells of every stop
 
@@ -104,7 +105,11 @@ class _Home(Callback):
             self.write(method, 0, {})
             return
         tensors, state = load_tensors(self.state_path)
-        self.momentum = {name: tensors.pop(name) for name in list(tensors) if name.startswith("optimizer.")}
+        self.momentum = {
+            name.removeprefix("optimizer."): tensors.pop(name)
+            for name in list(tensors)
+            if name.startswith("optimizer.")
+        }
         device = method.real.images.device
         own = {name: tensor.to(device) for name, tensor in tensors.items()}
         start = SyntheticSet.of_images(method.real, torch.zeros(1, dtype=torch.long, device=device))
@@ -121,7 +126,11 @@ class _Home(Callback):
         with replacing(self.folder / "grid.png") as part:
             torchvision.utils.save_image(self.grid(synset), part, format="png")
         skipped = {"skips": method.skips, "skips_in_a_row": method.skips_in_a_row}
-        save_tensors(self.state_path, {**own, **optimizer}, {**kind, **skipped})
+        save_tensors(
+            self.state_path,
+            {**own, **{f"optimizer.{name}": tensor for name, tensor in optimizer.items()}},
+            {**kind, **skipped},
+        )
 
     def grid(self, synset: SyntheticSet) -> Tensor:
         """At most ten images of each class, a row for each class, (3, H', W')."""
@@ -134,7 +143,7 @@ class _Home(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.momentum:
-            _restore(trainer.optimizers[0], self.momentum)
+            restore_optimizer(trainer.optimizers[0], self.momentum)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -143,7 +152,7 @@ class _Home(Callback):
         self.progress(f"distilling {self.folder.name}", done, self.steps)
         if done % self.every == 0 or done == self.steps:
             assert isinstance(pl_module, Method)
-            self.write(pl_module, done, _buffers(trainer.optimizers[0]))
+            self.write(pl_module, done, optimizer_tensors(trainer.optimizers[0]))
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
                     logger.log_image("synthetic", [self.grid(pl_module.synset.copy())])
@@ -158,19 +167,6 @@ def iterates(path: Path) -> dict[int, SyntheticSet]:
         found[int(state["step"])] = final.with_(label_kind=state["label_kind"], **{"lr": None, **tensors})
     own = bool(found) and found[max(found)].hash == final.hash  # or those of another set in the same folder
     return found if own else {}
-
-
-def _buffers(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    states = optimizer.state_dict()["state"]
-    return {f"optimizer.{i}.{k}": v for i, state in states.items() for k, v in state.items() if isinstance(v, Tensor)}
-
-
-def _restore(optimizer: torch.optim.Optimizer, buffers: Mapping[str, Tensor]) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in buffers.items():
-        _, i, key = name.split(".")
-        state.setdefault(int(i), {})[key] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _flat(record: Any, prefix: str = "") -> dict[str, Any]:

@@ -203,12 +203,16 @@ class ViT(Student):
 class FlatStudent:
     """A network called with its parameters as one vector (P,), the form in which trajectories are stored.
 
+    Args:
+        net: its own parameters stay as they are.
+        with_state: take networks with batch statistics too; a call updates them.
+
     Raises:
         ValueError: the network carries statistics beside its parameters (batch norm), which no vector holds.
     """
 
-    def __init__(self, net: nn.Module):
-        if list(net.buffers()):
+    def __init__(self, net: nn.Module, with_state: bool = False):
+        if list(net.buffers()) and not with_state:
             raise ValueError(
                 f"{type(net).__name__} keeps batch statistics, trajectories hold parameters only: norm=instance"
             )
@@ -233,6 +237,12 @@ class FlatStudent:
 def flatten(net: nn.Module) -> Tensor:
     """A copy of all parameters as one vector (P,), in module order; later training of ``net`` leaves it alone."""
     return parameters_to_vector(net.parameters()).detach().clone()
+
+
+def stateless(net: nn.Module) -> bool:
+    """Whether what the network says is a function of parameters and images alone: no batch statistics, no dropout."""
+    random = any(isinstance(module, nn.Dropout | nn.MultiheadAttention) for module in net.modules())
+    return not random and not list(net.buffers())
 
 
 def pick(known: Mapping[Any, Any], name: Any, what: str) -> Any:

@@ -7,7 +7,7 @@ never a whole expert, and checks each against its CRC.
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from distill.files import digest, replacing, write_json
+from distill.files import digest, load_tensors, replacing, save_tensors, write_json
 
 HELP = "train them with `python run.py task=experts` and the same data, student and method"
 
@@ -84,6 +84,24 @@ class ExpertStore:
         with replacing(self._path(expert)) as part:
             save_file({"weights": weights.contiguous()}, part, metadata=header)
 
+    def keep(self, group: Sequence[int], weights: Tensor, optimizer: Mapping[str, Tensor]) -> None:
+        """Store where the training of some experts stands, for a run that is killed: weights (experts, epochs + 1, P)."""
+        save_tensors(
+            self._unfinished(group), {"weights": weights, **{f"optimizer.{k}": v for k, v in optimizer.items()}}
+        )
+
+    def unfinished(self, group: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]] | None:
+        """What `keep` stored of these experts, if anything."""
+        if not self._unfinished(group).exists():
+            return None
+        tensors, _ = load_tensors(self._unfinished(group))
+        weights = tensors.pop("weights")
+        return weights, {name.removeprefix("optimizer."): tensor for name, tensor in tensors.items()}
+
+    def forget(self, group: Sequence[int]) -> None:
+        """Remove what `keep` stored: these experts are finished."""
+        self._unfinished(group).unlink(missing_ok=True)
+
     def row(self, expert: int, epoch: int) -> Tensor:
         """Weights (P,) of one expert after ``epoch`` epochs; -1 is the last. Only this row is read.
 
@@ -108,6 +126,9 @@ class ExpertStore:
         if _crc(weights) != checks[epoch]:
             raise ValueError(f"{path} was altered (row {epoch} does not fit its checksum): delete it and {HELP}")
         return weights
+
+    def _unfinished(self, group: Sequence[int]) -> Path:
+        return self.folder / f"unfinished_{group[0]:04d}-{group[-1]:04d}.safetensors"
 
     def _path(self, expert: int) -> Path:
         return self.folder / f"expert_{expert:04d}.safetensors"

@@ -17,9 +17,13 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor
+from torch.func import grad
 
-# (theta (P,), images (B, C, H, W), labels (B,) or (B, K), draw) -> scalar
-InnerLoss = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+from distill.augment import Augment, none
+
+InnerLoss = Callable[
+    [Tensor, Tensor, Tensor], Tensor
+]  # (theta (P,), views (B, C, H, W), labels (B,) or (B, K)) -> scalar
 
 MODES = ("full", "recompute", "tesla")
 
@@ -48,33 +52,105 @@ def chunks(n: int, batch: int | None, steps: int, g: Generator) -> list[Tensor]:
     return batches
 
 
+class Derivatives:
+    """First and second derivatives of a step's loss, by autograd; see `CompiledDerivatives` for the fast ones."""
+
+    def __init__(self, loss: InnerLoss):
+        self.loss = loss
+
+    def gradient(self, theta: Tensor, views: Tensor, labels: Tensor, graph: bool) -> Tensor:
+        """d loss / d theta, (P,); with ``graph`` differentiable once more in all three."""
+        with torch.enable_grad():
+            here = theta if theta.requires_grad else theta.detach().requires_grad_()
+            return torch.autograd.grad(self.loss(here, views, labels), here, create_graph=graph)[0]
+
+    def products(
+        self, theta: Tensor, views: Tensor, labels: Tensor, pull: Tensor, exact: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """The gradient g (P,), and ``pull`` (P,) times its derivative in views, soft labels and, if ``exact``, theta.
+
+        None where labels are hard, and in place of the last where it is not asked for.
+        """
+        soft = labels.is_floating_point()
+        theta, views = theta.detach().requires_grad_(), views.detach().requires_grad_()
+        labels = labels.detach().requires_grad_(soft)
+        g = self.gradient(theta, views, labels, graph=True)
+        wanted = [views, *([labels] if soft else []), *([theta] if exact else [])]
+        found = torch.autograd.grad(g, wanted, pull, allow_unused=True, materialize_grads=True)
+        return g.detach(), found[0], found[1] if soft else None, found[-1] if exact else None
+
+
+class CompiledDerivatives(Derivatives):
+    """The same through torch.compile, for batches of one size; other sizes go the eager way.
+
+    What is compiled contains `torch.func.grad`: a compiled module could not be differentiated twice.
+    """
+
+    def __init__(self, loss: InnerLoss, batch: int):
+        super().__init__(loss)
+        self.batch = batch
+        self.first = torch.compile(grad(loss), dynamic=False)
+        self.second = torch.compile(self._second, dynamic=False)
+
+    def gradient(self, theta: Tensor, views: Tensor, labels: Tensor, graph: bool) -> Tensor:
+        if len(views) != self.batch:
+            return super().gradient(theta, views, labels, graph)
+        with torch.set_grad_enabled(graph):
+            return self.first(theta, views, labels)
+
+    def products(
+        self, theta: Tensor, views: Tensor, labels: Tensor, pull: Tensor, exact: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        if len(views) != self.batch:
+            return super().products(theta, views, labels, pull, exact)
+        with torch.no_grad():
+            return self.second(theta.detach(), views.detach(), labels.detach(), pull, exact)
+
+    def _second(
+        self, theta: Tensor, views: Tensor, labels: Tensor, pull: Tensor, exact: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        soft = labels.is_floating_point()
+
+        def pulled(theta: Tensor, views: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            g = grad(self.loss)(theta, views, labels)
+            return g @ pull, g
+
+        wanted = (1, *((2,) if soft else ()), *((0,) if exact else ()))
+        found, g = grad(pulled, argnums=wanted, has_aux=True)(theta, views, labels)
+        return g, found[0], found[1] if soft else None, found[-1] if exact else None
+
+
 def unroll(
-    loss: InnerLoss,
+    derivatives: Derivatives,
     start: Tensor,
     images: Tensor,
     labels: Tensor,
     lr: Tensor,
     plan: Sequence[InnerStep],
     *,
+    augment: Augment = none,
     mode: str = "recompute",
     momentum: float = 0.0,
+    scale: float = 1.0,
     stops: Sequence[int] | None = None,
 ) -> Tensor:
     """Weights of the student after the inner loop.
 
     Args:
-        loss: mean loss of one batch; called again with equal arguments, it must return the same.
+        derivatives: of the mean loss of one batch.
         start: where the student begins, (P,); no gradient flows into it.
         images: the synthetic set, (N, C, H, W).
         labels: classes (N,) int64, or soft labels or logits (N, K).
         lr: scalar, raw (not its logarithm).
         plan: the steps, fixed beforehand.
+        augment: makes the views of a step from its images and its draw; called again, it must return the same.
         mode: one of `MODES`.
         momentum: of the heavy ball, 0 in MTT, TESLA and DATM.
+        scale: of the loss, the same in every step (AST's balanced inner loss).
         stops: numbers of steps after which weights are wanted, ascending; the last step alone by default.
 
     Returns:
-        (len(stops), P), differentiable once in images, labels and lr (``full``: to any order).
+        (len(stops), P), differentiable once in images, labels and lr.
 
     Raises:
         ValueError: the mode is unknown, or is ``tesla`` with momentum or several stops, where its formula has no meaning.
@@ -84,37 +160,39 @@ def unroll(
         raise ValueError(f"unknown memory mode {mode!r}: one of {', '.join(MODES)}")
     if mode == "tesla" and (momentum or stops != [len(plan)]):
         raise ValueError("memory mode tesla knows neither momentum nor intermediate stops: use recompute")
+    loop = _Loop(derivatives, plan, augment, momentum, scale, stops)
     if mode == "full":
-        return torch.stack(_steps(loss, start.detach(), images, labels, lr, plan, momentum, stops, graph=True)[0])
-    return _Unroll.apply(images, labels, lr, start.detach(), loss, plan, momentum, stops, mode == "recompute")
+        return torch.stack(loop.run(start.detach(), images, labels, lr, graph=True)[0])
+    return _Unroll.apply(images, labels, lr, start.detach(), loop, mode == "recompute")
 
 
-def _steps(
-    loss: InnerLoss,
-    theta: Tensor,
-    images: Tensor,
-    labels: Tensor,
-    lr: Tensor,
-    plan: Sequence[InnerStep],
-    momentum: float,
-    stops: Sequence[int],
-    graph: bool,
-) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Run the inner loop; returns the weights at the stops, and theta_i and v_i of every step."""
-    thetas, velocities, landed = [], [], []
-    velocity = torch.zeros_like(theta)
-    for number, step in enumerate(plan, 1):
-        with torch.enable_grad():
-            here = theta if theta.requires_grad else theta.requires_grad_()
-            value = loss(here, images[step.index], labels[step.index], step.draw)
-            (gradient,) = torch.autograd.grad(value, here, create_graph=graph)
-        velocity = momentum * velocity + gradient if momentum else gradient
-        thetas.append(theta)
-        velocities.append(velocity)
-        theta = theta - lr * velocity
-        if number in stops:
-            landed.append(theta)
-    return landed, thetas, velocities
+@dataclass(frozen=True)
+class _Loop:
+    """The inner loop but for its tensors."""
+
+    derivatives: Derivatives
+    plan: Sequence[InnerStep]
+    augment: Augment
+    momentum: float
+    scale: float
+    stops: Sequence[int]
+
+    def run(
+        self, theta: Tensor, images: Tensor, labels: Tensor, lr: Tensor, graph: bool
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """The weights at the stops, and theta_i and v_i of every step."""
+        thetas, velocities, landed = [], [], []
+        velocity = torch.zeros_like(theta)
+        for number, step in enumerate(self.plan, 1):
+            views = self.augment(images[step.index], step.draw)
+            gradient = self.scale * self.derivatives.gradient(theta, views, labels[step.index], graph)
+            velocity = self.momentum * velocity + gradient if self.momentum else gradient
+            thetas.append(theta)
+            velocities.append(velocity)
+            theta = theta - lr * velocity
+            if number in self.stops:
+                landed.append(theta)
+        return landed, thetas, velocities
 
 
 class _Unroll(torch.autograd.Function):
@@ -122,50 +200,39 @@ class _Unroll(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        images: Tensor,
-        labels: Tensor,
-        lr: Tensor,
-        start: Tensor,
-        loss: InnerLoss,
-        plan: Sequence[InnerStep],
-        momentum: float,
-        stops: Sequence[int],
-        exact: bool,
+        ctx: Any, images: Tensor, labels: Tensor, lr: Tensor, start: Tensor, loop: _Loop, exact: bool
     ) -> Tensor:
-        landed, thetas, velocities = _steps(loss, start.clone(), images, labels, lr, plan, momentum, stops, graph=False)
+        landed, thetas, velocities = loop.run(start.clone(), images, labels, lr, graph=False)
         # Without momentum v_i is g_i, which the reverse pass rebuilds anyway.
-        ctx.trajectory = [theta.detach() for theta in thetas], velocities if momentum else None
+        ctx.trajectory = thetas, velocities if loop.momentum else None
         ctx.save_for_backward(images, labels, lr)
-        ctx.settings = loss, plan, momentum, stops, exact
-        return torch.stack(landed).detach()
+        ctx.loop, ctx.exact = loop, exact
+        return torch.stack(landed)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        loss, plan, momentum, stops, exact = ctx.settings
-        thetas, velocities = ctx.trajectory
+        loop, (thetas, velocities) = ctx.loop, ctx.trajectory
         images, labels, lr = ctx.saved_tensors
-        soft = labels.is_floating_point()
-        images_grad, labels_grad, lr_grad = torch.zeros_like(images), torch.zeros_like(labels), torch.zeros_like(lr)
-        at_stop = dict(zip(stops, cotangents[0], strict=True))
+        images_grad, lr_grad = torch.zeros_like(images), torch.zeros_like(lr)
+        labels_grad = torch.zeros_like(labels) if labels.is_floating_point() else None
+        at_stop = dict(zip(loop.stops, cotangents[0], strict=True))
         towards = torch.zeros_like(thetas[0])  # dL/dtheta_(i+1), lambda in the derivation
         pull = torch.zeros_like(towards)  # dL/dg_i, nu in the derivation
-        for i in reversed(range(len(plan))):
+        for i in reversed(range(len(loop.plan))):
             if i + 1 in at_stop:
                 towards = towards + at_stop[i + 1]
-            index = plan[i].index
+            step = loop.plan[i]
+            pull = loop.momentum * pull - lr * towards
             with torch.enable_grad():
-                theta = thetas[i].requires_grad_()
-                x = images[index].detach().requires_grad_()
-                y = labels[index].detach().requires_grad_(soft)
-                (gradient,) = torch.autograd.grad(loss(theta, x, y, plan[i].draw), theta, create_graph=True)
-            lr_grad -= towards @ (velocities[i] if velocities else gradient.detach())
-            pull = momentum * pull - lr * towards
-            inputs = [x, *([y] if soft else []), *([theta] if exact else [])]
-            products = torch.autograd.grad(gradient, inputs, pull, allow_unused=True, materialize_grads=True)
-            images_grad.index_add_(0, index, products[0])
-            if soft:
-                labels_grad.index_add_(0, index, products[1])
-            if exact:
-                towards = towards + products[-1]
-        return images_grad, labels_grad if soft else None, lr_grad, *[None] * 6
+                x = images[step.index].detach().requires_grad_()
+                views = loop.augment(x, step.draw)
+            gradient, in_views, in_labels, in_theta = loop.derivatives.products(
+                thetas[i], views, labels[step.index], loop.scale * pull, ctx.exact
+            )
+            lr_grad -= towards @ (velocities[i] if velocities else loop.scale * gradient)
+            images_grad.index_add_(0, step.index, torch.autograd.grad(views, x, in_views)[0])
+            if labels_grad is not None:
+                labels_grad.index_add_(0, step.index, in_labels)
+            if in_theta is not None:
+                towards = towards + in_theta
+        return images_grad, labels_grad, lr_grad, None, None, None

@@ -1,11 +1,11 @@
 """Expert trajectories: networks trained on the real set, their weights kept after every epoch.
 
-Recipes: MTT (Cazenavette et al., CVPR 2022, arXiv:2203.11932) and FTD (Du et al., CVPR 2023, arXiv:2211.11004), the
-experts of DATM; see ``configs/experts``.
+Recipes: MTT (Cazenavette et al., CVPR 2022, arXiv:2203.11932), FTD (Du et al., CVPR 2023, arXiv:2211.11004), the experts
+of DATM, and AST (Shen et al., arXiv:2310.10541); see ``configs/experts``.
 """
 
-from collections.abc import Callable
-from functools import partial
+import time
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,55 +13,95 @@ from torch import Tensor, nn
 from distill import rng
 from distill.data import RealData, Split
 from distill.students import FlatStudent, flatten
-from distill.training import Recipe, accuracy, augmentation, train
+from distill.training import ExpertRecipe, Progress, accuracy, augmentation, train, way_to_train
 from distill.trajectory import ExpertStore
+
+STACK = 10  # experts that may be trained as one
+SAVE_SECONDS = 30.0  # between two states of unfinished experts on disk
 
 
 def train_experts(
     store: ExpertStore,
     real: RealData,
     student: Callable[[], nn.Module],
-    recipe: Recipe,
+    recipe: ExpertRecipe,
     seed: int,
     progress: Callable[[str, int, int], None],
+    compile: bool | str = False,
 ) -> None:
-    """Train the experts that ``store`` lacks; expert i is the same whichever others exist.
+    """Train the experts that ``store`` lacks; go on from the last epoch that a killed run kept.
 
     Args:
         student: makes a network under torch's global seed.
         progress: called with (text, epochs done, epochs in all).
+        compile: see `distill.fastest.fastest`.
 
     Raises:
         ValueError: the network keeps batch statistics, or an expert diverged.
     """
     missing = store.missing
-    for number, expert in enumerate(missing):
-        with rng.seeded(seed, "expert", expert):
-            net = student()
-        FlatStudent(student())  # refuses networks whose trajectory would not be complete
-        done = partial(_advance, progress, number * recipe.passes, len(missing) * recipe.passes)
-        weights = trajectory(
-            net.to(real.train.images.device), real.train, recipe, rng.derive(seed, "experts", expert), done
-        )
-        if not weights[-1].isfinite().all():
-            raise ValueError(
-                f"expert {expert} diverged, its weights are not finite: lower the recipe's lr ({recipe.lr})"
-            )
-        store.write(expert, weights, accuracy(net, real.val if len(real.val) else real.train))
+    if not missing:
+        return
+    FlatStudent(student())  # refuses networks whose trajectory would not be complete
+    images, labels = real.train.images, real.train.labels
+    compiled, stack = way_to_train(student, images, labels, recipe, min(STACK, store.count), store.count, compile)
+    # The groups depend on the count alone: a stack's last bits depend on who is in it.
+    groups = [list(range(first, min(first + stack, store.count))) for first in range(0, store.count, stack)]
+    todo = [group for group in groups if set(group) & set(missing)]
+    for number, group in enumerate(todo):
+        nets = []
+        for expert in group:
+            with rng.seeded(seed, "expert", expert):
+                nets.append(student().to(images.device))
+
+        def done(epoch: int, number: int = number) -> None:
+            progress("experts", number * recipe.passes + epoch, len(todo) * recipe.passes)
+
+        seeds = [rng.derive(seed, "experts", expert) for expert in group]
+        weights = trajectories(nets, real.train, recipe, seeds, store, group, compiled, done)
+        for expert, net, rows in zip(group, nets, weights, strict=True):
+            if expert in missing:
+                store.write(expert, rows, accuracy(net, real.val if len(real.val) else real.train, recipe))
+        store.forget(group)
 
 
-def trajectory(net: nn.Module, train_split: Split, recipe: Recipe, seed: int, done: Callable[[int], None]) -> Tensor:
-    """Weights (epochs + 1, P) of ``net`` at initialisation and after every epoch; ``net`` is left trained."""
-    rows = [flatten(net).cpu()]
+def trajectories(
+    nets: Sequence[nn.Module],
+    real: Split,
+    recipe: ExpertRecipe,
+    seeds: Sequence[int],
+    store: ExpertStore,
+    group: Sequence[int],
+    compiled: bool,
+    done: Callable[[int], None],
+) -> Tensor:
+    """Weights (experts, epochs + 1, P) of networks at initialisation and after every epoch; the networks end up trained."""
+    rows, progress, saved = [torch.stack([flatten(net).cpu() for net in nets])], None, time.monotonic()
+    if (kept := store.unfinished(group)) is not None:
+        earlier, optimizer = kept
+        rows = list(earlier.unbind(1))
+        progress = Progress(len(rows) - 1, rows[-1].to(real.images.device), optimizer)
 
-    def keep(epoch: int) -> None:
-        rows.append(flatten(net).cpu())
-        done(epoch)
+    def keep(now: Progress) -> None:
+        nonlocal saved
+        rows.append(now.weights.cpu())
+        if not rows[-1].isfinite().all():
+            lost = group[int((~rows[-1].isfinite()).any(1).nonzero()[0])]
+            raise ValueError(f"expert {lost} diverged in epoch {now.epochs}: lower the recipe's lr ({recipe.lr})")
+        if time.monotonic() - saved > SAVE_SECONDS:
+            store.keep(group, torch.stack(rows, 1), now.optimizer)
+            saved = time.monotonic()
+        done(now.epochs)
 
-    augment = augmentation(recipe, train_split.strategy)
-    train(net, train_split.images, train_split.labels, recipe, seed=seed, augment=augment, after_epoch=keep)
-    return torch.stack(rows)
-
-
-def _advance(progress: Callable[[str, int, int], None], before: int, total: int, epoch: int) -> None:
-    progress("experts", before + epoch + 1, total)
+    train(
+        nets,
+        real.images,
+        real.labels,
+        recipe,
+        seeds=seeds,
+        augment=augmentation(recipe, real.strategy),
+        compiled=compiled,
+        after_epoch=keep,
+        progress=progress,
+    )
+    return torch.stack(rows, 1)

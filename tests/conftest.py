@@ -12,19 +12,20 @@ import torch
 from distill import augment, data
 from distill.data import RealData
 from distill.students import ConvNet
-from distill.training import Recipe
+from distill.training import ExpertRecipe
 from distill.trajectory import ExpertStore
 
 torch.set_num_threads(1)  # the tensors are tiny: a second thread only waits
 STRATEGY = "color_crop_cutout_flip_scale_rotate"
 
 
-def make_recipe(**fields) -> Recipe:
+def make_recipe(**fields) -> ExpertRecipe:
     values = dict(
         name="toy", epochs=4, extra_epochs=0, optimizer="sgd", lr=0.1, momentum=0.0, weight_decay=0.0, decay=1.0,
-        decay_epoch=None, batch=16, augment="none", gsam_rho=None, gsam_alpha=None,
+        decay_epoch=None, decay_momentum=None, batch=16, augment="none", precision="fp32", gsam_rho=None, gsam_alpha=None,
+        ramp_start=1.0, ramp_epochs=0, gradient_penalty=0.0,
     )  # fmt: skip
-    return Recipe(**{**values, **fields})
+    return ExpertRecipe(**{**values, **fields})
 
 
 def write_npz(path: Path, classes: int = 3, per_class: int = 20, side: int = 8, channels: int = 3, **changes) -> Path:
@@ -50,6 +51,14 @@ def load_npz(path: Path, **settings) -> RealData:
     return data.load("toy", **{"root": path.parent, **values, **settings})
 
 
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory):
+    """A cache folder of the tests' own: what was measured or whitened elsewhere has no say."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def npz(tmp_path) -> Path:
     return write_npz(tmp_path / "toy.npz")
@@ -71,7 +80,7 @@ def experts(real, student, tmp_path) -> ExpertStore:
     from experts.train import train_experts
 
     store = ExpertStore(tmp_path / "experts", identity(real), 2)
-    train_experts(store, real, student, make_recipe(), 0, lambda text, done, total: None)
+    train_experts(store, real, student, make_recipe(), 0, lambda text, done, total: None, compile=False)
     return store
 
 
@@ -91,18 +100,22 @@ SHARED = dict(seed=0, steps=4, snapshot_every=2, max_skips=3)
 MTT = dict(
     student_steps=3, expert_epochs=1, min_start_epoch=0, max_start_epoch=3, batch_syn=4, lr_student=0.05, lr_img=1.0,
     momentum_img=0.5, lr_lr=1e-4, momentum_lr=0.5, max_error=None, soft_label_assignment=False, memory="recompute",
+    student_momentum=0.0, compile=False,
 )  # fmt: skip
+AST = dict(student_momentum=0.9, balanced=True, perturbation=1.0, intermediate="aggregate", init="kmeans")
 DATM = dict(initial_max_start_epoch=2, expansion_steps=3, init="correct", lr_label=1.0, momentum_label=0.9)
 
 
 @pytest.fixture
 def method_on(real, student, experts):
     """A method class on the toy set: ``method_on(DATM, lr_img=1.0)``, ready to update."""
-    from distill.methods import datm
+    from distill.methods import ast, datm
+
+    own = {datm.DATM: DATM, ast.AST: AST}
 
     def build(cls, **changes):
         torch.manual_seed(0)
-        values = {**SHARED, **MTT, **(DATM if cls is datm.DATM else {}), **changes}
+        values = {**SHARED, **MTT, **own.get(cls, {}), **changes}
         method = cls(
             real=real.train, student=student, experts=experts, augment=augment.DSA(STRATEGY), **{"ipc": 2, **values}
         )

@@ -16,8 +16,8 @@ from distill.training import Protocol
 def protocol(**changes) -> Protocol:
     values = dict(
         name="toy", epochs=6, extra_epochs=1, optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4, decay=0.1,
-        decay_epoch=None, batch=16, augment="dsa", gsam_rho=None, gsam_alpha=None, artefact_lr=False, labels="own",
-        students=3, iterate="last", choices={},
+        decay_epoch=None, decay_momentum=None, batch=16, augment="dsa", precision="fp32", artefact_lr=False, labels="own",
+        students=3, iterate="last", test_every=None, choices={},
     )  # fmt: skip
     return Protocol(**{**values, **changes})
 
@@ -63,6 +63,48 @@ def test_a_student_is_the_same_in_whatever_process(rows, real):
     alone, side_by_side = rows(both, choosing)[0], rows(both, choosing, workers=2)[0]
     assert alone["accuracies"] == side_by_side["accuracies"]
     assert alone["chosen"] == side_by_side["chosen"]
+
+
+def test_a_killed_evaluation_trains_no_student_twice(real, student, tmp_path, monkeypatch):
+    def measure(**kw):
+        return evaluate(
+            subset(real), real, {"convnet": student}, protocol(), Report(tmp_path / "a.json"), method="m", ipc=3, **kw
+        ).rows
+
+    expected = evaluate(
+        subset(real), real, {"convnet": student}, protocol(), Report(tmp_path / "b.json"), method="m", ipc=3
+    ).rows[0]["accuracies"]
+
+    def stop(text, done, total):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(progress=stop)
+    assert list(json.loads((tmp_path / "a.json").read_text())["unfinished"].values()) == expected[:2]
+    trained = []
+    original = training.train
+    monkeypatch.setattr("distill.evaluate.train", lambda *a, **k: trained.append(1) or original(*a, **k))
+    (row,) = measure()
+    assert row["accuracies"] == expected and len(trained) == 1
+    assert json.loads((tmp_path / "a.json").read_text()) == {"rows": [row]}
+
+
+def test_asts_number_is_the_best_of_tests_on_the_way_and_marked(rows, real, monkeypatch):
+    tests = iter([0.3, 0.9, 0.5, 0.1])  # of the last epoch; then after epochs 3, 6 and at the end
+
+    monkeypatch.setattr("distill.evaluate.accuracy", lambda *a: next(tests))
+    last, best = rows(subset(real), protocol(iterate="test", test_every=3, students=1, epochs=6))
+    assert (last["selection"], last["mean"]) == ("last", 0.3)
+    assert (best["selection"], best["mean"]) == ("test", 0.9)
+    assert next(tests, None) is None
+
+
+@pytest.mark.parametrize("way", [(False, 3), (False, 2)])
+def test_students_trained_as_a_stack_are_the_same_students(rows, real, monkeypatch, way):
+    alone = rows(subset(real), protocol())[0]["accuracies"]
+    monkeypatch.setattr("distill.evaluate.way_to_train", lambda *a: way)
+    assert rows(subset(real), protocol())[0]["accuracies"] == pytest.approx(alone, abs=0.034)  # one of 30 test images
 
 
 def test_rows_are_found_again_and_not_trained_twice(real, student, tmp_path, monkeypatch):

@@ -227,8 +227,8 @@ print("HEAVY", sorted({"torch", "wandb", "sklearn", "kornia"} & set(sys.modules)
     [
         (["task=destill"], "unknown task 'destill': one of experts, distill, evaluate, all"),
         (["data=cifar11"], "unknown data 'cifar11': one of cifar10, cifar100, digits"),
-        (["method=datmm"], "unknown method 'datmm': one of datm, mtt, tesla"),
-        (["protocol=best"], "unknown protocol 'best': one of datm, dc"),
+        (["method=datmm"], "unknown method 'datmm': one of ast, datm, mtt, tesla"),
+        (["protocol=best"], "unknown protocol 'best': one of ast, datm, dc"),
         (["student=convnett"], "unknown student 'convnett': one of alexnet, convnet"),
         (["student=[convnet,x]"], "unknown student 'x': one of alexnet"),
         (["method.stepz=3"], "Could not override 'method.stepz'"),

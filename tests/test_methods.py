@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from distill import unroll as unroll_module
+from distill.methods.ast import AST, balance
 from distill.methods.base import Diverged
 from distill.methods.datm import DATM, mean_correct_logits
 from distill.methods.trajectory_matching import TrajectoryMatching, trajectory_error
@@ -101,6 +102,61 @@ def test_datm_from_random_images_takes_one_experts_logits(method_on):
     assert torch.equal(method.synset.labels.detach(), method.logits(0, method.synset.images.detach()))
     with pytest.raises(ValueError, match="unknown method.init 'x': one of correct, real"):
         method_on(DATM, init="x")
+
+
+def test_the_balance_of_the_inner_loss_follows_the_table():
+    assert [balance(s, 20) for s in (0, 9, 10, 19)] == pytest.approx([0.557, 0.732, 1.292, 1.760], abs=1e-3)
+    assert [balance(s, 40) for s in (0, 39)] == pytest.approx([0.483, 2.048], abs=1e-3)
+
+
+def test_the_perturbation_moves_convolutions_by_one_over_the_root_of_their_size(method_on):
+    method, still = method_on(AST), method_on(AST, perturbation=0.0)
+    before, after = still.start(0, 1, 7), method.start(0, 1, 7)
+    assert torch.equal(before, method.weights(0, 1))
+    for old, new in zip(*(method.net.unflatten(w).values() for w in (before, after)), strict=True):
+        if old.dim() == 4:
+            assert float((new - old).norm() / old.norm()) == pytest.approx(old.numel() ** -0.5, rel=0.3)
+        else:
+            assert torch.equal(old, new)
+    assert not torch.equal(after, method.start(0, 1, 8)) and torch.equal(after, method.start(0, 1, 7))
+
+
+def test_intermediate_targets_sit_where_the_expert_was(method_on):
+    method = method_on(AST, max_start_epoch=1, expert_epochs=3, student_steps=20, intermediate="adaptive")
+    assert method.landings() == [(6, 1, pytest.approx(1 / 3)), (12, 2, pytest.approx(2 / 3)), (20, 3, 1.0)]
+    method.hparams["intermediate"] = "aggregate"
+    assert [weight for *_, weight in method.landings()] == [1.0, 1.0, 1.0]
+    both = float(method.update(0))
+    method.hparams["intermediate"] = "none"
+    assert method.landings() == [(20, 3, 1.0)] and float(method.update(0)) < both
+
+
+@pytest.mark.parametrize("ipc", [1, 3, 16])
+def test_representatives_are_different_images_of_their_class_near_the_centroids(method_on, ipc):
+    method = method_on(AST, ipc=ipc)
+    assert torch.equal(method.synset.classes, torch.arange(3).repeat_interleave(ipc))
+    assert len(method.synset.images.detach().flatten(1).unique(dim=0)) == 3 * ipc
+    if ipc == 1:
+        members = method.real.of_class(0)
+        logits = method.logits(0, method.real.images[members])
+        nearest = members[(logits - logits.mean(0)).norm(dim=1).argmin()]
+        assert torch.equal(method.synset.images[0].detach(), method.real.images[nearest])
+
+
+def test_equal_images_are_told_apart_by_their_number(method_on, monkeypatch):
+    monkeypatch.setattr(AST, "logits", lambda self, expert, images: torch.zeros(len(images), 3))
+    assert len(method_on(AST, ipc=4, init="real").representatives(torch.arange(16), 0).unique()) == 4
+
+
+def test_what_ast_cannot_do_is_refused(method_on):
+    for name, value in {
+        "intermediate": "all",
+        "init": "kmedoids",
+        "perturbation": -1.0,
+        "student_momentum": 1.0,
+    }.items():
+        with pytest.raises(ValueError, match=f"method.{name}"):
+            method_on(AST, **{name: value})
 
 
 def test_an_outer_step_lowers_the_matching_loss_of_its_own_segment(method_on):

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -6,19 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill import augment
-from distill.students import flatten
-from distill.training import accuracy, augmentation, gsam_gradient, train
+from distill.students import ConvNet, flatten
+from distill.training import Gradients, accuracy, augmentation, gradient_penalty, gsam_gradient, train, way_to_train
 
 
 def trained(student, real, recipe, seed=0, **kw):
     torch.manual_seed(0)
     net = student()
     train(
-        net,
+        [net],
         real.train.images,
         real.train.labels,
         recipe,
-        seed=seed,
+        seeds=[seed],
         augment=augmentation(recipe, real.train.strategy),
         **kw,
     )
@@ -29,12 +31,105 @@ def test_training_learns_and_is_a_function_of_its_seed_alone(student, real):
     recipe = make_recipe(epochs=15, augment="dsa", momentum=0.9)
     torch.manual_seed(0)
     net = student()
-    train(net, real.train.images, real.train.labels, recipe, seed=3, augment=augmentation(recipe, "flip"))
-    assert accuracy(net, real.test) > 0.8
+    train([net], real.train.images, real.train.labels, recipe, seeds=[3], augment=augmentation(recipe, "flip"))
+    assert accuracy(net, real.test, recipe) > 0.8
     first = trained(student, real, recipe, seed=3)
     torch.rand(17)
     assert torch.equal(first, trained(student, real, recipe, seed=3))
     assert not torch.equal(first, trained(student, real, recipe, seed=4))
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("epoch", [1, 5, 6])  # 5 is the first epoch after the decay
+def test_training_goes_on_bit_by_bit_from_where_it_stood(student, real, epoch):
+    recipe = make_recipe(epochs=7, augment="dsa", momentum=0.9, decay=0.1, decay_momentum=0.8)
+    kept = []
+
+    def stop(now):
+        kept.append(now)
+        if now.epochs == epoch:
+            raise Killed
+
+    with pytest.raises(Killed):
+        trained(student, real, recipe, after_epoch=stop)
+    assert torch.equal(trained(student, real, recipe), trained(student, real, recipe, progress=kept[-1]))
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, dict(gsam_rho=0.05, gsam_alpha=0.3), dict(ramp_start=0.5, ramp_epochs=3, gradient_penalty=0.5)]
+)
+def test_a_stack_of_networks_trains_each_as_if_it_were_alone(student, real, changes):
+    recipe = make_recipe(augment="dsa", momentum=0.9, **changes)
+    torch.manual_seed(0)
+    nets = [student() for _ in range(3)]
+    alone = [copy.deepcopy(net) for net in nets]
+    images, labels = real.train.images, real.train.labels
+    train(nets, images, labels, recipe, seeds=[5, 6, 7], augment=augmentation(recipe, "flip_crop"))
+    for net, seed in zip(alone, [5, 6, 7], strict=True):
+        train([net], images, labels, recipe, seeds=[seed], augment=augmentation(recipe, "flip_crop"))
+    for one, other in zip(nets, alone, strict=True):
+        assert torch.allclose(flatten(one), flatten(other), atol=1e-4)
+    assert not torch.allclose(flatten(nets[0]), flatten(nets[1]), atol=1e-1)
+
+
+@pytest.mark.parametrize("stack", [1, 2])
+def test_compiled_gradients_equal_eager_ones(real, stack):
+    """The whole objective of AST's experts: ramp, penalty (a gradient inside) and cross-entropy."""
+    recipe = make_recipe(ramp_start=0.5, ramp_epochs=3, gradient_penalty=0.5)
+    torch.manual_seed(0)
+    nets = [
+        ConvNet((3, 8, 8), 3, depth=2, width=6, norm="instance", pooling="avg", activation="softplus")
+        for _ in range(stack)
+    ]
+    weights = torch.stack([flatten(net) for net in nets])
+    x = real.train.images[: 16 * stack].view(stack, 16, 3, 8, 8)
+    batch = dict(images=x, views=x.flip(-1), targets=real.train.labels[: 16 * stack].view(stack, 16))
+    eager, compiled = (Gradients(nets, recipe, compiled) for compiled in (None, 16))
+    for epoch in (0, 5):
+        a, b = (g(weights, **batch, epoch=epoch) for g in (eager, compiled))
+        assert torch.allclose(a, b, atol=1e-5 * float(a.abs().max()))
+    assert compiled.full_batch is not compiled.loss
+
+
+def test_bf16_is_close_to_fp32_and_leaves_the_weights_in_fp32(real, student):
+    torch.manual_seed(0)
+    net = student()
+    x = real.train.images[None, :16]
+    batch = dict(images=x, views=x, targets=real.train.labels[None, :16], epoch=0)
+    exact, rough = (
+        Gradients([net], make_recipe(precision=p), None)(flatten(net)[None], **batch)[0] for p in ("fp32", "bf16")
+    )
+    assert rough.dtype == torch.float32
+    assert 0.98 < float(F.cosine_similarity(exact, rough, 0)) < 1 - 1e-6
+
+
+@pytest.mark.parametrize("norm, dropout", [("batch", False), ("instance", True)])
+def test_networks_with_state_train_one_at_a_time(real, norm, dropout):
+    net = ConvNet((3, 8, 8), 3, depth=2, width=6, norm=norm, pooling="avg", activation="relu")
+    if dropout:
+        net.features.append(torch.nn.Dropout(0.5))
+    before = [buffer.clone() for buffer in net.buffers()]
+    recipe, images, labels = make_recipe(epochs=10), real.train.images, real.train.labels
+    assert way_to_train(lambda: net, images, labels, recipe, 3, 3, "auto") == (False, 1)
+    with pytest.raises(ValueError, match="train one at a time"):
+        train([net, net], images, labels, recipe, seeds=[0, 1], augment=augment.none)
+    train([net], images, labels, recipe, seeds=[0], augment=augment.none)
+    assert accuracy(net, real.test, recipe) > 0.5
+    assert all(not torch.equal(a, b) for a, b in zip(before, net.buffers(), strict=True))
+
+
+def test_the_ramp_and_the_gradient_penalty_of_ast():
+    recipe = make_recipe(ramp_start=0.5, ramp_epochs=10)
+    weights = [float(recipe.ramp(torch.tensor(float(epoch)))) for epoch in range(12)]
+    assert weights == pytest.approx([0.5 + 0.05 * epoch for epoch in range(10)] + [1.0, 1.0])
+    mix = torch.tensor([0.6, 0.0, 0.8]).view(3, 1, 1)  # d(sum of logits)/dx has norm 1 at every pixel
+    linear = lambda x: (x * mix).flatten(1).sum(1, keepdim=True)  # noqa: E731
+    images = torch.randn(4, 3, 5, 5)
+    assert float(gradient_penalty(linear, images)) == pytest.approx(0.0, abs=1e-12)
+    assert float(gradient_penalty(lambda x: 3 * linear(x), images)) == pytest.approx(4.0)
 
 
 def test_a_thousand_epochs_are_502_at_the_base_rate_and_499_after_it():
@@ -48,19 +143,19 @@ def test_the_optimiser_starts_afresh_at_the_decay(student, real, monkeypatch):
     made = []
     original = type(make_recipe()).make_optimizer
 
-    def watched(self, net, lr):
-        optimizer = original(self, net, lr)
-        made.append((epochs[-1] if epochs else -1, lr, len(optimizer.state)))
+    def watched(self, weights, epoch):
+        optimizer = original(self, weights, epoch)
+        group = optimizer.param_groups[0]
+        made.append((epoch, group["lr"], group["momentum"], len(optimizer.state)))
         return optimizer
 
     epochs: list[int] = []
-    recipe = make_recipe(epochs=6, extra_epochs=1, decay=0.1, momentum=0.9, lr=0.2)
+    recipe = make_recipe(epochs=6, extra_epochs=1, decay=0.1, momentum=0.9, decay_momentum=0.8, lr=0.2)
     monkeypatch.setattr(type(recipe), "make_optimizer", watched)
-    trained(student, real, recipe, after_epoch=epochs.append)
-    assert epochs == list(range(7))
-    # Made before epoch 0 and after epoch index 6 // 2 + 1 = 4 (whose callback has not run yet), without momentum.
-    assert [(epoch, lr) for epoch, lr, _ in made] == [(-1, 0.2), (3, pytest.approx(0.02))]
-    assert all(state == 0 for *_, state in made)
+    trained(student, real, recipe, after_epoch=lambda now: epochs.append(now.epochs))
+    assert epochs == list(range(1, 8))
+    # Made before epoch 0 and after epoch index 6 // 2 + 1 = 4, without a state.
+    assert made == [(0, 0.2, 0.9, 0), (5, pytest.approx(0.02), 0.8, 0)]
 
 
 def test_every_image_is_seen_once_an_epoch(real, student):
@@ -71,54 +166,37 @@ def test_every_image_is_seen_once_an_epoch(real, student):
         return images
 
     torch.manual_seed(0)
-    train(student(), real.train.images, real.train.labels, make_recipe(epochs=2, batch=10), seed=0, augment=watch)
+    train([student()], real.train.images, real.train.labels, make_recipe(epochs=2, batch=10), seeds=[0], augment=watch)
     assert [len(batch) for batch in seen] == [10, 10, 10, 10, 8] * 2
     assert torch.equal(torch.cat(seen[:5]).sort().values, torch.cat(seen[5:]).sort().values)
 
 
-def quadratic():
-    """A loss with known curvature: (gradient at the present values, parameters)."""
+def quartic():
+    """A loss with known curvature for two networks: (gradient at weights (2, P), weights)."""
     torch.manual_seed(0)
-    scale = [torch.rand(4, dtype=torch.float64) + 0.5, torch.rand(3, 2, dtype=torch.float64) + 0.5]
-    params = [torch.randn_like(s).requires_grad_() for s in scale]
-    return (
-        lambda: torch.autograd.grad(sum((s * p**4).sum() for s, p in zip(scale, params, strict=True)), params)
-    ), params
-
-
-def flat(tensors):
-    return torch.cat([t.detach().reshape(-1) for t in tensors])
+    scale = torch.rand(2, 10, dtype=torch.float64) + 0.5
+    return lambda w: 4 * scale * w**3, torch.randn(2, 10, dtype=torch.float64)
 
 
 def test_gsam_with_radius_zero_is_sgd():
-    gradient, params = quadratic()
-    assert torch.allclose(flat(gsam_gradient(gradient, params, rho=0.0, alpha=0.3)), flat(gradient()), atol=1e-14)
+    gradient, w = quartic()
+    assert torch.allclose(gsam_gradient(gradient, w, rho=0.0, alpha=0.3), gradient(w), atol=1e-14)
 
 
-def test_gsam_without_its_orthogonal_part_is_adaptive_sam():
-    gradient, params = quadratic()
-    w, g = flat(params), flat(gradient())
-    e = 0.05 * w * w * g / (w.abs() * g).norm()
-    assert float((e / w).norm()) == pytest.approx(0.05)  # the radius is in units of the weights
-    ours = flat(gsam_gradient(gradient, params, rho=0.05, alpha=0.0))
-    shifted = [p.detach().clone() for p in params]
-    with torch.no_grad():
-        for p, part in zip(params, e.split([4, 6]), strict=True):
-            p.add_(part.view_as(p))
-    assert torch.allclose(ours, flat(gradient()), atol=1e-12)
-    with torch.no_grad():
-        for p, before in zip(params, shifted, strict=True):
-            p.copy_(before)
+def test_gsam_without_its_orthogonal_part_is_adaptive_sam_network_by_network():
+    gradient, w = quartic()
+    g = gradient(w)
+    e = 0.05 * w * w * g / (w.abs() * g).norm(dim=1, keepdim=True)
+    assert torch.allclose((e / w).norm(dim=1), torch.tensor(0.05).double())  # the radius is in units of the weights
+    assert torch.allclose(gsam_gradient(gradient, w, rho=0.05, alpha=0.0), gradient(w + e), atol=1e-12)
 
 
-def test_what_gsam_subtracts_is_orthogonal_to_the_perturbed_gradient_and_the_weights_return():
-    gradient, params = quadratic()
-    before = flat(params)
-    perturbed = flat(gsam_gradient(gradient, params, rho=0.5, alpha=0.0))
-    orthogonal = perturbed - flat(gsam_gradient(gradient, params, rho=0.5, alpha=1.0))
+def test_what_gsam_subtracts_is_orthogonal_to_the_perturbed_gradient():
+    gradient, w = quartic()
+    perturbed = gsam_gradient(gradient, w, rho=0.5, alpha=0.0)
+    orthogonal = perturbed - gsam_gradient(gradient, w, rho=0.5, alpha=1.0)
     assert orthogonal.norm() > 0.01
-    assert float(orthogonal @ perturbed) == pytest.approx(0.0, abs=1e-9)
-    assert torch.equal(flat(params), before)
+    assert (orthogonal * perturbed).sum(1).abs().max() < 1e-9
 
 
 @given(st.integers(0, 10**6), st.floats(-5, 5))
@@ -140,8 +218,10 @@ def test_rates_that_diverged_are_refused(lr):
 
 
 def test_unknown_parts_of_a_recipe_are_told_with_the_known_ones():
-    with pytest.raises(ValueError, match="unknown optimizer 'rmsprop': one of sgd, adam, gsam"):
+    with pytest.raises(ValueError, match="unknown optimizer 'rmsprop': one of sgd, adam"):
         make_recipe(optimizer="rmsprop")
-    with pytest.raises(ValueError, match="needs gsam_rho"):
-        make_recipe(optimizer="gsam")
+    with pytest.raises(ValueError, match="unknown precision 'fp8': one of fp32, bf16"):
+        make_recipe(precision="fp8")
+    with pytest.raises(ValueError, match="gsam_rho is 0.1 and gsam_alpha None: give both"):
+        make_recipe(gsam_rho=0.1)
     assert augmentation(make_recipe(), "flip") is augment.none

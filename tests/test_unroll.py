@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from distill.augment import DSA
 from distill.students import ConvNet, FlatStudent, flatten
-from distill.unroll import InnerStep, chunks, unroll
+from distill.unroll import CompiledDerivatives, Derivatives, InnerStep, chunks, unroll
 
 N, K = 7, 3
 ALL = "color_crop_cutout_flip_scale_rotate"
@@ -23,10 +23,9 @@ def toy():
     images = torch.randn(N, 3, 8, 8, dtype=torch.float64, requires_grad=True)
     logits = torch.randn(N, K, dtype=torch.float64, requires_grad=True)
     lr = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
-    augment = DSA(ALL)
 
-    def loss(theta, x, y, draw):
-        return F.cross_entropy(flat(theta, augment(x, draw)), y.softmax(1))
+    def loss(theta, x, y):
+        return F.cross_entropy(flat(theta, x), y.softmax(1))
 
     return loss, start, images, logits, lr
 
@@ -36,9 +35,9 @@ def plan_of(steps, batch=4, seed=0):
     return [InnerStep(index, draw) for draw, index in enumerate(chunks(N, batch, steps, g))]
 
 
-def gradients(loss, start, images, labels, lr, plan, stops=None, **settings):
+def gradients(loss, start, images, labels, lr, plan, stops=None, make=Derivatives, **settings):
     torch.manual_seed(1)
-    landed = unroll(loss, start, images, labels, lr, plan, stops=stops, **settings)
+    landed = unroll(make(loss), start, images, labels, lr, plan, stops=stops, augment=DSA(ALL), **settings)
     targets = start + 0.1 * torch.randn(len(landed), len(start), dtype=start.dtype)
     value = ((landed - targets).square().sum(1) / (start - targets).square().sum(1)).sum()
     return value.detach(), torch.autograd.grad(value, (images, labels, lr))
@@ -77,16 +76,35 @@ def test_reverse_recomputation_equals_autograd_through_the_unroll(toy, momentum,
     assert max(relative(a, b) for a, b in zip(ours, exact, strict=True)) < 1e-12
 
 
+@pytest.mark.parametrize("mode", ["full", "recompute", "tesla"])
+def test_compiled_derivatives_equal_eager_ones(toy, mode):
+    plan = plan_of(2)  # one batch of 3, which goes the eager way, and one of 4
+    value, eager = gradients(*toy, plan, mode=mode)
+    again, ours = gradients(*toy, plan, mode=mode, make=lambda loss: CompiledDerivatives(loss, batch=4))
+    assert float(again) == pytest.approx(float(value), rel=1e-12)
+    assert max(relative(a, b) for a, b in zip(ours, eager, strict=True)) < 1e-10
+
+
+@pytest.mark.parametrize("mode", ["full", "recompute", "tesla"])
+def test_a_scaled_loss_is_a_scaled_student_rate(toy, mode):
+    *rest, lr = toy
+    _, scaled = gradients(*toy, plan_of(3), mode=mode, scale=1.7)
+    faster = (1.7 * lr.detach()).requires_grad_()
+    _, expected = gradients(*rest, faster, plan_of(3), mode=mode)
+    assert relative(scaled[0], expected[0]) < 1e-12 and relative(scaled[1], expected[1]) < 1e-12
+    assert float(scaled[2]) == pytest.approx(1.7 * float(expected[2]), rel=1e-12)
+
+
 def test_hard_labels_get_no_gradient_and_images_the_exact_one(toy):
     loss, start, images, _, lr = toy
     classes = torch.arange(N) % K
 
-    def hard(theta, x, y, draw):
-        return loss(theta, x, 50.0 * F.one_hot(y, K).double(), draw)
+    def hard(theta, x, y):
+        return loss(theta, x, 50.0 * F.one_hot(y, K).double())
 
     grads = {}
     for mode in ("full", "recompute"):
-        landed = unroll(hard, start, images, classes, lr, plan_of(3), mode=mode)
+        landed = unroll(Derivatives(hard), start, images, classes, lr, plan_of(3), mode=mode)
         grads[mode] = torch.autograd.grad(landed.square().sum(), (images, lr))
     assert max(relative(a, b) for a, b in zip(grads["recompute"], grads["full"], strict=True)) < 1e-12
 
@@ -106,7 +124,7 @@ def test_tesla_is_exact_for_one_step_and_nearly_so_for_two_small_ones(toy):
 H, ALPHA, STEPS = 0.7, 0.1, 20
 
 
-def quadratic(theta, x, y, draw):
+def quadratic(theta, x, y):
     return H / 2 * (theta - x.flatten()).square().sum()
 
 
@@ -116,7 +134,7 @@ def test_closed_form_of_a_quadratic_loss(mode, factor):
     x = torch.randn(1, 1, 2, 3, dtype=torch.float64, requires_grad=True)
     lr = torch.tensor(ALPHA, dtype=torch.float64, requires_grad=True)
     plan = [InnerStep(torch.tensor([0]), i) for i in range(STEPS)]
-    (landed,) = unroll(quadratic, start, x, torch.tensor([0]), lr, plan, mode=mode)
+    (landed,) = unroll(Derivatives(quadratic), start, x, torch.tensor([0]), lr, plan, mode=mode)
     moved = (start - target).square().sum()
     grad_x, grad_lr = torch.autograd.grad((landed - target).square().sum() / moved, (x, lr))
     q = (1 - ALPHA * H) ** STEPS
@@ -137,11 +155,11 @@ def test_closed_form_of_one_step_towards_a_target_it_can_reach(toy, mode):
     loss, start, images, labels, lr = toy
     best, (step,) = 0.07, plan_of(1)
     theta = start.clone().requires_grad_()
-    (g,) = torch.autograd.grad(loss(theta, images[step.index].detach(), labels[step.index].detach(), step.draw), theta)
+    (g,) = torch.autograd.grad(loss(theta, images[step.index].detach(), labels[step.index].detach()), theta)
     target = start - best * g
     for alpha in (0.1, best):
         rate = torch.tensor(alpha, dtype=torch.float64, requires_grad=True)
-        (landed,) = unroll(loss, start, images, labels, rate, [step], mode=mode)
+        (landed,) = unroll(Derivatives(loss), start, images, labels, rate, [step], mode=mode)
         value = (landed - target).square().sum() / (start - target).square().sum()
         grad_x, grad_lr = torch.autograd.grad(value, (images, rate))
         assert float(value) == pytest.approx((alpha / best - 1) ** 2, abs=1e-12)
@@ -155,15 +173,13 @@ def test_a_student_with_rate_zero_stays_and_only_its_rate_learns(toy, mode):
     lr = torch.zeros((), dtype=torch.float64, requires_grad=True)
     plan = plan_of(3)
     target = start + 0.1
-    (landed,) = unroll(loss, start, images, labels, lr, plan, mode=mode)
+    (landed,) = unroll(Derivatives(loss), start, images, labels, lr, plan, mode=mode)
     value = (landed - target).square().sum() / (start - target).square().sum()
     grad_x, grad_lr = torch.autograd.grad(value, (images, lr))
     total = torch.zeros_like(start)
     for step in plan:
         theta = start.clone().requires_grad_()
-        total += torch.autograd.grad(
-            loss(theta, images[step.index].detach(), labels[step.index].detach(), step.draw), theta
-        )[0]
+        total += torch.autograd.grad(loss(theta, images[step.index].detach(), labels[step.index].detach()), theta)[0]
     assert float(value) == pytest.approx(1.0)
     assert grad_x.abs().max() == 0
     assert float(grad_lr) == pytest.approx(
@@ -173,16 +189,16 @@ def test_a_student_with_rate_zero_stays_and_only_its_rate_learns(toy, mode):
 
 def test_the_second_pass_replays_every_loss_bit_for_bit(toy):
     loss, start, images, labels, lr = toy
-    seen: dict[int, list[float]] = {}
+    seen: list[float] = []
 
-    def watched(theta, x, y, draw):
-        value = loss(theta, x, y, draw)
-        seen.setdefault(draw, []).append(float(value.detach()))
+    def watched(theta, x, y):
+        value = loss(theta, x, y)
+        seen.append(float(value.detach()))
         return value
 
-    unroll(watched, start, images, labels, lr, plan_of(4), mode="recompute").sum().backward()
-    assert sorted(seen) == [0, 1, 2, 3]
-    assert all(first == second for first, second in seen.values())
+    landed = unroll(Derivatives(watched), start, images, labels, lr, plan_of(4), augment=DSA(ALL), mode="recompute")
+    landed.sum().backward()
+    assert len(set(seen)) == 4 and seen[4:] == seen[3::-1]
 
 
 def test_gradients_of_soft_labels_sum_to_zero_in_every_row(toy):
@@ -201,7 +217,7 @@ def test_memory_of_activations_does_not_grow_with_the_steps(toy):
             with torch.autograd.graph.saved_tensors_hooks(
                 lambda t, kept=kept: kept.append(t.numel()) or t, lambda t: t
             ):
-                landed = unroll(loss, start, images, labels, lr, plan_of(steps), mode=mode)
+                landed = unroll(Derivatives(loss), start, images, labels, lr, plan_of(steps), mode=mode)
             alive[mode, steps] = _reachable(landed)
     assert alive["full", 6] > 2 * alive["full", 2] > 0
     assert alive["recompute", 6] == alive["recompute", 2] <= 3
@@ -239,6 +255,6 @@ def test_no_image_is_used_again_before_all_are_used(n, batch, steps):
 
 def test_impossible_settings_are_refused(toy):
     with pytest.raises(ValueError, match="unknown memory mode 'x': one of full, recompute, tesla"):
-        unroll(*toy, plan_of(2), mode="x")
+        gradients(*toy, plan_of(2), mode="x")
     with pytest.raises(ValueError, match="tesla knows neither momentum"):
-        unroll(*toy, plan_of(2), mode="tesla", momentum=0.9)
+        gradients(*toy, plan_of(2), mode="tesla", momentum=0.9)

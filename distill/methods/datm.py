@@ -95,12 +95,6 @@ class DATM(TrajectoryMatching):
             labels = mean_correct_logits(logits, synset.classes)
         return synset.with_(labels=labels, label_kind="logits")
 
-    @torch.no_grad()
-    def logits(self, expert: int, images: Tensor) -> Tensor:
-        """What an expert says at its last epoch, (N, K)."""
-        theta = self.weights(expert, -1)
-        return torch.cat([self.net(theta, part) for part in images.split(256)])
-
     def correct_images(self) -> Tensor:
         """Indices (K * ipc,), by class, of images that an expert's last epoch classifies correctly.
 

@@ -3,6 +3,7 @@
 MTT (Cazenavette et al., CVPR 2022, arXiv:2203.11932) and TESLA (Cui et al., ICML 2023, arXiv:2211.10586).
 """
 
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -11,12 +12,13 @@ from torch import Tensor
 
 from distill import rng
 from distill.augment import Augment
+from distill.fastest import EAGER, fastest
 from distill.methods.base import Method, Skip
 from distill.students import FlatStudent
 from distill.synset import SyntheticSet
 from distill.training import MAX_LR
 from distill.trajectory import ExpertStore
-from distill.unroll import MODES, InnerStep, chunks, unroll
+from distill.unroll import MODES, CompiledDerivatives, Derivatives, InnerLoss, InnerStep, chunks, unroll
 
 
 def trajectory_error(student: Tensor, start: Tensor, target: Tensor) -> Tensor:
@@ -40,6 +42,15 @@ def trajectory_error(student: Tensor, start: Tensor, target: Tensor) -> Tensor:
     return (student - target).square().sum() / (start - target).square().sum()
 
 
+def inner_loss(net: FlatStudent, label_kind: str) -> InnerLoss:
+    """Cross-entropy of one inner step, on classes or on soft labels (logits before the softmax)."""
+
+    def loss(theta: Tensor, views: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(net(theta, views), labels.softmax(1) if label_kind == "logits" else labels)
+
+    return loss
+
+
 class TrajectoryMatching(Method):
     """MTT and, with ``memory=tesla``, TESLA.
 
@@ -51,11 +62,13 @@ class TrajectoryMatching(Method):
         min_start_epoch, max_start_epoch: start epochs are drawn from [min_start_epoch, max_start_epoch).
         batch_syn: synthetic images of an inner step; None takes them all.
         lr_student: the student's step size at the beginning; it is learned.
+        student_momentum: of the inner loop's heavy ball, 0 in MTT, TESLA and DATM.
         lr_img, momentum_img: SGD on the images.
         lr_lr, momentum_lr: SGD on the student's step size.
         max_error: steps whose matching loss is above it are skipped; None takes all that are finite.
         soft_label_assignment: TESLA's; labels are the target network's predictions, anew at every outer step.
         memory: see `distill.unroll`.
+        compile: torch.compile for the inner loop: True, False or ``auto``, where it is measured faster.
 
     Raises:
         ValueError: a value is out of range, or the experts end before the last epoch that may be read.
@@ -72,6 +85,7 @@ class TrajectoryMatching(Method):
         max_start_epoch: int,
         batch_syn: int | None,
         lr_student: float,
+        student_momentum: float,
         lr_img: float,
         momentum_img: float,
         lr_lr: float,
@@ -79,6 +93,7 @@ class TrajectoryMatching(Method):
         max_error: float | None,
         soft_label_assignment: bool,
         memory: str,
+        compile: bool | str,
         **shared: Any,
     ):
         if not 0 <= min_start_epoch < max_start_epoch:
@@ -87,6 +102,8 @@ class TrajectoryMatching(Method):
             raise ValueError("method.student_steps, method.expert_epochs and method.batch_syn must be at least 1")
         if not 0 < lr_student <= MAX_LR:
             raise ValueError(f"method.lr_student is {lr_student}, expected above 0 and at most {MAX_LR:g}")
+        if not 0 <= student_momentum < 1:
+            raise ValueError(f"method.student_momentum is {student_momentum}, expected at least 0 and below 1")
         if memory not in MODES:
             raise ValueError(f"unknown method.memory {memory!r}: one of {', '.join(MODES)}")
         last = max_start_epoch + expert_epochs - 1
@@ -132,19 +149,28 @@ class TrajectoryMatching(Method):
 
     def update(self, step: int) -> Tensor:
         expert, epoch = self.pick(step)
-        start, target = self.weights(expert, epoch), self.weights(expert, epoch + self.hparams["expert_epochs"])
+        start = self.start(expert, epoch, step)
+        landings = self.landings()
         if self.hparams["soft_label_assignment"]:
-            self.assign_labels(target)
-        (landing,) = unroll(
-            self.inner_loss,
+            self.assign_labels(self.weights(expert, epoch + self.hparams["expert_epochs"]))
+        landed = unroll(
+            self.derivatives,
             start,
             self.synset.images,
             self.synset.labels,
             self.learned_rate,
             self.plan(step),
+            augment=self.augment,
             mode=self.hparams["memory"],
+            momentum=self.hparams["student_momentum"],
+            scale=self.inner_scale(epoch),
+            stops=[steps for steps, _, _ in landings],
         )
-        error = trajectory_error(landing, start, target)
+        error = sum(
+            weight * trajectory_error(student, start, self.weights(expert, epoch + epochs))
+            for student, (_, epochs, weight) in zip(landed, landings, strict=True)
+        )
+        assert isinstance(error, Tensor)
         self.log_dict(
             {"matching_loss": error.detach(), "student_rate": self.learned_rate.detach(), "start_epoch": float(epoch)}
         )
@@ -153,6 +179,45 @@ class TrajectoryMatching(Method):
         if limit is not None and error > limit:
             raise Skip(f"the matching loss is {float(error.detach()):.4g}, above method.max_error={limit}")
         return error
+
+    def start(self, expert: int, epoch: int, step: int) -> Tensor:
+        """Where the student of an outer step begins, (P,)."""
+        return self.weights(expert, epoch)
+
+    def landings(self) -> list[tuple[int, int, float]]:
+        """(student steps, expert epochs, weight): after so many steps the student should be where the expert went."""
+        return [(self.hparams["student_steps"], self.hparams["expert_epochs"], 1.0)]
+
+    def inner_scale(self, epoch: int) -> float:
+        """Factor on the inner loss of a student that starts at ``epoch``."""
+        return 1.0
+
+    @cached_property
+    def derivatives(self) -> Derivatives:
+        """Of the inner loss, eager or compiled, whatever takes less time here."""
+        n, steps = len(self.synset), self.hparams["student_steps"]
+        batch = min(self.hparams["batch_syn"] or n, n)
+        images, labels = self.synset.images.detach()[:batch], self.synset.labels.detach()[:batch]
+        theta = self.weights(0, 0)
+        loss = inner_loss(self.net, self.synset.label_kind)
+        ways = {EAGER: Derivatives(loss), "compiled": CompiledDerivatives(loss, batch)}
+
+        def work(way: Derivatives) -> None:
+            if self.hparams["memory"] == "full":
+                way.gradient(theta.clone().requires_grad_(), images, labels, graph=True).sum().backward()
+            else:
+                way.gradient(theta, images, labels, graph=False)
+                way.products(theta, images, labels, theta, self.hparams["memory"] == "recompute")
+
+        about = {
+            "inner loop": repr(self.net.net),
+            "images": list(images.shape),
+            "labels": self.synset.label_kind,
+            "memory": self.hparams["memory"],
+        }
+        calls = self.hparams["steps"] * steps
+        todo = {name: partial(work, way) for name, way in ways.items()}
+        return ways[fastest(todo, about, calls, images.device, self.hparams["compile"])]
 
     def pick(self, step: int) -> tuple[int, int]:
         """Expert and start epoch of an outer step, both uniform."""
@@ -171,14 +236,15 @@ class TrajectoryMatching(Method):
         device = self.synset.images.device
         return [InnerStep(b.to(device), rng.derive(self.seed, "inner augment", step, i)) for i, b in enumerate(batches)]
 
-    def inner_loss(self, theta: Tensor, images: Tensor, labels: Tensor, draw: int) -> Tensor:
-        """Cross-entropy of one inner step, on classes or on soft labels (logits before the softmax)."""
-        targets = labels.softmax(1) if self.synset.label_kind == "logits" else labels
-        return F.cross_entropy(self.net(theta, self.augment(images, draw)), targets)
-
     def weights(self, expert: int, epoch: int) -> Tensor:
         """An expert's weights (P,) on the device of the images; epoch -1 is the last."""
         return self.experts.row(expert, epoch).to(self.real.images.device)
+
+    @torch.no_grad()
+    def logits(self, expert: int, images: Tensor) -> Tensor:
+        """What an expert says at its last epoch, (N, K)."""
+        theta = self.weights(expert, -1)
+        return torch.cat([self.net(theta, part) for part in images.split(256)])
 
     @torch.no_grad()
     def assign_labels(self, target: Tensor) -> None:

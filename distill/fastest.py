@@ -1,0 +1,94 @@
+"""The fastest of several ways to the same numbers, found by measurement and remembered on this machine."""
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.files import digest, write_json
+
+EAGER = "eager"
+COMPILE_FROM = 300.0  # seconds of eager work from which torch.compile, up to a minute, is worth a try
+STACK_FROM = 20.0  # the same for ways that cost no more than their measurement
+MARGIN = 0.95  # another way replaces `eager` only where it takes at most this share of its time
+
+
+def fastest(
+    ways: Mapping[str, Callable[[], object]],
+    about: Mapping[str, Any],
+    calls: int,
+    device: torch.device,
+    compile: bool | str,
+) -> str:
+    """Name of the way that takes the least time for the work ahead.
+
+    Times are kept in ``fastest.json`` in the user's cache folder, so that a command that goes on after a kill computes as
+    it did before. A way that fails, for want of a compiler for instance, is left out with a warning.
+
+    Args:
+        ways: by name, what does the same piece of work; ``eager`` is one. Names with ``compiled`` use torch.compile.
+        about: what the work is (network, shapes, precision); machine, threads and torch version are added.
+        calls: how many such pieces are ahead; little work is done eagerly, without a try at the others.
+        compile: ``auto`` measures; True and False are orders.
+    """
+    if compile != "auto":
+        ways = {name: work for name, work in ways.items() if ("compiled" in name) == compile}
+        if len(ways) == 1:
+            return next(iter(ways))
+    about = {**about, "machine": _machine(device), "torch": torch.__version__}
+    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distill" / "fastest.json"
+
+    def seconds(name: str) -> float:
+        """Of one call; infinite for a way that fails."""
+        known = _read(path)
+        times = known.setdefault(digest(about), {"about": about, "seconds": {}})["seconds"]
+        if name not in times:
+            times[name] = _measure(ways[name], name)
+            write_json(path, known)
+        return float("inf") if times[name] is None else times[name]
+
+    first = next(iter(ways))
+    ahead = calls * seconds(first)
+    times = {first: MARGIN * seconds(first)}
+    for name in ways:
+        if name != first and (compile is True or ahead > (COMPILE_FROM if "compiled" in name else STACK_FROM)):
+            times[name] = seconds(name)
+    return min(times, key=lambda name: times[name])
+
+
+def _measure(work: Callable[[], object], name: str) -> float | None:
+    """Median seconds of a call, after one that warms up; None if it fails."""
+    times = []
+    try:
+        for _ in range(4):
+            began = time.perf_counter()
+            work()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - began)
+    except Exception as error:  # whatever the compiler raises, the eager way goes on
+        if name == EAGER:
+            raise
+        print(f"warning: {name} is left out: {str(error).strip().splitlines()[0]}", file=sys.stderr)
+        return None
+    return statistics.median(times[1:])
+
+
+def _machine(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.node()} {platform.machine()}, {torch.get_num_threads()} threads, {os.cpu_count()} cores"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}  # only times: measured again

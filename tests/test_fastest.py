@@ -1,0 +1,72 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill import fastest as module
+from distill.fastest import fastest
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def choose(tmp_path, monkeypatch):
+    """``choose(calls, eager=1.0, compiled=0.5)``: what is chosen when a call takes these seconds, and what was measured."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def run(calls, compile="auto", about=None, **seconds):
+        measured = []
+
+        def measure(work, name):
+            measured.append(name)
+            return seconds[name]
+
+        monkeypatch.setattr(module, "_measure", measure)
+        ways = {name: lambda: None for name in seconds}
+        return fastest(ways, about or {"net": "toy"}, calls, CPU, compile), measured
+
+    return run
+
+
+def test_the_fastest_way_is_found_once_and_remembered(choose, tmp_path):
+    seconds = {"eager": 1.0, "stacked": 0.9, "compiled": 0.5}
+    assert choose(1000, **seconds) == ("compiled", ["eager", "stacked", "compiled"])
+    assert choose(1000, **seconds) == ("compiled", [])
+    assert choose(1000, about={"net": "other"}, **seconds)[1] == ["eager", "stacked", "compiled"]
+    assert len(json.loads((tmp_path / "distill" / "fastest.json").read_text())) == 2
+
+
+def test_little_work_is_done_eagerly_whatever_is_known(choose):
+    seconds = {"eager": 1.0, "stacked": 0.9, "compiled": 0.5}
+    assert choose(10, **seconds) == ("eager", ["eager"])
+    assert choose(100, **seconds) == ("stacked", ["stacked"])
+    assert choose(1000, **seconds) == ("compiled", ["compiled"])
+    assert choose(10, **seconds) == ("eager", [])
+
+
+def test_a_way_that_is_hardly_faster_is_not_worth_it(choose):
+    assert choose(1000, eager=1.0, compiled=0.97)[0] == "eager"
+
+
+def test_orders_are_followed_without_a_measurement(choose):
+    assert choose(1, compile=True, eager=1.0, compiled=2.0) == ("compiled", [])
+    assert choose(10**9, compile=False, eager=1.0, compiled=0.1) == ("eager", [])
+
+
+def test_a_way_that_fails_is_left_out_with_a_warning(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def broken():
+        raise RuntimeError("no compiler found")
+
+    ways = {"eager": lambda: None, "compiled": broken}
+    assert fastest(ways, {}, 10**12, CPU, "auto") == "eager"
+    assert "warning: compiled is left out: no compiler found" in capsys.readouterr().err
+    assert fastest(ways, {}, 10**12, CPU, "auto") == "eager" and capsys.readouterr().err == ""
+
+
+def test_an_unreadable_cache_is_measured_anew(choose, tmp_path):
+    Path(tmp_path / "distill").mkdir()
+    (tmp_path / "distill" / "fastest.json").write_text("{")
+    assert choose(1000, eager=1.0, compiled=0.5)[0] == "compiled"
