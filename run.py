@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""python run.py [task=experts|distill|evaluate|all] ... : the whole line from the command line; see --help."""
+"""python run.py [task=experts|distill|evaluate|all|report] ... : the whole line from the command line; see --help."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,13 +27,13 @@ if TYPE_CHECKING:  # what computes is imported inside the tasks: --help and --cf
     from rich.progress import Progress
 
     from distill.data import RealData
-    from distill.evaluate import Report
+    from distill.report import Report
     from distill.synset import SyntheticSet
     from distill.training import Protocol
     from distill.trajectory import ExpertStore
 
 CONFIGS = Path(__file__).parent / "configs"
-TASKS = ("experts", "distill", "evaluate", "all")
+TASKS = ("experts", "distill", "evaluate", "all", "report")
 
 
 class Line:
@@ -162,8 +162,9 @@ class Line:
     def evaluate(self) -> None:
         from rich.console import Console
 
-        from distill.evaluate import Report
         from distill.outer import iterates
+        from distill.page import write_page
+        from distill.report import Report
         from distill.synset import load
 
         report = Report(self.out / "report.json")
@@ -176,8 +177,10 @@ class Line:
             made, ipc = str(synsets[0].record.get("method", "unknown")), len(synsets[0]) // synsets[0].num_classes
             if any((s.record.get("method", "unknown"), len(s)) != (made, len(synsets[0])) for s in synsets):
                 raise ValueError("synset lists sets of different methods or sizes: evaluate them one after the other")
-            snapshots = [iterates(file_of(path)) for path in paths]
-            self.rows(report, synsets, made, ipc, snapshots, self.cfg.published)
+            found = [file_of(path) for path in paths]
+            snapshots = [iterates(path) for path in found]
+            near = [os.path.relpath(path, self.out) for path in found]
+            self.rows(report, synsets, made, ipc, snapshots, self.cfg.published, near)
             self.random_rows(report, ipc)
         if self.cfg.baselines.whole:
             self.whole_row(report)
@@ -189,7 +192,7 @@ class Line:
             columns: list[Any] = sorted({key for row in report.rows for key in row})
             cells = [[str(row.get(key)) for key in columns] for row in report.rows]
             self.wandb.log({"report": wandb.Table(columns=columns, data=cells)})
-        self.written.append(report.path)
+        self.written += [report.path, *write_page(report, [report], f"python run.py task=report out={self.out}")]
 
     def rows(
         self,
@@ -199,6 +202,7 @@ class Line:
         ipc: int | None,
         iterates: Any = (),
         published: str | None = None,
+        paths: Sequence[str] = (),
     ) -> None:
         from distill.evaluate import evaluate
         from distill.files import digest
@@ -207,12 +211,13 @@ class Line:
         hashes = {name: digest(node) for name, node in self.students.items()}
         evaluate(
             synsets, self.real, students, self.protocol(), report, method=method, ipc=ipc, seed=self.cfg.seed,
-            iterates=iterates, command=self.command, published=published, student_hashes=hashes, progress=self.progress,
-            workers=self.cfg.workers if self.device.type == "cpu" else 1, compile=self.cfg.compile,
+            iterates=iterates, command=self.command, published=published, paths=paths, student_hashes=hashes,
+            workers=self.cfg.workers if self.device.type == "cpu" else 1, compile=self.cfg.compile, progress=self.progress,
         )  # fmt: skip
 
     def random_rows(self, report: Report, ipc: int) -> None:
         from distill import rng
+        from distill.report import RANDOM
         from distill.synset import SyntheticSet
 
         count = self.cfg.baselines.random
@@ -221,17 +226,18 @@ class Line:
             for i in range(count)
         ]
         if subsets:
-            self.rows(report, subsets, "random real", ipc)
+            self.rows(report, subsets, RANDOM, ipc)
 
     def whole_row(self, report: Report) -> None:
         import torch
 
+        from distill.report import WHOLE
         from distill.synset import SyntheticSet
 
         self.rows(
             report,
             [SyntheticSet.of_images(self.real.train, torch.arange(len(self.real.train)))],
-            "whole real set",
+            WHOLE,
             None,
         )
 
@@ -290,6 +296,23 @@ class Line:
         logger = WandbLogger(experiment=self.wandb, prefix=prefix)
         logger.LOGGER_JOIN_CHAR = "/"  # a section for each synthesis
         return [logger]
+
+
+def report(cfg: DictConfig) -> list[Path]:
+    """task=report: one page for the rows of ``runs``, or of ``out`` alone."""
+    from distill.page import write_page
+    from distill.report import Report
+
+    own = Path(cfg.out) / "report.json"
+    paths = [own] if cfg.runs is None else [Path(run) / "report.json" for run in cfg.runs]
+    missing = [str(path.parent) for path in paths if not path.is_file()]
+    if missing:
+        raise ValueError(f"no report.json in {', '.join(missing)}: name folders that a run wrote as its out")
+    if own.exists() and own not in paths:
+        raise ValueError(
+            f"{cfg.out} holds the report of another run: choose another folder with out=DIR, or add it to runs"
+        )
+    return write_page(Report(own), [Report(path) for path in paths], shlex.join(["python", *sys.argv]))
 
 
 def keep_freed_memory() -> None:
@@ -407,6 +430,10 @@ def line(cfg: DictConfig) -> None:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     ]
+    if cfg.task == "report":
+        for path in report(cfg):
+            print(f"wrote {path}")
+        return
     with Progress(*columns, console=Console(stderr=True)) as bars:
         straight = Line(cfg, bars)
         for task in ("experts", "distill", "evaluate") if cfg.task == "all" else (cfg.task,):

@@ -5,106 +5,27 @@ its last epoch; a best-on-test figure exists only where a protocol reproduces a 
 """
 
 import itertools
-import json
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
 import torch
-from rich.table import Table
 from scipy import stats
 from torch import nn
 
 from distill import rng
 from distill.data import RealData, Split
-from distill.files import digest, write_json
+from distill.files import digest
+from distill.report import Report, Row
 from distill.synset import SyntheticSet
 from distill.training import Progress, Protocol, accuracy, augmentation, train, way_to_train
 
-Row = dict[str, Any]
 Iterates = Sequence[Mapping[int, SyntheticSet]]
-
-
-class Report:
-    """Rows of results, kept in ``report.json`` as ``{"rows": [...]}`` and printed as a table.
-
-    A row is one synthetic set (or R of them) x one student x one protocol. Rows are found again by what they measure, and
-    the students of an ``unfinished`` one too, so that a restart trains no student twice.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.rows: list[Row] = []
-        self.scores: dict[str, float] = {}
-        if path.exists():
-            try:
-                record = json.loads(path.read_text())
-                self.rows, self.scores = record["rows"], record.get("unfinished", {})
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ValueError(f"{path} is not a report ({error}): move it away or choose another out=DIR") from None
-
-    KEY = (
-        "method",
-        "data",
-        "ipc",
-        "student",
-        "student_hash",
-        "labels",
-        "protocol_hash",
-        "synset_hash",
-        "selection",
-        "seed",
-    )
-
-    def find(self, row: Mapping[str, Any]) -> Row | None:
-        """The row that measures the same, if there is one."""
-        return next((old for old in self.rows if all(old.get(key) == row.get(key) for key in self.KEY)), None)
-
-    def add(self, row: Row) -> None:
-        """Add a row and write the file."""
-        self.rows.append(row)
-        self.scores.clear()
-        write_json(self.path, {"rows": self.rows})
-
-    def keep(self, scores: Mapping[str, float]) -> None:
-        """Keep single students of the row that is being made, for a run that is killed."""
-        self.scores.update(scores)
-        write_json(self.path, {"rows": self.rows, "unfinished": self.scores})
-
-    def table(self) -> Table:
-        """The rows for people: accuracy in %, mean and half-width of the 95 % interval."""
-        table = Table(title=f"Accuracy on the test split, %  ({self.path})", caption=_LEGEND, caption_justify="left")
-        text, numbers = (
-            ["method", "data", "ipc", "student", "protocol", "labels"],
-            ["accuracy", "sd", "published", "R x S", "seconds"],
-        )
-        for name in text + numbers:
-            table.add_column(name, justify="left" if name in text else "right", no_wrap=True)
-        for row in self.rows:
-            half = "" if row["ci95"] is None else f" ± {100 * row['ci95']:.1f}"
-            table.add_row(
-                *(str(row[name]) for name in text[:2]),
-                str(row["ipc"] or "all"),
-                *(row[name] for name in text[3:]),
-                f"{100 * row['mean']:.1f}{half}{'†' if row['selection'] == 'test' else ''}",
-                "" if row["sd"] is None else f"{100 * row['sd']:.1f}",
-                row.get("published") or "",
-                f"{row['syntheses']} x {row['students']}{'*' if row['syntheses'] == 1 else ''}",
-                f"{row['seconds']:.0f}",
-            )
-        return table
-
-
-_LEGEND = (
-    "± half-width of the 95 % interval of the mean; over syntheses where R > 1.  * single synthesis: over students alone.\n"
-    "† snapshot chosen on the test split, as the paper did: not comparable with the other rows.  + preset with changes."
-)
 
 
 def evaluate(
@@ -120,6 +41,7 @@ def evaluate(
     iterates: Iterates = (),
     command: str = "",
     published: str | None = None,
+    paths: Sequence[str] = (),
     student_hashes: Mapping[str, str] | None = None,
     workers: int = 1,
     compile: bool | str = False,
@@ -133,6 +55,7 @@ def evaluate(
         report: gets the rows; what it already holds is not trained again.
         method, ipc: how the rows are called; ipc None is the whole real set.
         iterates: for every synthesis its snapshots by outer step, where the protocol chooses among them.
+        paths: of the sets' files, from the report's folder; the page finds pictures and metrics there.
         published: what the paper reports for the first student, in %, shown beside ours.
         student_hashes: tell networks of equal name apart.
         workers: processes that train students side by side on a CPU; the numbers are the same for any count.
@@ -152,6 +75,7 @@ def evaluate(
             f"protocol {protocol.name} makes choices on the validation split, which is empty: set data.val=0.1"
         )
     first = next(iter(students))
+    about = {"synsets": list(paths), "command": command}
     soft = synsets[0].label_kind != "hard"
     kinds = {"own": ["own"], "hard": ["hard"], "both": ["own", "hard"] if soft else ["own"]}[protocol.labels]
     peaks = protocol.iterate == "test" and protocol.test_every is not None
@@ -176,7 +100,7 @@ def evaluate(
         text = f"{method} ipc {ipc or 'all'} {name}"
         run = _Run(real, make, seed, workers, compile, report, digest([row[key] for key in report.KEY]))
         measured = run.measure(synsets, iterates, protocol.with_(labels=labels), selection, partial(progress, text))
-        report.add({**row, **measured, "published": published if name == first else None, "command": command})
+        report.add({**row, **measured, "published": published if name == first else None, **about})
     return report
 
 

@@ -1,6 +1,7 @@
 """The fastest of several ways to the same numbers, found by measurement and remembered on this machine."""
 
 import json
+import logging
 import os
 import platform
 import statistics
@@ -14,9 +15,12 @@ import torch
 
 from distill.files import digest, write_json
 
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it tells of a missing GPU when compiling
+
 EAGER = "eager"
 COMPILE_FROM = 300.0  # seconds of eager work from which torch.compile, up to a minute, is worth a try
 STACK_FROM = 20.0  # the same for ways that cost no more than their measurement
+HOPELESS = 1.5  # a way made of parts is not tried when one of them takes this much longer than `eager`
 MARGIN = 0.95  # another way replaces `eager` only where it takes at most this share of its time
 
 
@@ -34,6 +38,7 @@ def fastest(
 
     Args:
         ways: by name, what does the same piece of work; ``eager`` is one. Names with ``compiled`` use torch.compile.
+            Names of two words combine the ways of each.
         about: what the work is (network, shapes, precision); machine, threads and torch version are added.
         calls: how many such pieces are ahead; little work is done eagerly, without a try at the others.
         compile: ``auto`` measures; True and False are orders.
@@ -57,8 +62,9 @@ def fastest(
     first = next(iter(ways))
     ahead = calls * seconds(first)
     times = {first: MARGIN * seconds(first)}
-    for name in ways:
-        if name != first and (compile is True or ahead > (COMPILE_FROM if "compiled" in name else STACK_FROM)):
+    for name in list(ways)[1:]:
+        hopeless = any(times[part] > HOPELESS * times[first] for part in name.split() if part in times)
+        if not hopeless and (compile is True or ahead > (COMPILE_FROM if "compiled" in name else STACK_FROM)):
             times[name] = seconds(name)
     return min(times, key=lambda name: times[name])
 

@@ -98,7 +98,7 @@ class SyntheticSet(Dataset):
     def of_images(cls, real: Split, index: Tensor) -> "SyntheticSet":
         """The real images at ``index`` (n,) as they are, with hard labels."""
         labels = real.labels[index]
-        return cls(real.images[index], labels, labels, real.class_names, real.preprocessing, real.name)
+        return cls(real.images[index], labels, labels.clone(), real.class_names, real.preprocessing, real.name)
 
     def __len__(self) -> int:
         return len(self.images)

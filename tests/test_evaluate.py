@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill import training
-from distill.evaluate import Report, evaluate, statistics
+from distill.evaluate import evaluate, statistics
+from distill.report import Report
 from distill.synset import SyntheticSet
 from distill.training import Protocol
 

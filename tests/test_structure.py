@@ -19,7 +19,8 @@ ORDER = [
     "distill.files", "distill.fastest", "distill.rng", "distill.augment", "distill.students",
     "distill.preprocessing", "distill.readers", "distill.data", "distill.training", "distill.trajectory",
     "distill.unroll", "distill.synset", "distill", "distill.methods", "distill.methods.base",
-    "distill.methods.*", "distill.outer", "distill.evaluate", "experts", "experts.train", "run",
+    "distill.methods.*", "distill.outer", "distill.report", "distill.page", "distill.evaluate", "experts",
+    "experts.train", "run",
 ]  # fmt: skip
 
 

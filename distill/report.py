@@ -1,0 +1,106 @@
+"""The report: rows of measured accuracies, kept as JSON and CSV and shown as a table; `distill.page` makes a page of them."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from distill.files import replacing, write_json
+
+Row = dict[str, Any]
+
+RANDOM, WHOLE = "random real", "whole real set"  # how the rows of the baselines are called
+LEGEND = (
+    "± half-width of the 95 % interval of the mean; over syntheses where R > 1.  * single synthesis: over students alone.",
+    "† best on the test split, as the paper did: not comparable with the other rows.  + preset with changes.",
+    "In brackets behind a published number: how far ours is from it.",
+)
+
+
+class Report:
+    """Rows of results, kept in ``report.json`` as ``{"rows": [...]}``.
+
+    A row is one synthetic set (or R of them) x one student x one protocol. Rows are found again by what they measure, and
+    the students of an ``unfinished`` one too, so that a restart trains no student twice.
+    """
+
+    KEY = (
+        "method", "data", "ipc", "student", "student_hash", "labels", "protocol_hash", "synset_hash", "selection", "seed",
+    )  # fmt: skip
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.rows: list[Row] = []
+        self.scores: dict[str, float] = {}
+        if path.exists():
+            try:
+                record = json.loads(path.read_text())
+                self.rows, self.scores = record["rows"], record.get("unfinished", {})
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ValueError(f"{path} is not a report ({error}): move it away or choose another out=DIR") from None
+
+    def find(self, row: Mapping[str, Any]) -> Row | None:
+        """The row that measures the same, if there is one."""
+        return next((old for old in self.rows if all(old.get(key) == row.get(key) for key in self.KEY)), None)
+
+    def add(self, row: Row) -> None:
+        """Add a row and write the file."""
+        self.rows.append(row)
+        self.scores.clear()
+        write_json(self.path, {"rows": self.rows})
+
+    def keep(self, scores: Mapping[str, float]) -> None:
+        """Keep single students of the row that is being made, for a run that is killed."""
+        self.scores.update(scores)
+        write_json(self.path, {"rows": self.rows, "unfinished": self.scores})
+
+    def table(self) -> Table:
+        """The rows for people at a terminal."""
+        table = Table(
+            title=f"Accuracy on the test split, %  ({self.path})", caption="\n".join(LEGEND), caption_justify="left"
+        )
+        lines = [cells(row) for row in self.rows]
+        for name in COLUMNS:
+            table.add_column(name, justify="left" if name in TEXT else "right", no_wrap=True)
+        for line in lines:
+            table.add_row(*(line[name] for name in COLUMNS))
+        return table
+
+
+TEXT = ("method", "data", "ipc", "student", "protocol", "labels")
+COLUMNS = (*TEXT, "accuracy", "sd", "published", "R x S", "seconds")
+
+
+def cells(row: Row) -> dict[str, str]:
+    """What a table shows of a row, in %."""
+    half = "" if row["ci95"] is None else f" ± {100 * row['ci95']:.1f}"
+    gap = gap_to_published(row)
+    return {
+        **{name: str(row[name]) for name in TEXT},
+        "ipc": str(row["ipc"] or "all"),
+        "accuracy": f"{100 * row['mean']:.1f}{half}{'†' if row['selection'] == 'test' else ''}",
+        "sd": "" if row["sd"] is None else f"{100 * row['sd']:.1f}",
+        "published": "" if gap is None else f"{row['published']} ({gap:+.1f})",
+        "R x S": f"{row['syntheses']} x {row['students']}{'*' if row['syntheses'] == 1 else ''}",
+        "seconds": f"{row['seconds']:.0f}",
+    }
+
+
+def gap_to_published(row: Mapping[str, Any]) -> float | None:
+    """Ours less the published accuracy, in percentage points; None where no number is published."""
+    if not row.get("published"):
+        return None
+    return 100 * row["mean"] - float(str(row["published"]).split("±")[0])
+
+
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """One line a row, whole or not at all; a list or a record is JSON in its cell."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: json.dumps(v) if isinstance(v, list | dict) else v for k, v in row.items()})

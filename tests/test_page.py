@@ -1,0 +1,145 @@
+"""The report page, as a file and in a real browser."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+import torch
+
+from distill.evaluate import evaluate
+from distill.page import Made, write_page
+from distill.report import RANDOM, WHOLE, Report, gap_to_published
+from distill.synset import SyntheticSet
+from distill.training import Protocol
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--window-size=1280,800",
+]  # fmt: skip
+
+
+@pytest.fixture
+def report(real, student, tmp_path) -> Report:
+    """Rows of a method, of random real images and of the whole set; pictures and metrics beside them."""
+    protocol = Protocol(
+        name="toy", epochs=2, extra_epochs=0, optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=0.0, decay=1.0,
+        decay_epoch=None, decay_momentum=None, batch=16, augment="none", precision="fp32", artefact_lr=False, labels="own",
+        students=2, iterate="last", test_every=None, choices={},
+    )  # fmt: skip
+    home = tmp_path / "toy-mtt-ipc2-seed0"
+    made = SyntheticSet.from_real(real.train, 2, torch.Generator().manual_seed(0))
+    made = made.with_(images=made.images + 0.3 * torch.randn_like(made.images), lr=torch.tensor(0.02))
+    made.save(
+        home / "synset.safetensors", {"method": "mtt", "step": 40, "seed": 0, "config": {"ipc": 2, "name": "<b>"}}
+    )
+    for version, first, last in ((0, 0, 25), (1, 20, 40)):  # a run that was killed after 25 steps and went on from 20
+        file = home / "metrics" / f"version_{version}" / "metrics.csv"
+        file.parent.mkdir(parents=True)
+        lines = [f"{step},{1 / (step + 1) + version},{0.01}" for step in range(first, last)]
+        file.write_text("step,matching_loss,student_rate\n" + "\n".join(lines))
+    report = Report(tmp_path / "report.json")
+    near = "toy-mtt-ipc2-seed0/synset.safetensors"
+    settings = dict(command="python run.py method=mtt", seed=0)
+    nets = {"convnet": student}
+    evaluate(made, real, nets, protocol, report, method="mtt", ipc=2, published="46.2 ± 0.8", paths=[near], **settings)
+    subset = SyntheticSet.from_real(real.train, 2, torch.Generator().manual_seed(1))
+    evaluate(subset, real, nets, protocol, report, method=RANDOM, ipc=2, **settings)
+    whole = SyntheticSet.of_images(real.train, torch.arange(len(real.train)))
+    return evaluate(whole, real, nets, protocol, report, method=WHOLE, ipc=None, **settings)
+
+
+def test_the_page_stands_alone_and_shows_what_was_measured(report):
+    table, page = write_page(report, [report], "python run.py task=report")
+    html = page.read_text()
+    assert (
+        not re.search(r'(src|href)="(?!data:|#)', html)
+        and "@import" not in html
+        and "url(" not in html.replace("url(#", "")
+    )
+    for row in report.rows:
+        assert f"{100 * row['mean']:.1f} ±" in html
+    assert f"46.2 ± 0.8 ({gap_to_published(report.rows[0]):+.1f})" in html
+    assert html.count("data:image/png") == 6 and html.count("<svg") == 2
+    assert "python run.py method=mtt" in html and "name: &lt;b&gt;" in html  # a record cannot write markup
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["mean"]) for row in rows] == [row["mean"] for row in report.rows]
+    assert json.loads(rows[0]["accuracies"]) == report.rows[0]["accuracies"]
+
+
+def test_curves_of_a_continued_run_hold_every_step_once(report, tmp_path):
+    metrics = Made(tmp_path / "toy-mtt-ipc2-seed0" / "synset.safetensors").metrics
+    assert [row["step"] for row in metrics] == list(range(40))
+    assert [row["matching_loss"] > 1 for row in metrics] == [False] * 20 + [True] * 20
+
+
+def test_a_set_that_is_gone_leaves_its_row(report, tmp_path):
+    shutil.rmtree(tmp_path / "toy-mtt-ipc2-seed0")
+    _, page = write_page(report, [report], "")
+    assert "data:image/png" not in page.read_text() and "mtt on toy" in page.read_text()
+
+
+def test_many_runs_go_on_one_page(report, tmp_path):
+    shutil.copytree(tmp_path, tmp_path.parent / "second", dirs_exist_ok=True)
+    runs = [report, Report(tmp_path.parent / "second" / "report.json")]
+    table, page = write_page(Report(tmp_path / "both" / "report.json"), runs, "")
+    html = page.read_text()
+    assert html.count("<tr") == 1 + 6 and html.count("data:image/png") == 12
+    assert f'<td class="text">{tmp_path.name}</td>' in html and '<td class="text">second</td>' in html
+
+
+PROBE = """<script>addEventListener("load", () => {
+  const of = (e) => getComputedStyle(e), probe = document.createElement("pre");
+  probe.id = "probe";
+  probe.textContent = JSON.stringify({
+    wide: document.documentElement.scrollWidth, window: innerWidth,
+    images: [...document.images].map((i) => i.complete && i.naturalWidth), drawn: [...document.images].map((i) => i.width),
+    ink: of(document.body).color, back: of(document.body).backgroundColor, axis: of(document.querySelector("svg")).color,
+    rows: document.querySelectorAll("#results tbody tr").length, requests: performance.getEntriesByType("resource").map((r) => r.name),
+  });
+  document.body.append(probe);
+});</script>"""
+
+
+def in_browser(page, tmp_path, *flags) -> dict:
+    probed = page.with_name("probed.html")
+    probed.write_text(page.read_text().replace("</head>", PROBE + "</head>"))
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", *flags, "--dump-dom", probed.as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    return json.loads(re.search(r'<pre id="probe">(.*?)</pre>', dom).group(1))
+
+
+def luminance(color: str) -> float:
+    def linear(c):
+        return c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+
+    return sum(
+        w * linear(int(c) / 255) for w, c in zip((0.2126, 0.7152, 0.0722), re.findall(r"\d+", color), strict=False)
+    )
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.parametrize("scheme, dark", [(1, False), (0, True)], ids=["light", "dark"])
+def test_the_page_reads_well_in_a_browser(report, tmp_path, scheme, dark):
+    _, page = write_page(report, [report], "")
+    seen = in_browser(page, tmp_path, f"--blink-settings=preferredColorScheme={scheme}")
+    assert seen["wide"] <= seen["window"] == 1280  # nothing to scroll sideways
+    assert seen["rows"] == 3 and seen["images"] == [8] * 6 and min(seen["drawn"]) >= 40
+    assert all(address.startswith("data:") for address in seen["requests"])
+    ink, back = luminance(seen["ink"]), luminance(seen["back"])
+    assert (back < ink) == dark
+    assert (max(ink, back) + 0.05) / (min(ink, back) + 0.05) > 7  # contrast, WCAG AAA
+    assert seen["axis"] == seen["ink"]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_the_page_prints(report, tmp_path):
+    _, page = write_page(report, [report], "")
+    pdf = tmp_path / "page.pdf"
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={pdf}", page.as_uri()]
+    subprocess.run(command, capture_output=True, timeout=120, check=True)
+    assert pdf.read_bytes().startswith(b"%PDF") and pdf.stat().st_size > 20_000
