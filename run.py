@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import re
@@ -94,14 +95,16 @@ class Line:
         return ExpertStore(Path(self.cfg.experts_path), identity, experts.count)
 
     def experts(self) -> None:
+        from distill.files import alone_in
         from experts.train import train_experts
 
         store = self.expert_store()
         if store is None:
             return
-        recipe = instantiate(self.cfg.method.experts.recipe)
-        net = self.student(self.first_student)
-        train_experts(store, self.real, net, recipe, self.cfg.seed, self.progress, self.cfg.compile)
+        if store.missing:
+            recipe, net = instantiate(self.cfg.method.experts.recipe), self.student(self.first_student)
+            with alone_in(store.folder):
+                train_experts(store, self.real, net, recipe, self.cfg.seed, self.progress, self.cfg.compile)
         self.written.append(store.folder)
 
     # --- experts -> synthetic set -------------------------------------------------------------------------------------
@@ -124,6 +127,7 @@ class Line:
     def synthesis(self, ipc: int, seed: int, store: ExpertStore | None) -> Path:
         from pytorch_lightning.loggers import CSVLogger
 
+        from distill.files import alone_in
         from distill.outer import claim, distill
 
         folder = self.folder(ipc, seed)
@@ -135,7 +139,6 @@ class Line:
             "ipc": ipc,
             "seed": seed,
         }
-        claim(folder, identity)
         record = {
             "method": HydraConfig.get().runtime.choices["method"],
             "ipc": ipc,
@@ -151,7 +154,9 @@ class Line:
         if self.cfg.logger.wandb is not None:
             loggers += self.wandb_loggers(folder.name)
         accelerator = "gpu" if self.device.type == "cuda" else "cpu"
-        return distill(self.method(ipc, seed), folder, record, loggers, accelerator, self.progress)
+        with alone_in(folder):
+            claim(folder, identity)
+            return distill(self.method(ipc, seed), folder, record, loggers, accelerator, self.progress)
 
     def folder(self, ipc: int, seed: int) -> Path:
         name = HydraConfig.get().runtime.choices["method"]
@@ -160,6 +165,12 @@ class Line:
     # --- synthetic set -> students -> report --------------------------------------------------------------------------
 
     def evaluate(self) -> None:
+        from distill.files import alone_in
+
+        with alone_in(self.out):
+            self.report_rows()
+
+    def report_rows(self) -> None:
         from rich.console import Console
 
         from distill.outer import iterates
@@ -401,6 +412,8 @@ def explained(error: BaseException) -> str:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         known = sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
         return f"unknown {group} {name!r}: one of {', '.join(known)}"
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
+        return f"the disk is full ({error}): files already written are whole; free some space, then the same command goes on"
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} is missing: give {error.full_key}=VALUE"
     return str(error)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -22,7 +23,7 @@ from torch import Tensor
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends well and vanishes when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)
     part = Path(name)
     try:
@@ -33,6 +34,27 @@ def replacing(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` against other runs, until the block or the process ends, and clear what a killed one left half written.
+
+    Raises:
+        RuntimeError: another run holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RuntimeError(
+            f"another run is writing to {folder}: wait until it ends, or choose another folder with out=DIR"
+        ) from None
+    with lock:
+        for part in [*folder.glob(".*.part"), *folder.glob("snapshots/.*.part")]:
+            part.unlink(missing_ok=True)
+        yield
 
 
 def write_json(path: Path, record: Any) -> None:
@@ -61,7 +83,15 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str,
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = {"record": json.dumps(record or {}), "sha256": hash_tensors(stored)}
     with replacing(path) as part:
-        save_file(stored, part, metadata=header)
+        write_safetensors(part, stored, header)
+
+
+def write_safetensors(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
+    """`safetensors.torch.save_file`, with an OSError where the disk fails."""
+    try:
+        save_file(tensors, path, metadata=header)
+    except SafetensorError as error:
+        raise OSError(f"{path.parent}: {error}") from None
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -32,7 +32,11 @@ def claim(folder: Path, config: Mapping[str, Any]) -> None:
     if not path.exists():
         write_json(path, config)
         return
-    before, now = _flat(json.loads(path.read_text())), _flat(json.loads(json.dumps(config)))
+    try:
+        before = _flat(json.loads(path.read_text()))
+    except ValueError as error:
+        raise ValueError(f"{path} is not readable ({error}): restore it, or delete {folder} to start anew") from None
+    now = _flat(json.loads(json.dumps(config)))
     differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if differing:
         key = differing[0]
@@ -104,7 +108,11 @@ class _Home(Callback):
             method.begin()
             self.write(method, 0, {})
             return
-        tensors, state = load_tensors(self.state_path)
+        try:
+            tensors, state = load_tensors(self.state_path)
+        except ValueError as error:
+            kept = max(self.folder.glob(f"snapshots/step_*{SUFFIX}"), default="none")
+            raise ValueError(f"{error}; or delete it to start anew (last snapshot: {kept})") from None
         self.momentum = {
             name.removeprefix("optimizer."): tensors.pop(name)
             for name in list(tensors)

@@ -88,10 +88,10 @@ class Made:
         for file in sorted(
             self.path.parent.glob("metrics/version_*/metrics.csv"), key=lambda f: int(f.parent.name[8:])
         ):
-            with file.open() as lines:
-                for line in csv.DictReader(lines):
-                    found = {name: float(value) for name, value in line.items() if value}
-                    steps.setdefault(int(found["step"]), {}).update(found)
+            whole = file.read_text().rpartition("\n")[0]  # a kill may leave half a line
+            for line in csv.DictReader(whole.splitlines()):
+                found = {name: float(value) for name, value in line.items() if value}
+                steps.setdefault(int(found["step"]), {}).update(found)
         return [steps[step] for step in sorted(steps)]
 
 

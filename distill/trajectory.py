@@ -13,10 +13,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from distill.files import digest, load_tensors, replacing, save_tensors, write_json
+from distill.files import digest, load_tensors, replacing, save_tensors, write_json, write_safetensors
 
 HELP = "train them with `python run.py task=experts` and the same data, student and method"
 
@@ -82,7 +81,7 @@ class ExpertStore:
             write_json(self.folder / "manifest.json", dict(self.identity))
         header = {"crc32": json.dumps([_crc(row) for row in weights]), "accuracy": str(accuracy)}
         with replacing(self._path(expert)) as part:
-            save_file({"weights": weights.contiguous()}, part, metadata=header)
+            write_safetensors(part, {"weights": weights.contiguous()}, header)
 
     def keep(self, group: Sequence[int], weights: Tensor, optimizer: Mapping[str, Tensor]) -> None:
         """Store where the training of some experts stands, for a run that is killed: weights (experts, epochs + 1, P)."""

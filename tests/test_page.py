@@ -99,7 +99,8 @@ PROBE = """<script>addEventListener("load", () => {
     wide: document.documentElement.scrollWidth, window: innerWidth,
     images: [...document.images].map((i) => i.complete && i.naturalWidth), drawn: [...document.images].map((i) => i.width),
     ink: of(document.body).color, back: of(document.body).backgroundColor, axis: of(document.querySelector("svg")).color,
-    rows: document.querySelectorAll("#results tbody tr").length, requests: performance.getEntriesByType("resource").map((r) => r.name),
+    rows: document.querySelectorAll("#results tbody tr").length,
+    requests: performance.getEntriesByType("resource").map((r) => r.name),
   });
   document.body.append(probe);
 });</script>"""

@@ -1,0 +1,214 @@
+"""Runs that are killed, share a folder, find a full disk or a damaged file; real processes and real kills."""
+
+import errno
+import json
+import os
+import pathlib
+import re
+import runpy
+import signal
+import sys
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from test_line import METHODS, ROOT
+from test_line import toy as toy_line
+
+import distill
+import distill.evaluate  # imported here so that no forked process has to
+import distill.outer
+import distill.page
+import experts.train
+from distill.files import alone_in, load_tensors, replacing, save_tensors
+from distill.trajectory import ExpertStore
+
+
+def toy(method, *more):
+    """The toy line with experts of four epochs."""
+    short = ["method.experts.recipe.epochs=4", "method.max_start_epoch=2", "method.student_steps=4"]
+    return toy_line(method, *short, *(["method.initial_max_start_epoch=1"] if method == "datm" else []), *more)
+
+
+def in_a_process(arguments, folder, die_at=None, before=None) -> int:
+    """run.py in a forked process; with ``die_at`` it is killed as it completes its n-th file. Returns the wait status."""
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1]
+    status = 70
+    try:
+        os.chdir(folder)
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, 1)
+        os.dup2(sink, 2)
+        completed, original = [0], pathlib.Path.replace
+
+        def replace(self, target):
+            completed[0] += 1
+            if completed[0] == die_at and completed[0] % 2:
+                os.kill(os.getpid(), signal.SIGKILL)  # the new content is whole, its name still the temporary one
+            done = original(self, target)
+            if completed[0] == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return done
+
+        pathlib.Path.replace = replace
+        if before:
+            before()
+        GlobalHydra.instance().clear()
+        sys.argv = ["run.py", *arguments]
+        runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
+        status = 0
+    except SystemExit as stop:
+        status = 1 if stop.code else 0
+        pathlib.Path("said").write_text(str(stop.code))
+    finally:
+        os._exit(status)
+
+
+def result(folder, method):
+    """What a finished run is judged by: the set's tensors and every student's accuracy."""
+    rows = json.loads((folder / "outputs" / "report.json").read_text())
+    assert list(rows) == ["rows"]
+    accuracies = {(row["method"], row["labels"]): row["accuracies"] for row in rows["rows"]}
+    return distill.load(folder / "outputs" / f"digits-{method}-ipc1-seed0").hash, accuracies
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_line_killed_again_and_again_ends_where_an_unbroken_one_does(method, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir(), broken.mkdir()
+    arguments = toy(method)
+    assert in_a_process(arguments, whole) == 0
+    kills = 0
+    for die_at in (2, 3, 5, 8, 9, 11, 4, 7, None):
+        status = in_a_process(arguments, broken, die_at)
+        if status == 0:
+            break
+        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        kills += 1
+        for file in broken.rglob("*.safetensors"):  # whatever has its name is whole
+            if "expert_" not in file.name and ".part" not in file.name:
+                load_tensors(file)
+    assert status == 0 and kills >= 5
+    assert result(broken, method) == result(whole, method)
+    assert not list((broken / "outputs").glob("*/.*.part"))
+
+
+def test_experts_killed_within_an_epoch_go_on_from_the_last_one_kept(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir(), broken.mkdir()
+    arguments = toy("ast", "task=experts", "method.experts.recipe.decay_epoch=1")
+
+    def keep_every_epoch():
+        experts.train.SAVE_SECONDS = 0.0
+
+    assert in_a_process(arguments, whole) == 0
+    for die_at in (3, 6):  # manifest and epochs; the second run begins where the first stood
+        assert os.WIFSIGNALED(in_a_process(arguments, broken, die_at, keep_every_epoch))
+        assert list((broken / "outputs" / "experts").glob("*/unfinished_*"))
+    assert in_a_process(arguments, broken) == 0
+    assert not list((broken / "outputs" / "experts").glob("*/unfinished_*"))
+    for number in (0, 1):
+        one, other = (next(f.rglob(f"expert_{number:04d}.safetensors")) for f in (whole, broken))
+        rows = [_store(file).row(number, epoch) for file in (one, other) for epoch in range(5)]
+        assert all(torch.equal(a, b) for a, b in zip(rows[:5], rows[5:], strict=True))
+
+
+def _store(file) -> ExpertStore:
+    identity = json.loads((file.parent / "manifest.json").read_text())
+    return ExpertStore(file.parent, identity, 2)
+
+
+def test_two_runs_in_one_folder_are_told_and_a_killed_one_frees_it(tmp_path):
+    child = os.fork()
+    if not child:
+        with alone_in(tmp_path / "outputs"):
+            (tmp_path / "held").touch()
+            signal.pause()
+    while not (tmp_path / "held").exists():
+        pass
+    try:
+        arguments = [*toy("mtt"), "out=outputs"]
+        assert os.WEXITSTATUS(in_a_process(arguments, tmp_path)) == 1
+        assert (tmp_path / "said").read_text() == (
+            "error: another run is writing to outputs: wait until it ends, or choose another folder with out=DIR"
+        )
+        assert not (tmp_path / "outputs" / "report.json").exists()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert in_a_process(arguments, tmp_path) == 0
+
+
+def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path):
+    arguments = toy("mtt")
+
+    def fill_the_disk():
+        original, files = os.fsync, []
+
+        def fsync(handle):
+            files.append(handle)
+            if len(files) > 12:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            original(handle)
+
+        os.fsync = fsync
+
+    assert os.WEXITSTATUS(in_a_process(arguments, tmp_path, before=fill_the_disk)) == 1
+    said = (tmp_path / "said").read_text()
+    assert said.startswith("error: the disk is full (") and "free some space, then the same command goes on" in said
+    assert not list(tmp_path.rglob("*.part"))
+    for file in tmp_path.rglob("synset.safetensors"):
+        distill.load(file)
+    assert in_a_process(arguments, tmp_path) == 0
+
+
+def test_safetensors_full_disk_is_an_error_of_the_system(tmp_path, monkeypatch):
+    from safetensors import SafetensorError
+
+    def full(*a, **k):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("distill.files.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_tensors(tmp_path / "a.safetensors", {"x": torch.zeros(2)})
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_write_left_is_cleared_by_the_next_run(tmp_path):
+    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "a.json"):
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+    (tmp_path / ".a.json.x1.part").write_text("half")
+    with alone_in(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize(
+    "name, damage, message",
+    [
+        (
+            "state.safetensors",
+            "cut",
+            "state.safetensors is truncated .* delete it to start anew .last snapshot: .*step_000002",
+        ),
+        ("state.safetensors", "alter", "state.safetensors was altered .* delete it to start anew"),
+        ("config.json", "cut", "config.json is not readable .*: restore it, or delete .* to start anew"),
+    ],
+)
+def test_a_damaged_file_of_an_unfinished_run_is_named(tmp_path, name, damage, message):
+    arguments = toy("mtt", "task=distill", "experts_path=outputs/experts")
+    assert in_a_process(toy("mtt", "task=experts"), tmp_path) == 0
+    assert os.WIFSIGNALED(in_a_process(arguments, tmp_path, die_at=11))
+    home = tmp_path / "outputs" / "digits-mtt-ipc1-seed0"
+    content = (home / name).read_bytes()
+    (home / name).write_bytes(
+        content[: len(content) // 2] if damage == "cut" else content[:-1] + bytes([content[-1] ^ 1])
+    )
+    kept = {path: path.read_bytes() for path in home.rglob("*.safetensors")}
+    assert os.WEXITSTATUS(in_a_process(arguments, tmp_path)) == 1
+    assert re.search(message, (tmp_path / "said").read_text())
+    assert kept == {path: path.read_bytes() for path in home.rglob("*.safetensors")}
+    last = max(home.glob("snapshots/*.safetensors"))
+    assert load_tensors(last)[1]["step"] == 2
