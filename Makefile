@@ -16,7 +16,7 @@ check: .venv/ready
 	$(BIN)/mypy
 
 bench: .venv/ready
-	$(BIN)/python benchmarks/unroll.py
+	$(BIN)/python benchmarks/speed.py
 
 # torch and torchvision are asked for in one request, so that both come from one index.
 .venv/ready: pyproject.toml

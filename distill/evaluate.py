@@ -136,7 +136,7 @@ class Trial:
             assert protocol.test_every is not None
             if now.epochs % protocol.test_every == 0:
                 for i, net in enumerate(nets):
-                    peaks[i] = max(peaks[i], accuracy(net, self.split, protocol))
+                    peaks[i] = max(peaks[i], accuracy(net, self.split, protocol, self.compiled))
                     net.train()
 
         train(
@@ -149,7 +149,9 @@ class Trial:
             compiled=self.compiled,
             after_epoch=test if self.peak else None,
         )
-        return [max(accuracy(net, self.split, protocol), peak) for net, peak in zip(nets, peaks, strict=True)]
+        return [
+            max(accuracy(net, self.split, protocol, self.compiled), peak) for net, peak in zip(nets, peaks, strict=True)
+        ]
 
     def key(self, student: int) -> str:
         """Stands for one student's accuracy in an unfinished report."""

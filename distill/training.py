@@ -242,7 +242,7 @@ def train(
     """Train networks of one architecture in place, each on batches and views of its own; several go as one stack.
 
     Args:
-        nets: S networks on the device of the images; S > 1 takes networks without state (`stackable`).
+        nets: S networks on the device of the images; S > 1 takes networks without state (`stateless`).
         images: (N, C, H, W).
         targets: classes (N,) int64 or soft labels (N, K) whose rows sum to 1.
         seeds: one for each network; its batches, augmentation and dropout are functions of it.
@@ -435,9 +435,19 @@ def augmentation(recipe: Recipe, strategy: str) -> Augment:
 
 
 @torch.no_grad()
-def accuracy(net: nn.Module, split: Split, recipe: Recipe, batch: int = 1000) -> float:
-    """Fraction of ``split`` classified correctly at the recipe's precision, in [0, 1]; ``net`` stays in evaluation mode."""
+def accuracy(net: nn.Module, split: Split, recipe: Recipe, compiled: bool = False, batch: int = 250) -> float:
+    """Fraction of ``split`` classified correctly at the recipe's precision, in [0, 1]; ``net`` stays in evaluation mode.
+
+    With ``compiled``, whole batches of a network without state go through torch.compile.
+    """
     net.eval()
-    parts = zip(split.images.split(batch), split.labels.split(batch), strict=True)
-    correct = sum((recipe.logits(net, images).argmax(1) == labels).sum() for images, labels in parts)
-    return float(correct) / len(split)
+    plain = whole = partial(recipe.logits, net)
+    if compiled and stateless(net):
+        flat, key = FlatStudent(net), ("logits", repr(net), recipe.precision)
+        own = torch.compile(lambda theta, x: recipe.logits(partial(flat, theta), x), dynamic=False)
+        whole = partial(_COMPILED.setdefault(key, own), flatten(net))
+    correct = 0
+    for images, labels in zip(split.images.split(batch), split.labels.split(batch), strict=True):
+        logits = (whole if len(images) == batch else plain)(images)
+        correct += int((logits.argmax(1) == labels).sum())
+    return correct / len(split)

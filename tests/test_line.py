@@ -67,7 +67,9 @@ def test_every_method_goes_the_whole_line(line, method, tmp_path):
         assert len(row["accuracies"]) == row["syntheses"] * row["students"]
         assert row["protocol"] == "ours+"
         assert row["command"].startswith("python run.py data=digits ipc=1")
-    assert [line for line in out.splitlines() if line.startswith("wrote ")][-1] == "wrote outputs/report.json"
+    wrote = [line for line in out.splitlines() if line.startswith("wrote ")][-3:]
+    assert wrote == [f"wrote outputs/report.{kind}" for kind in ("json", "csv", "html")]
+    assert "matching loss and learned student rate" in (tmp_path / "outputs" / "report.html").read_text()
     home = tmp_path / "outputs" / f"digits-{method}-ipc1-seed0"
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
     synset = distill.load(home)
@@ -225,7 +227,7 @@ print("HEAVY", sorted({"torch", "wandb", "sklearn", "kornia"} & set(sys.modules)
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["task=destill"], "unknown task 'destill': one of experts, distill, evaluate, all"),
+        (["task=destill"], "unknown task 'destill': one of experts, distill, evaluate, all, report"),
         (["data=cifar11"], "unknown data 'cifar11': one of cifar10, cifar100, digits"),
         (["method=datmm"], "unknown method 'datmm': one of ast, datm, mtt, tesla"),
         (["protocol=best"], "unknown protocol 'best': one of ast, datm, dc"),
@@ -249,6 +251,9 @@ print("HEAVY", sorted({"torch", "wandb", "sklearn", "kornia"} & set(sys.modules)
         (["student.convnet.norm=x"], "unknown norm 'x': one of instance, batch"),
         (["protocol.epochs=-5"], "epochs -5"),
         (["task=evaluate", "synset=none.safetensors"], "no synthetic set at none.safetensors"),
+        (["compile=maybe"], "compile is 'maybe', expected true, false or auto"),
+        (["precision=fp8"], "unknown precision 'fp8': one of fp32, bf16"),
+        (["task=report", "runs=[none,nil]"], "no report.json in none, nil: name folders that a run wrote as its out"),
         (["method.memory=half"], "unknown method.memory 'half': one of full, recompute, tesla"),
     ],
 )
@@ -263,6 +268,24 @@ def test_bad_input_gets_one_line_and_a_failure(line, arguments, message, tmp_pat
     assert "\n" not in said
     assert not list(tmp_path.rglob("synset.*"))
     assert not list(tmp_path.rglob("report.json"))
+
+
+def test_many_runs_go_on_one_page_and_no_report_is_lost(line, made, tmp_path):
+    for out in ("a", "b"):
+        succeeds(line(*QUICK, f"synset={made}", f"out={out}"))
+    before = (tmp_path / "a" / "report.json").read_text()
+    code, out, message = line("task=report", "runs=[a,b]", "out=both")
+    assert (code, message) == (0, "")
+    assert out.splitlines() == ["wrote both/report.csv", "wrote both/report.html"]
+    page = (tmp_path / "both" / "report.html").read_text()
+    assert page.count("<tr") == 1 + 2 * len(json.loads(before)["rows"])
+    assert "data:image/png" in page  # found beside the set, wherever the page lies
+    code, _, message = line("task=report", "runs=[b]", "out=a")
+    assert (code, message) == (
+        1, "error: a holds the report of another run: choose another folder with out=DIR, or add it to runs"
+    )  # fmt: skip
+    succeeds(line("task=report", "out=a"))
+    assert (tmp_path / "a" / "report.json").read_text() == before
 
 
 def test_bad_input_beside_finished_work_overwrites_nothing(line, made, tmp_path):

@@ -94,6 +94,12 @@ def test_compiled_gradients_equal_eager_ones(real, stack):
     assert compiled.full_batch is not compiled.loss
 
 
+def test_compiled_accuracy_is_accuracy(real, student):
+    torch.manual_seed(0)
+    net, recipe = student(), make_recipe()
+    assert accuracy(net, real.train, recipe, compiled=True, batch=20) == accuracy(net, real.train, recipe)
+
+
 def test_bf16_is_close_to_fp32_and_leaves_the_weights_in_fp32(real, student):
     torch.manual_seed(0)
     net = student()

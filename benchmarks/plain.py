@@ -1,0 +1,83 @@
+"""The loops to compare with, written plainly: one student after another, eager fp32, every inner step's graph kept,
+augmentation parameters drawn image by image, accuracy counted at every step. Nothing here is used outside benchmarks."""
+
+import math
+import random
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def dsa(images: Tensor) -> Tensor:
+    """One family for the batch, then a Python loop over its images."""
+    family = random.choice(["color", "crop", "cutout", "flip", "scale", "rotate"])
+    n, _, height, width = images.shape
+    if family == "color":
+        views = []
+        for x in images:
+            x = x + (random.random() - 0.5)
+            x = (x - x.mean(0, keepdim=True)) * (2 * random.random()) + x.mean(0, keepdim=True)
+            views.append((x - x.mean()) * (random.random() + 0.5) + x.mean())
+        return torch.stack(views)
+    if family == "crop":
+        shift = int(0.125 * height + 0.5)
+        padded = F.pad(images, [shift] * 4)
+        corners = [(random.randint(0, 2 * shift), random.randint(0, 2 * shift)) for _ in range(n)]
+        return torch.stack([x[:, r : r + height, c : c + width] for x, (r, c) in zip(padded, corners, strict=True)])
+    if family == "cutout":
+        mask = torch.ones_like(images)
+        for one in mask:
+            r, c = random.randrange(height), random.randrange(width)
+            one[:, max(0, r - height // 4) : r + height // 4, max(0, c - width // 4) : c + width // 4] = 0
+        return images * mask
+    if family == "flip":
+        return torch.stack([x.flip(2) if random.random() < 0.5 else x for x in images])
+    rows = []
+    for _ in range(n):
+        if family == "scale":
+            a, d, b = random.uniform(1 / 1.2, 1.2), random.uniform(1 / 1.2, 1.2), 0.0
+        else:
+            angle = math.radians(random.uniform(-15, 15))
+            a, d, b = math.cos(angle), math.cos(angle), math.sin(angle)
+        rows.append(torch.tensor([[a, -b, 0.0], [b, d, 0.0]]))
+    grid = F.affine_grid(torch.stack(rows), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False)
+
+
+def train(
+    nets: Sequence[nn.Module], images: Tensor, labels: Tensor, *, epochs: int, batch: int, steps: int = 0
+) -> None:
+    """Train the networks one after another; ``steps`` stops an epoch early."""
+    for net in nets:
+        optimizer = torch.optim.SGD(net.parameters(), 0.01, 0.9, weight_decay=5e-4)
+        for _ in range(epochs):
+            right = 0
+            loader = DataLoader(TensorDataset(images, labels), batch_size=batch, shuffle=True)
+            for number, (x, y) in enumerate(loader, 1):
+                logits = net(dsa(x))
+                loss = F.cross_entropy(logits, y)
+                right += int((logits.argmax(1) == y).sum())
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                if number == steps:
+                    break
+
+
+def outer_step(
+    net: nn.Module, start: Tensor, target: Tensor, images: Tensor, labels: Tensor, lr: Tensor, steps: int
+) -> None:
+    """One outer step of trajectory matching through the graph of all inner steps; leaves gradients on images and lr."""
+    shapes = {name: parameter.shape for name, parameter in net.named_parameters()}
+    theta = start.clone().requires_grad_()
+    for _ in range(steps):
+        parts = theta.split([shape.numel() for shape in shapes.values()])
+        parameters = {name: part.view(shapes[name]) for name, part in zip(shapes, parts, strict=True)}
+        loss = F.cross_entropy(functional_call(net, parameters, (dsa(images),)), labels)
+        (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
+        theta = theta - lr * gradient
+    ((theta - target).square().sum() / (start - target).square().sum()).backward()

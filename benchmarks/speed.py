@@ -1,0 +1,192 @@
+"""Time and memory of the hot loops as ratios to the plain ones of ``benchmarks/plain.py``, measured in turn in one run.
+
+python benchmarks/speed.py [--repeat 3] [--only students,experts,outer,memory,stack]
+
+What is compared: ConvNet-3 at CIFAR-10 size with DSA, `distill` in its fastest setting that the README calls safe
+(torch.compile, bf16 for experts and students, fp32 in the inner loop). Ratios above 1 are gains.
+"""
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch import Tensor, nn
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT)]
+
+from benchmarks import plain  # noqa: E402
+from distill import rng  # noqa: E402
+from distill.augment import DSA  # noqa: E402
+from distill.methods.trajectory_matching import inner_loss, trajectory_error  # noqa: E402
+from distill.students import ConvNet, FlatStudent, flatten  # noqa: E402
+from distill.training import train  # noqa: E402
+from distill.unroll import CompiledDerivatives, Derivatives, InnerStep, unroll  # noqa: E402
+from run import keep_freed_memory  # noqa: E402
+
+AUGMENT = DSA("color_crop_cutout_flip_scale_rotate")
+
+
+def net(shape: tuple[int, int, int] = (3, 32, 32), width: int = 128) -> nn.Module:
+    return ConvNet(shape, 10, depth=None, width=width, norm="instance", pooling="avg", activation="relu")
+
+
+def recipe(name: str, precision: str):
+    """A recipe of the configs: ``protocol`` for students, ``experts`` for experts."""
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = compose("config", ["data=cifar10", "method=mtt", "protocol=mtt", f"precision={precision}"])
+    return instantiate(cfg.protocol if name == "protocol" else cfg.method.experts.recipe)
+
+
+def compare(title: str, ways: dict[str, Callable[[], object]], repeat: int) -> None:
+    """Print each way's median time and its gain over the first, after a warm-up that is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(repeat + 1):
+        for name, work in ways.items():
+            began = time.perf_counter()
+            work()
+            if turn:
+                times[name].append(time.perf_counter() - began)
+    first = statistics.median(next(iter(times.values())))
+    for name, each in times.items():
+        median = statistics.median(each)
+        print(
+            f"{title:44} {name:26} {median:8.3f} s   {first / median:5.2f} x   ({min(each):.3f} to {max(each):.3f})",
+            flush=True,
+        )
+
+
+def students(repeat: int) -> None:
+    """Epochs of a student at ipc 1 and 10; one epoch is one step on the whole synthetic set."""
+    for ipc, epochs in ((1, 20), (10, 4)):
+        images, labels = torch.randn(10 * ipc, 3, 32, 32), torch.arange(10).repeat_interleave(ipc)
+        ways = {"plain": partial(plain.train, [net()], images, labels, epochs=epochs, batch=256)}
+        for precision in ("fp32", "bf16"):
+            short = recipe("protocol", precision).with_(epochs=epochs, extra_epochs=0)
+            ways[f"compiled {precision}"] = partial(
+                train, [net()], images, labels, short, seeds=[0], augment=AUGMENT, compiled=True
+            )
+        compare(f"student, {epochs} epochs, ipc {ipc}", ways, repeat)
+
+
+def experts(repeat: int) -> None:
+    """Steps of an expert on batches of 256 real-sized images."""
+    images, labels = torch.randn(4 * 256, 3, 32, 32), torch.arange(4 * 256) % 10
+    ways = {"plain": partial(plain.train, [net()], images, labels, epochs=1, batch=256)}
+    for precision in ("fp32", "bf16"):
+        short = recipe("experts", precision).with_(epochs=1)
+        ways[f"compiled {precision}"] = partial(
+            train, [net()], images, labels, short, seeds=[0], augment=AUGMENT, compiled=True
+        )
+    compare("expert, 4 steps of 256 images", ways, repeat)
+
+
+def matching(ipc: int, steps: int, derivatives: type[Derivatives], mode: str) -> Callable[[], None]:
+    """One outer step of ours, its gradients included."""
+    network = net()
+    start, flat = flatten(network), FlatStudent(network)
+    target = start + 0.01 * torch.randn_like(start)
+    images = torch.randn(10 * ipc, 3, 32, 32, requires_grad=True)
+    labels, lr = torch.arange(10).repeat_interleave(ipc), torch.tensor(0.01, requires_grad=True)
+    loss = inner_loss(flat, "hard")
+    made = derivatives(loss, len(images)) if derivatives is CompiledDerivatives else derivatives(loss)
+    plan = [InnerStep(torch.arange(len(images)), rng.derive(0, "bench", i)) for i in range(steps)]
+
+    def step() -> None:
+        (landed,) = unroll(made, start, images, labels, lr, plan, augment=AUGMENT, mode=mode)
+        trajectory_error(landed, start, target).backward()
+
+    return step
+
+
+def outer(repeat: int) -> None:
+    """One outer step with fp32 throughout."""
+    for ipc, steps in ((1, 20), (10, 5)):
+        network = net()
+        start = flatten(network)
+        images = torch.randn(10 * ipc, 3, 32, 32, requires_grad=True)
+        lr, labels = torch.tensor(0.01, requires_grad=True), torch.arange(10).repeat_interleave(ipc)
+        target = start + 0.01 * torch.randn_like(start)
+        ways: dict[str, Callable[[], object]] = {
+            "plain": partial(plain.outer_step, network, start, target, images, labels, lr, steps),
+            "recompute": matching(ipc, steps, Derivatives, "recompute"),
+            "recompute, compiled": matching(ipc, steps, CompiledDerivatives, "recompute"),
+            "full, compiled": matching(ipc, steps, CompiledDerivatives, "full"),
+            "tesla, compiled": matching(ipc, steps, CompiledDerivatives, "tesla"),
+        }
+        compare(f"outer step, ipc {ipc}, {steps} inner steps", ways, repeat)
+
+
+def memory(repeat: int) -> None:
+    """Peak memory that an outer step of ipc 1 adds to the process, each in a process of its own."""
+    added = {}
+    for mode in ("full", "recompute"):
+        for steps in (10, 30):
+            command = [sys.executable, __file__, "--peak", f"{mode},{steps}"]
+            added[mode, steps] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    for (mode, steps), kilobytes in added.items():
+        share = kilobytes / added["full", steps]
+        print(f"{f'memory, ipc 1, {steps} inner steps':44} {mode:26} {kilobytes / 1024:8.0f} MB  {share:5.2f} of full")
+    flat = added["recompute", 30] / added["recompute", 10]
+    print(f"{'memory of recompute, 30 to 10 inner steps':44} {'':26} {flat:11.2f} x")
+
+
+def peak(mode: str, steps: int) -> None:
+    """Print the kilobytes that one outer step adds to the peak after one of a single inner step."""
+    matching(1, 1, Derivatives, "full")()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    matching(1, steps, Derivatives, mode)()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+
+
+def stack(repeat: int) -> None:
+    """Five students of digits' size: one after another, or as one stack; each way wins somewhere."""
+    for ipc in (1, 10):
+        images, labels = torch.randn(10 * ipc, 1, 8, 8), torch.arange(10).repeat_interleave(ipc)
+        short = recipe("protocol", "fp32").with_(epochs=20, extra_epochs=0)
+
+        def run(compiled: bool, stacked: bool, images: Tensor = images, labels: Tensor = labels, short=short) -> None:
+            nets = [net((1, 8, 8), 32) for _ in range(5)]
+            for group in [nets] if stacked else [[each] for each in nets]:
+                train(group, images, labels, short, seeds=range(len(group)), augment=AUGMENT, compiled=compiled)
+
+        ways = {
+            "plain": partial(plain.train, [net((1, 8, 8), 32) for _ in range(5)], images, labels, epochs=20, batch=256)
+        }
+        for compiled in (False, True):
+            for stacked in (False, True):
+                name = f"{'compiled' if compiled else 'eager'}{', stacked' if stacked else ''}"
+                ways[name] = partial(run, compiled, stacked)
+        compare(f"5 students of 8x8 images, 20 epochs, ipc {ipc}", ways, repeat)
+
+
+def main() -> None:
+    parts = {"students": students, "experts": experts, "outer": outer, "memory": memory, "stack": stack}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--only", default=",".join(parts))
+    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    if arguments.peak:
+        mode, steps = arguments.peak.split(",")
+        return peak(mode, int(steps))
+    keep_freed_memory()
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, median of {arguments.repeat}; gain over the first way"
+    )
+    for name in arguments.only.split(","):
+        parts[name](arguments.repeat)
+
+
+if __name__ == "__main__":
+    main()
