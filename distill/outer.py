@@ -97,6 +97,7 @@ class _Home(Callback):
         self.synset_path = folder / f"synset{SUFFIX}"
         self.state_path = folder / f"state{SUFFIX}"
         self.momentum: dict[str, Tensor] = {}
+        self.done = 0
 
     @property
     def finished(self) -> bool:
@@ -153,17 +154,30 @@ class _Home(Callback):
         if self.momentum:
             restore_optimizer(trainer.optimizers[0], self.momentum)
 
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        # Here rather than at the end of the step before, whose metrics the loggers have only now.
+        if batch_idx and int(batch) % self.every == 0:
+            self.snapshot(trainer, pl_module)
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        done = int(batch) + 1
-        self.progress(f"distilling {self.folder.name}", done, self.steps)
-        if done % self.every == 0 or done == self.steps:
-            assert isinstance(pl_module, Method)
-            self.write(pl_module, done, optimizer_tensors(trainer.optimizers[0]))
-            for logger in trainer.loggers:
-                if isinstance(logger, WandbLogger):
-                    logger.log_image("synthetic", [self.grid(pl_module.synset.copy())])
+        self.done = int(batch) + 1
+        self.progress(f"distilling {self.folder.name}", self.done, self.steps)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.done == self.steps:
+            self.snapshot(trainer, pl_module)
+
+    def snapshot(self, trainer: Trainer, method: LightningModule) -> None:
+        """Write where the run stands, and what it logged until then."""
+        assert isinstance(method, Method)
+        for logger in trainer.loggers:
+            logger.save()
+        self.write(method, self.done, optimizer_tensors(trainer.optimizers[0]))
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_image("synthetic", [self.grid(method.synset.copy())])
 
 
 def iterates(path: Path) -> dict[int, SyntheticSet]:
