@@ -28,9 +28,9 @@ if TYPE_CHECKING:  # what computes is imported inside the tasks: --help and --cf
     from rich.progress import Progress
 
     from distill.data import RealData
+    from distill.recipes import Protocol
     from distill.report import Report
     from distill.synset import SyntheticSet
-    from distill.training import Protocol
     from distill.trajectory import ExpertStore
 
 CONFIGS = Path(__file__).parent / "configs"

@@ -21,9 +21,10 @@ from torch import nn
 from distill import rng
 from distill.data import RealData, Split
 from distill.files import digest
+from distill.recipes import Protocol
 from distill.report import Report, Row
 from distill.synset import SyntheticSet
-from distill.training import Progress, Protocol, accuracy, augmentation, train, way_to_train
+from distill.training import Progress, accuracy, augmentation, train, way_to_train
 
 Iterates = Sequence[Mapping[int, SyntheticSet]]
 

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from distill.data import Split
 from distill.files import hash_tensors, load_tensors, save_tensors, write_json
 from distill.preprocessing import Preprocessing
-from distill.training import MAX_LR
+from distill.recipes import MAX_LR
 
 LABEL_KINDS = ("hard", "logits", "probabilities")
 SUFFIX = ".safetensors"

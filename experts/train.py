@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from distill import rng
 from distill.data import RealData, Split
+from distill.recipes import ExpertRecipe
 from distill.students import FlatStudent, flatten
-from distill.training import ExpertRecipe, Progress, accuracy, augmentation, train, way_to_train
+from distill.training import Progress, accuracy, augmentation, train, way_to_train
 from distill.trajectory import ExpertStore
 
 STACK = 10  # experts that may be trained as one

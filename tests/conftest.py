@@ -11,8 +11,8 @@ import torch
 
 from distill import augment, data
 from distill.data import RealData
+from distill.recipes import ExpertRecipe
 from distill.students import ConvNet
-from distill.training import ExpertRecipe
 from distill.trajectory import ExpertStore
 
 torch.set_num_threads(1)  # the tensors are tiny: a second thread only waits

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from distill import training
 from distill.evaluate import evaluate, statistics
+from distill.recipes import Protocol
 from distill.report import Report
 from distill.synset import SyntheticSet
-from distill.training import Protocol
 
 
 def protocol(**changes) -> Protocol:

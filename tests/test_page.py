@@ -11,9 +11,9 @@ import torch
 
 from distill.evaluate import evaluate
 from distill.page import Made, write_page
+from distill.recipes import Protocol
 from distill.report import RANDOM, WHOLE, Report, gap_to_published
 from distill.synset import SyntheticSet
-from distill.training import Protocol
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [

@@ -10,14 +10,14 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from distill.training import Protocol, Recipe
+from distill.recipes import Protocol, Recipe
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"
 # Each module may import what stands before it.
 ORDER = [
     "distill.files", "distill.fastest", "distill.rng", "distill.augment", "distill.students",
-    "distill.preprocessing", "distill.readers", "distill.data", "distill.training", "distill.trajectory",
+    "distill.preprocessing", "distill.readers", "distill.data", "distill.recipes", "distill.training", "distill.trajectory",
     "distill.unroll", "distill.synset", "distill", "distill.methods", "distill.methods.base",
     "distill.methods.*", "distill.outer", "distill.report", "distill.page", "distill.evaluate", "experts",
     "experts.train", "run",

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill import augment
+from distill.recipes import gradient_penalty, gsam_gradient
 from distill.students import ConvNet, flatten
-from distill.training import Gradients, accuracy, augmentation, gradient_penalty, gsam_gradient, train, way_to_train
+from distill.training import Gradients, accuracy, augmentation, train, way_to_train
 
 
 def trained(student, real, recipe, seed=0, **kw):

@@ -14,9 +14,9 @@ from distill import rng
 from distill.augment import Augment
 from distill.fastest import EAGER, fastest
 from distill.methods.base import Method, Skip
+from distill.recipes import MAX_LR
 from distill.students import FlatStudent
 from distill.synset import SyntheticSet
-from distill.training import MAX_LR
 from distill.trajectory import ExpertStore
 from distill.unroll import MODES, CompiledDerivatives, Derivatives, InnerLoss, InnerStep, chunks, unroll
 
