@@ -276,11 +276,12 @@ class Line:
         return partial(instantiate(self.students[name]), self.real.train.shape, self.real.train.num_classes)
 
     def protocol(self) -> Protocol:
-        """The preset; a plus in its name says that this configuration changes it."""
+        """The preset; its name tells another precision than fp32, and by a plus that this configuration changes it."""
         chosen = HydraConfig.get().runtime.choices["protocol"]
         preset = OmegaConf.load(CONFIGS / "protocol" / f"{chosen}.yaml")
         changed = OmegaConf.to_container(self.cfg.protocol) != OmegaConf.to_container(preset)
-        return instantiate(self.cfg.protocol, name=self.cfg.protocol.name + "+" * changed)
+        precision = "" if self.cfg.protocol.precision == "fp32" else f" {self.cfg.protocol.precision}"
+        return instantiate(self.cfg.protocol, name=self.cfg.protocol.name + "+" * changed + precision)
 
     def wandb_loggers(self, prefix: str) -> list[Any]:
         """A Weights & Biases logger for one synthesis; none, with a warning, if the service fails: it stops no run."""

@@ -270,6 +270,16 @@ def test_bad_input_gets_one_line_and_a_failure(line, arguments, message, tmp_pat
     assert not list(tmp_path.rglob("report.json"))
 
 
+def test_another_precision_is_another_row_and_named(line, made, tmp_path):
+    for precision in ("fp32", "bf16"):
+        succeeds(line(*QUICK, f"synset={made}", "out=x", "baselines.random=0", f"precision={precision}"))
+    rows = json.loads((tmp_path / "x" / "report.json").read_text())["rows"]
+    assert len({row["protocol"] for row in rows}) == 2
+    assert [row["protocol"].endswith(" bf16") for row in rows] == sorted(
+        row["protocol"].endswith("bf16") for row in rows
+    )
+
+
 def test_many_runs_go_on_one_page_and_no_report_is_lost(line, made, tmp_path):
     for out in ("a", "b"):
         succeeds(line(*QUICK, f"synset={made}", f"out={out}"))
