@@ -190,8 +190,11 @@ def curves(metrics: Sequence[Mapping[str, float]]) -> str:
     for axis, (name, label) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
         points = [(row["step"], row[name]) for row in metrics if math.isfinite(row.get(name, math.nan))]
         steps, values = zip(*points, strict=True) if points else ((), ())
-        axis.plot(steps, values, color=ACCENT, linewidth=1, alpha=0.45 if len(values) > 50 else 1)
-        if len(values) > 50:  # the loss is noisy: it depends on the start epoch
+        noisy = (
+            name == "matching_loss" and len(values) > 50
+        )  # it depends on the start epoch: a running mean shows its way
+        axis.plot(steps, values, color=ACCENT, linewidth=1, alpha=0.45 if noisy else 1)
+        if noisy:
             width = max(5, len(values) // 25)
             means = [sum(values[max(0, i - width + 1) : i + 1]) / min(i + 1, width) for i in range(len(values))]
             axis.plot(steps, means, color=ACCENT, linewidth=1.8)
