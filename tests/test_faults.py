@@ -2,16 +2,17 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import pathlib
 import re
 import runpy
 import signal
 import sys
+import time
 
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
 from test_line import METHODS, ROOT
 from test_line import toy as toy_line
 
@@ -25,45 +26,74 @@ from distill.trajectory import ExpertStore
 
 
 def toy(method, *more):
-    """The toy line with experts of four epochs."""
-    short = ["method.experts.recipe.epochs=4", "method.max_start_epoch=2", "method.student_steps=4"]
+    """The toy line with experts of four epochs, in one process."""
+    short = ["method.experts.recipe.epochs=4", "method.max_start_epoch=2", "method.student_steps=4", "workers=1"]
     return toy_line(method, *short, *(["method.initial_max_start_epoch=1"] if method == "datm" else []), *more)
 
 
+# Forked from a server that has imported everything and started no thread; a fork of the tests' own process could hang.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["test_faults"])
+
+
 def in_a_process(arguments, folder, die_at=None, before=None) -> int:
-    """run.py in a forked process; with ``die_at`` it is killed as it completes its n-th file. Returns the wait status."""
-    child = os.fork()
-    if child:
-        return os.waitpid(child, 0)[1]
-    status = 70
+    """run.py in a process of its own, killed as it completes its ``die_at``-th file; the exit code, -9 for killed."""
+    process = PROCESSES.Process(target=run_line, args=(arguments, folder, die_at, before))
+    process.start()
+    process.join(300)
+    assert process.exitcode is not None, "the run hangs"
+    return process.exitcode
+
+
+def run_line(arguments, folder, die_at, before):
+    """What the process does; ``before`` prepares the fault. What run.py says at its end goes to the file ``said``."""
+    os.chdir(folder)
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 1)
+    os.dup2(sink, 2)
+    completed, original = [0], pathlib.Path.replace
+
+    def replace(self, target):
+        completed[0] += 1
+        if completed[0] == die_at and completed[0] % 2:
+            os.kill(os.getpid(), signal.SIGKILL)  # the new content is whole, its name still the temporary one
+        done = original(self, target)
+        if completed[0] == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return done
+
+    pathlib.Path.replace = replace
+    if before:
+        before()
+    sys.argv = ["run.py", *arguments]
     try:
-        os.chdir(folder)
-        sink = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(sink, 1)
-        os.dup2(sink, 2)
-        completed, original = [0], pathlib.Path.replace
-
-        def replace(self, target):
-            completed[0] += 1
-            if completed[0] == die_at and completed[0] % 2:
-                os.kill(os.getpid(), signal.SIGKILL)  # the new content is whole, its name still the temporary one
-            done = original(self, target)
-            if completed[0] == die_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return done
-
-        pathlib.Path.replace = replace
-        if before:
-            before()
-        GlobalHydra.instance().clear()
-        sys.argv = ["run.py", *arguments]
         runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
-        status = 0
     except SystemExit as stop:
-        status = 1 if stop.code else 0
         pathlib.Path("said").write_text(str(stop.code))
-    finally:
-        os._exit(status)
+        raise
+
+
+def keep_every_epoch():
+    experts.train.SAVE_SECONDS = 0.0
+
+
+def fill_the_disk():
+    """No file can be completed after the twelfth."""
+    original, files = os.fsync, []
+
+    def fsync(handle):
+        files.append(handle)
+        if len(files) > 12:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(handle)
+
+    os.fsync = fsync
+
+
+def hold(folder):
+    with alone_in(folder / "outputs"):
+        (folder / "held").touch()
+        signal.pause()
 
 
 def result(folder, method):
@@ -85,7 +115,7 @@ def test_a_line_killed_again_and_again_ends_where_an_unbroken_one_does(method, t
         status = in_a_process(arguments, broken, die_at)
         if status == 0:
             break
-        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        assert status == -signal.SIGKILL
         kills += 1
         for file in broken.rglob("*.safetensors"):  # whatever has its name is whole
             if "expert_" not in file.name and ".part" not in file.name:
@@ -102,12 +132,9 @@ def test_experts_killed_within_an_epoch_go_on_from_the_last_one_kept(tmp_path):
     whole.mkdir(), broken.mkdir()
     arguments = toy("ast", "task=experts", "method.experts.recipe.decay_epoch=1")
 
-    def keep_every_epoch():
-        experts.train.SAVE_SECONDS = 0.0
-
     assert in_a_process(arguments, whole) == 0
     for die_at in (3, 6):  # manifest and epochs; the second run begins where the first stood
-        assert os.WIFSIGNALED(in_a_process(arguments, broken, die_at, keep_every_epoch))
+        assert in_a_process(arguments, broken, die_at, keep_every_epoch) == -signal.SIGKILL
         assert list((broken / "outputs" / "experts").glob("*/unfinished_*"))
     assert in_a_process(arguments, broken) == 0
     assert not list((broken / "outputs" / "experts").glob("*/unfinished_*"))
@@ -123,41 +150,27 @@ def _store(file) -> ExpertStore:
 
 
 def test_two_runs_in_one_folder_are_told_and_a_killed_one_frees_it(tmp_path):
-    child = os.fork()
-    if not child:
-        with alone_in(tmp_path / "outputs"):
-            (tmp_path / "held").touch()
-            signal.pause()
+    holder = PROCESSES.Process(target=hold, args=(tmp_path,))
+    holder.start()
     while not (tmp_path / "held").exists():
-        pass
+        time.sleep(0.01)
     try:
         arguments = [*toy("mtt"), "out=outputs"]
-        assert os.WEXITSTATUS(in_a_process(arguments, tmp_path)) == 1
+        assert in_a_process(arguments, tmp_path) == 1
         assert (tmp_path / "said").read_text() == (
             "error: another run is writing to outputs: wait until it ends, or choose another folder with out=DIR"
         )
         assert not (tmp_path / "outputs" / "report.json").exists()
     finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        holder.kill()
+        holder.join()
     assert in_a_process(arguments, tmp_path) == 0
 
 
 def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path):
     arguments = toy("mtt")
 
-    def fill_the_disk():
-        original, files = os.fsync, []
-
-        def fsync(handle):
-            files.append(handle)
-            if len(files) > 12:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            original(handle)
-
-        os.fsync = fsync
-
-    assert os.WEXITSTATUS(in_a_process(arguments, tmp_path, before=fill_the_disk)) == 1
+    assert in_a_process(arguments, tmp_path, before=fill_the_disk) == 1
     said = (tmp_path / "said").read_text()
     assert said.startswith("error: the disk is full (") and "free some space, then the same command goes on" in said
     assert not list(tmp_path.rglob("*.part"))
@@ -202,14 +215,14 @@ def test_what_a_killed_write_left_is_cleared_by_the_next_run(tmp_path):
 def test_a_damaged_file_of_an_unfinished_run_is_named(tmp_path, name, damage, message):
     arguments = toy("mtt", "task=distill", "experts_path=outputs/experts")
     assert in_a_process(toy("mtt", "task=experts"), tmp_path) == 0
-    assert os.WIFSIGNALED(in_a_process(arguments, tmp_path, die_at=11))
+    assert in_a_process(arguments, tmp_path, die_at=11) == -signal.SIGKILL
     home = tmp_path / "outputs" / "digits-mtt-ipc1-seed0"
     content = (home / name).read_bytes()
     (home / name).write_bytes(
         content[: len(content) // 2] if damage == "cut" else content[:-1] + bytes([content[-1] ^ 1])
     )
     kept = {path: path.read_bytes() for path in home.rglob("*.safetensors")}
-    assert os.WEXITSTATUS(in_a_process(arguments, tmp_path)) == 1
+    assert in_a_process(arguments, tmp_path) == 1
     assert re.search(message, (tmp_path / "said").read_text())
     assert kept == {path: path.read_bytes() for path in home.rglob("*.safetensors")}
     last = max(home.glob("snapshots/*.safetensors"))
