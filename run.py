@@ -203,7 +203,8 @@ class Line:
             columns: list[Any] = sorted({key for row in report.rows for key in row})
             cells = [[str(row.get(key)) for key in columns] for row in report.rows]
             self.wandb.log({"report": wandb.Table(columns=columns, data=cells)})
-        self.written += [report.path, *write_page(report, [report], f"python run.py task=report out={self.out}")]
+        again = ["python", "run.py", "task=report", f"out={self.out}"]
+        self.written += [report.path, *write_page(report, [report], shlex.join(again))]
 
     def rows(
         self,

@@ -157,6 +157,12 @@ def test_what_ast_cannot_do_is_refused(method_on):
     }.items():
         with pytest.raises(ValueError, match=f"method.{name}"):
             method_on(AST, **{name: value})
+    with pytest.raises(ValueError, match="at least as many method.student_steps"):
+        method_on(AST, max_start_epoch=1, expert_epochs=4)
+    with pytest.raises(ValueError, match="method.intermediate=aggregate needs method.memory=recompute"):
+        method_on(AST, memory="tesla")
+    with pytest.raises(ValueError, match="tesla knows no method.student_momentum"):
+        method_on(AST, memory="tesla", intermediate="none")
 
 
 def test_an_outer_step_lowers_the_matching_loss_of_its_own_segment(method_on):

@@ -57,6 +57,13 @@ class AST(TrajectoryMatching):
             raise ValueError(f"unknown method.init {init!r}: one of kmeans, real")
         if perturbation < 0:
             raise ValueError(f"method.perturbation is {perturbation}, expected at least 0")
+        if intermediate != "none" and (
+            others["memory"] == "tesla" or others["student_steps"] < others["expert_epochs"]
+        ):
+            raise ValueError(
+                f"method.intermediate={intermediate} needs method.memory=recompute or full and at least as many "
+                "method.student_steps as method.expert_epochs"
+            )
         super().__init__(**others)
 
     def inner_scale(self, epoch: int) -> float:

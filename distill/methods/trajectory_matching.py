@@ -106,6 +106,8 @@ class TrajectoryMatching(Method):
             raise ValueError(f"method.student_momentum is {student_momentum}, expected at least 0 and below 1")
         if memory not in MODES:
             raise ValueError(f"unknown method.memory {memory!r}: one of {', '.join(MODES)}")
+        if memory == "tesla" and student_momentum:
+            raise ValueError("method.memory=tesla knows no method.student_momentum: use recompute")
         last = max_start_epoch + expert_epochs - 1
         if last > experts.epochs:
             raise ValueError(
