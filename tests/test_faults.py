@@ -36,6 +36,12 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["test_faults"])
 
 
+@pytest.fixture(autouse=True)
+def server_finds_the_tests(monkeypatch):
+    """On Python 3.11 the server takes no path from here: it would import nothing, in silence."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), str(ROOT)]))
+
+
 def in_a_process(arguments, folder, die_at=None, before=None) -> int:
     """run.py in a process of its own, killed as it completes its ``die_at``-th file; the exit code, -9 for killed."""
     process = PROCESSES.Process(target=run_line, args=(arguments, folder, die_at, before))
