@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,7 @@ class Line:
             "preprocessing": str(train.preprocessing),
             "shape": list(train.shape),
             "student": self.students[self.first_student],
-            "recipe": plain(experts.recipe),
+            "recipe": asdict(instantiate(experts.recipe)),  # its values: where the class lives may change
             "seed": self.cfg.seed,
         }
         return ExpertStore(Path(self.cfg.experts_path), identity, experts.count)
