@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from distill.training import optimizer_tensors, restore_optimizer
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it tells of every stop
 
 Progress = Callable[[str, int, int], None]
+MANY_SKIPS = 0.25  # share of the outer steps from which a finished run warns
 
 
 def claim(folder: Path, config: Mapping[str, Any]) -> None:
@@ -86,6 +88,13 @@ def distill(
         trainer.fit(method)
     except Diverged as error:
         raise Diverged(f"{error}; the last good set is {home.synset_path}") from None
+    if method.skips > MANY_SKIPS * method.hparams["steps"]:
+        why = method.skipped_because or "see skipped_steps in its metrics"
+        print(
+            f"warning: {method.skips} of {method.hparams['steps']} outer steps of {folder.name} were skipped ({why}): it "
+            "learned little; lower method.lr_img or method.lr_lr",
+            file=sys.stderr,
+        )
     return home.synset_path
 
 

@@ -348,6 +348,9 @@ def test_a_run_that_diverges_stops_by_name_and_keeps_the_last_good_set(line, tmp
     assert "2 steps in a row were skipped, at last because the matching loss is" in said
     assert "the last good set is outputs/digits-datm-ipc1-seed0/synset.safetensors" in said
     assert torch.isfinite(distill.load(tmp_path / "outputs" / "digits-datm-ipc1-seed0").images).all()
+    code, _, said = line(*toy("datm", "task=distill", "method.max_error=1e-9", "out=idle", "experts_path=outputs/experts"))
+    assert code == 0
+    assert "4 of 4 outer steps of digits-datm-ipc1-seed0 were skipped (the matching loss is" in said
 
 
 def test_your_own_images_go_the_whole_line(line, tmp_path):

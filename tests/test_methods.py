@@ -220,6 +220,21 @@ def test_a_rate_that_would_turn_negative_or_explode_is_not_taken(method_on):
         assert method.skips == 1 and float(method.learned_rate) == pytest.approx(0.05)
 
 
+def test_one_spike_of_the_rates_gradient_does_not_forbid_all_later_steps(method_on):
+    method = method_on(TrajectoryMatching, lr_lr=1.0, momentum_lr=0.5)
+    slopes = iter([0.03, 0.0, 0.0])  # 0.05 - 0.03, and the velocity alone would take another 0.015, 0.0075 ...
+    method.learned_rate.register_hook(lambda grad: torch.full_like(grad, next(slopes)))
+    optimizer = method.configure_optimizers()
+    step_once(method, optimizer, 0)
+    with torch.no_grad():
+        method.learned_rate.fill_(0.01)
+    step_once(method, optimizer, 1)
+    assert method.skips == 1 and float(method.learned_rate) == pytest.approx(0.01)
+    images = method.synset.images.detach().clone()
+    step_once(method, optimizer, 2)
+    assert method.skips == 1 and not torch.equal(images, method.synset.images)
+
+
 def test_a_run_of_skips_stops_and_names_what_diverged(method_on):
     method = method_on(DATM, max_error=1e-9, max_skips=3)
     optimizer = method.configure_optimizers()

@@ -58,6 +58,7 @@ class Method(LightningModule):
         self.start_step = 0
         self.skips = 0  # of all outer steps
         self.skips_in_a_row = 0
+        self.skipped_because = ""
         self.synset: SyntheticSet
 
     def begin(self, synset: SyntheticSet | None = None) -> None:
@@ -96,6 +97,7 @@ class Method(LightningModule):
         except Skip as reason:
             self.skips += 1
             self.skips_in_a_row += 1
+            self.skipped_because = str(reason)
             if self.skips_in_a_row >= self.hparams["max_skips"]:
                 raise Diverged(
                     f"outer step {int(step)}: {self.skips_in_a_row} steps in a row were skipped, at last because {reason}; "

@@ -255,11 +255,15 @@ class TrajectoryMatching(Method):
         self.synset = self.synset.with_(labels=labels, label_kind="probabilities")
 
     def check_gradients(self, optimizer: torch.optim.Optimizer) -> None:
-        """Besides gradients that are not finite: a student rate that this step would make negative or too large."""
+        """Besides gradients that are not finite: a student rate that this step would make negative or too large.
+
+        The rate's velocity is then forgotten: it alone could forbid every later step.
+        """
         super().check_gradients(optimizer)
         rate, group = self.learned_rate, optimizer.param_groups[1]
         assert rate.grad is not None
-        velocity = optimizer.state[rate].get("momentum_buffer", 0.0) if rate in optimizer.state else 0.0
+        velocity = optimizer.state[rate].get("momentum_buffer", 0.0)
         after = float(rate.detach() - group["lr"] * (group["momentum"] * velocity + rate.grad))
         if not 0 < after <= MAX_LR:
+            optimizer.state[rate].clear()
             raise Skip(f"the learned student rate would become {after:.4g} (it is {float(rate.detach()):.4g})")
