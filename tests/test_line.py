@@ -25,7 +25,7 @@ TOY = [
 
 @pytest.fixture
 def line(tmp_path, monkeypatch, capsys):
-    """``line("task=experts", ...)`` runs run.py as a command line does: (exit code, standard output, last error line)."""
+    """``line("task=experts", ...)`` runs run.py as from a shell: (exit code, standard output, error line or warnings)."""
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments):
@@ -39,7 +39,8 @@ def line(tmp_path, monkeypatch, capsys):
             runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
         except SystemExit as stop:
             code, message = (stop.code, "") if isinstance(stop.code, int | None) else (1, stop.code)
-        return code or 0, capsys.readouterr().out, message
+        said = capsys.readouterr()
+        return code or 0, said.out, message or said.err
 
     return call
 
@@ -348,7 +349,9 @@ def test_a_run_that_diverges_stops_by_name_and_keeps_the_last_good_set(line, tmp
     assert "2 steps in a row were skipped, at last because the matching loss is" in said
     assert "the last good set is outputs/digits-datm-ipc1-seed0/synset.safetensors" in said
     assert torch.isfinite(distill.load(tmp_path / "outputs" / "digits-datm-ipc1-seed0").images).all()
-    code, _, said = line(*toy("datm", "task=distill", "method.max_error=1e-9", "out=idle", "experts_path=outputs/experts"))
+    code, _, said = line(
+        *toy("datm", "task=distill", "method.max_error=1e-9", "out=idle", "experts_path=outputs/experts")
+    )
     assert code == 0
     assert "4 of 4 outer steps of digits-datm-ipc1-seed0 were skipped (the matching loss is" in said
 
