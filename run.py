@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import json
 import os
 import re
 import shlex
@@ -177,7 +176,7 @@ class Line:
         from distill.outer import iterates
         from distill.page import write_page
         from distill.report import Report
-        from distill.synset import load
+        from distill.synset import file_of, load
 
         report = Report(self.out / "report.json")
         groups = [(self.cfg.synset, self.synsets)] if self.synsets else []
@@ -360,22 +359,17 @@ def plain(node: Any) -> Any:
     return OmegaConf.to_container(node, resolve=True)
 
 
-def file_of(path: Any) -> Path:
-    return Path(path) / "synset.safetensors" if Path(path).is_dir() else Path(path).with_suffix(".safetensors")
-
-
 def recorded_overrides(synset: str) -> list[str]:
     """What an artefact's maker chose of data, method, experiment and student: evaluation starts from the same choices.
 
     Only plain choices pass, so that a stranger's file cannot name code to run.
     """
-    path = file_of(synset.strip("[]").split(",")[0].strip("'\""))
+    from distill.synset import load
+
     try:
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        recorded = json.loads(header["__metadata__"]["record"]).get("overrides", [])
-    except (OSError, ValueError, KeyError, MemoryError, OverflowError):
-        return []  # loading the set will say what is wrong with it
+        recorded = load(synset.strip("[]").split(",")[0].strip("'\"")).record.get("overrides", [])
+    except (OSError, ValueError):
+        return []  # the task will say what is wrong with it
     choice = re.compile(
         r"(experiment|data|method|student|data\.(classes|zca|val|size)|student\.\w+\.[a-z]\w*)=[\w\[\],.-]+"
     )
@@ -428,29 +422,16 @@ def line(cfg: DictConfig) -> None:
     if cfg.task not in TASKS:
         raise ValueError(f"unknown task {cfg.task!r}: one of {', '.join(TASKS)}")
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
     warnings.filterwarnings("ignore", module="pytorch_lightning|torch.utils.data|lightning_fabric")
     keep_freed_memory()
-    columns = [
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    ]
     if cfg.task == "report":
         for path in report(cfg):
             print(f"wrote {path}")
         return
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    columns = Progress.get_default_columns()
+    with Progress(*columns, MofNCompleteColumn(), TimeElapsedColumn(), console=Console(stderr=True)) as bars:
         straight = Line(cfg, bars)
         for task in ("experts", "distill", "evaluate") if cfg.task == "all" else (cfg.task,):
             getattr(straight, task)()

@@ -249,6 +249,12 @@ class SyntheticSet(Dataset):
         return "\n".join(lines) + "\n"
 
 
+def file_of(path: str | Path) -> Path:
+    """The ``.safetensors`` file meant by its own path, that of its ``.json``, or its folder's."""
+    path = Path(path)
+    return path / f"synset{SUFFIX}" if path.is_dir() else path.with_suffix(SUFFIX)
+
+
 def load(path: str | Path) -> SyntheticSet:
     """A synthetic set from its ``.safetensors`` file, its ``.json``, or the folder that holds ``synset.safetensors``.
 
@@ -256,8 +262,7 @@ def load(path: str | Path) -> SyntheticSet:
         FileNotFoundError: there is none.
         ValueError: the file is truncated, altered, or no synthetic set.
     """
-    path = Path(path)
-    file = path / f"synset{SUFFIX}" if path.is_dir() else path.with_suffix(SUFFIX)
+    file = file_of(path)
     if not file.is_file():
         raise FileNotFoundError(
             f"no synthetic set at {path}: name a .safetensors file or the folder with synset.safetensors"
