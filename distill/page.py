@@ -137,8 +137,8 @@ def write_page(report: Report, runs: Sequence[Report], command: str) -> list[Pat
 
 
 def made(run: Report, row: Row) -> list[Path]:
-    """The files of the synthetic sets that a row is about, as far as they are still there."""
-    return [path for name in row.get("synsets", []) if (path := run.path.parent / name).is_file()]
+    """The files of the synthetic sets that a row is about, as far as they are still there; one path for each file."""
+    return [path for name in row.get("synsets", []) if (path := (run.path.parent / name).resolve()).is_file()]
 
 
 @matplotlib.rc_context(STYLE)

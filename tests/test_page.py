@@ -93,6 +93,14 @@ def test_many_runs_go_on_one_page(report, tmp_path):
     assert f'<td class="text">{tmp_path.name}</td>' in html and '<td class="text">second</td>' in html
 
 
+def test_a_set_that_two_runs_judged_is_shown_once(report, tmp_path):
+    again = Report(tmp_path / "again" / "report.json")
+    row = report.rows[0]
+    again.add({**row, "synsets": [f"../{row['synsets'][0]}"]})
+    _, page = write_page(Report(tmp_path / "both" / "report.json"), [report, again], "")
+    assert page.read_text().count("data:image/png") == 6
+
+
 PROBE = """<script>addEventListener("load", () => {
   const of = (e) => getComputedStyle(e), probe = document.createElement("pre");
   probe.id = "probe";
