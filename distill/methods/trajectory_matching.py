@@ -112,7 +112,7 @@ class TrajectoryMatching(Method):
         if last > experts.epochs:
             raise ValueError(
                 f"experts in {experts.folder} end at epoch {experts.epochs}, this range reads epoch {last}: "
-                "lower method.max_start_epoch or train longer experts (method.experts.epochs)"
+                "lower method.max_start_epoch or train longer experts (method.experts.recipe.epochs)"
             )
         super().__init__(**shared)
         self.experts, self.augment = experts, augment
