@@ -190,9 +190,8 @@ def curves(metrics: Sequence[Mapping[str, float]]) -> str:
     for axis, (name, label) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
         points = [(row["step"], row[name]) for row in metrics if math.isfinite(row.get(name, math.nan))]
         steps, values = zip(*points, strict=True) if points else ((), ())
-        noisy = (
-            name == "matching_loss" and len(values) > 50
-        )  # it depends on the start epoch: a running mean shows its way
+        # The loss depends on the start epoch: a running mean shows its way.
+        noisy = name == "matching_loss" and len(values) > 50
         axis.plot(steps, values, color=ACCENT, linewidth=1, alpha=0.45 if noisy else 1)
         if noisy:
             width = max(5, len(values) // 25)
