@@ -1,6 +1,7 @@
 """Augmentations as functions of (images, draw): equal draws give equal views, so an inner loop can be replayed.
 
-A draw is an integer from `rng.derive`. All families are differentiable in the images.
+A draw is an integer from `rng.derive`. All families are differentiable in the images; ``draws`` is
+how often their parameters are drawn: 1 moves all images alike, None draws for each.
 Sources: DSA, Zhao & Bilen, ICML 2021, arXiv:2102.08259; DC's MNIST augmentation, arXiv:2006.05929.
 """
 
@@ -24,19 +25,21 @@ class DSA:
 
     Args:
         strategy: family names joined by ``_``, as papers write it: ``color_crop_cutout_flip_scale_rotate``.
+        siamese: one draw of the parameters, too, for all images of a call: batches of any size that share a draw are
+            moved alike.
 
     Raises:
         ValueError: a family is unknown.
     """
 
-    def __init__(self, strategy: str):
-        self.families = [FAMILIES[name] for name in _known(strategy.split("_"))]
+    def __init__(self, strategy: str, siamese: bool = False):
+        self.families, self.siamese = [FAMILIES[name] for name in _known(strategy.split("_"))], siamese
 
     def __call__(self, images: Tensor, draw: int) -> Tensor:
         """Views of ``images`` (B, C, H, W), same shape; zero fill is the data set's mean in normalised space."""
         g = Generator().manual_seed(draw)
         family = self.families[int(torch.randint(len(self.families), (), generator=g))]
-        return family(images, g)
+        return family(images, g, 1 if self.siamese else None)
 
 
 def dc_mnist(images: Tensor, draw: int) -> Tensor:
@@ -48,10 +51,11 @@ def dc_mnist(images: Tensor, draw: int) -> Tensor:
 
 
 def make(name: str, strategy: str) -> Augment:
-    """The augmentation a protocol names: ``none``, ``dsa`` with the data set's strategy, or ``dc_mnist``."""
+    """The augmentation of this name: ``none``, ``dc_mnist``, or with the data set's strategy ``dsa`` or ``siamese``."""
     known: dict[str, Callable[[], Augment]] = {
         "none": lambda: none,
         "dsa": lambda: DSA(strategy),
+        "siamese": lambda: DSA(strategy, siamese=True),
         "dc_mnist": lambda: dc_mnist,
     }
     if name not in known:
@@ -59,9 +63,9 @@ def make(name: str, strategy: str) -> Augment:
     return known[name]()
 
 
-def color(images: Tensor, g: Generator) -> Tensor:
+def color(images: Tensor, g: Generator, draws: int | None = None) -> Tensor:
     """Brightness, then saturation, then contrast, strengths 1, 2 and 0.5."""
-    brightness, saturation, contrast = (_uniform(images, g) for _ in range(3))
+    brightness, saturation, contrast = (_uniform(images, g, draws) for _ in range(3))
     x = images + (brightness - 0.5)
     grey = x.mean(1, keepdim=True)
     x = (x - grey) * (2 * saturation) + grey
@@ -69,66 +73,67 @@ def color(images: Tensor, g: Generator) -> Tensor:
     return (x - mean) * (contrast + 0.5) + mean
 
 
-def crop(images: Tensor, g: Generator, shift: int | None = None) -> Tensor:
+def crop(images: Tensor, g: Generator, draws: int | None = None, shift: int | None = None) -> Tensor:
     """Whole-pixel shifts up to ``shift`` (an eighth of the side by default) on both axes, zero filled."""
-    n, _, height, width = images.shape
+    height, width = images.shape[2:]
 
     def shifted(side: int) -> Tensor:
         # A shift as a 0/1 matrix: exact, and its gradient is a transposed product rather than a slow scatter.
         most = int(side * 0.125 + 0.5) if shift is None else shift
         pixels = torch.arange(side)
-        offset = torch.randint(-most, most + 1, (n, 1, 1), generator=g)
+        offset = torch.randint(-most, most + 1, (draws or len(images), 1, 1), generator=g)
         return (pixels[:, None] + offset == pixels).to(images)
 
     rows, columns = shifted(height), shifted(width)
     return rows[:, None] @ images @ columns[:, None].mT
 
 
-def cutout(images: Tensor, g: Generator) -> Tensor:
-    """A square of half the side set to zero; its centre is uniform, what falls outside the image is lost."""
-    n, _, height, width = images.shape
+def cutout(images: Tensor, g: Generator, draws: int | None = None) -> Tensor:
+    """A square of half the side set to zero; its centre is uniform (the far edge included), what lies outside is lost."""
+    height, width = images.shape[2:]
 
     def covered(side: int) -> Tensor:
         length = int(side * 0.5 + 0.5)
-        first = torch.randint(side, (n, 1), generator=g) - length // 2
+        centre = torch.randint(side + 1 - length % 2, (draws or len(images), 1), generator=g)
+        first = centre - length // 2
         return (torch.arange(side) >= first) & (torch.arange(side) < first + length)
 
     hole = covered(height)[:, None, :, None] & covered(width)[:, None, None, :]
     return images * (~hole).to(images)
 
 
-def flip(images: Tensor, g: Generator) -> Tensor:
+def flip(images: Tensor, g: Generator, draws: int | None = None) -> Tensor:
     """Mirror left and right with probability 0.5."""
-    return torch.where(_uniform(images, g) < 0.5, images.flip(3), images)
+    return torch.where(_uniform(images, g, draws) < 0.5, images.flip(3), images)
 
 
-def scale(images: Tensor, g: Generator, low: float = 1 / 1.2, high: float = 1.2) -> Tensor:
+def scale(images: Tensor, g: Generator, draws: int | None = None, low: float = 1 / 1.2, high: float = 1.2) -> Tensor:
     """Stretch both axes independently by factors in [low, high]."""
-    sx, sy = (low + (high - low) * _uniform(images, g)[:, 0, 0, 0] for _ in range(2))
+    sx, sy = (low + (high - low) * _uniform(images, g, draws)[:, 0, 0, 0] for _ in range(2))
     zero = torch.zeros_like(sx)
     return warp(images, torch.stack([sx, zero, zero, zero, sy, zero], 1).view(-1, 2, 3))
 
 
-def rotate(images: Tensor, g: Generator, degrees: float = 15.0) -> Tensor:
+def rotate(images: Tensor, g: Generator, draws: int | None = None, degrees: float = 15.0) -> Tensor:
     """Turn by an angle in [-degrees, degrees]."""
-    angle = (2 * _uniform(images, g)[:, 0, 0, 0] - 1) * math.radians(degrees)
+    angle = (2 * _uniform(images, g, draws)[:, 0, 0, 0] - 1) * math.radians(degrees)
     c, s, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     return warp(images, torch.stack([c, -s, zero, s, c, zero], 1).view(-1, 2, 3))
 
 
 def warp(images: Tensor, matrices: Tensor) -> Tensor:
-    """Affine maps (B, 2, 3), bilinear, zero padding, corners not aligned (DC's and MTT's on current PyTorch)."""
-    grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
+    """Affine maps (B, 2, 3) or (1, 2, 3), bilinear, zero padding, corners not aligned (DC's and MTT's on current PyTorch)."""
+    grid = F.affine_grid(matrices.expand(len(images), 2, 3), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
 
 
-FAMILIES: dict[str, Callable[[Tensor, Generator], Tensor]] = {
+FAMILIES: dict[str, Callable[[Tensor, Generator, int | None], Tensor]] = {
     "color": color, "crop": crop, "cutout": cutout, "flip": flip, "scale": scale, "rotate": rotate,
 }  # fmt: skip
 
 
-def _uniform(images: Tensor, g: Generator) -> Tensor:
-    return torch.rand(len(images), 1, 1, 1, generator=g).to(images)
+def _uniform(images: Tensor, g: Generator, draws: int | None) -> Tensor:
+    return torch.rand(draws or len(images), 1, 1, 1, generator=g).to(images)
 
 
 def _known(names: list[str]) -> list[str]:

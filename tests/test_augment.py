@@ -24,7 +24,9 @@ def test_equal_draws_give_equal_views(draw):
 def test_a_call_applies_one_family_and_all_are_equally_likely(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        augment, "FAMILIES", {name: (lambda images, g, name=name: seen.append(name) or images) for name in FAMILIES}
+        augment,
+        "FAMILIES",
+        {name: (lambda images, g, draws, name=name: seen.append(name) or images) for name in FAMILIES},
     )
     dsa = DSA(ALL)
     for draw in range(3000):
@@ -62,6 +64,8 @@ def test_cutout_removes_at_most_half_the_side_squared_and_stays_inside():
     removed = (views[:, 0] == 0).sum((1, 2))
     assert removed.max() == 16 * 16 and removed.min() < 16 * 16  # the square is clipped at the border
     assert torch.equal(views[:, 0], views[:, 1])
+    rows = (views[:, 0] == 0).any(2)  # a centre on either edge leaves half of the square
+    assert rows[rows[:, 0]].sum(1).min() == 8 == rows[rows[:, -1]].sum(1).min()
 
 
 def test_flip_is_its_own_inverse_and_happens_half_the_time():
@@ -81,11 +85,27 @@ def test_color_keeps_what_the_rules_keep():
 
 
 @pytest.mark.parametrize(
-    "warp", [lambda x: augment.scale(x, generator(), 1.0, 1.0), lambda x: augment.rotate(x, generator(), 0.0)]
+    "warp",
+    [lambda x: augment.scale(x, generator(), low=1.0, high=1.0), lambda x: augment.rotate(x, generator(), degrees=0.0)],
 )
 def test_neutral_warps_are_the_identity(warp):
     images = torch.rand(3, 3, 32, 32)
     assert torch.allclose(warp(images), images, atol=1e-5)
+
+
+@pytest.mark.parametrize("draw", range(12))
+def test_siamese_batches_of_any_size_are_moved_alike(draw):
+    images = torch.rand(5, 3, 16, 16)
+    siamese = DSA(ALL, siamese=True)
+    views = siamese(images, draw)
+    alone = torch.cat([siamese(image[None], draw) for image in images])
+    assert torch.allclose(views, alone, atol=1e-6)
+
+
+def test_siamese_draws_differ():
+    images = torch.rand(1, 3, 16, 16)
+    views = [DSA(ALL, siamese=True)(images, draw) for draw in range(40)]
+    assert len({tuple(view.flatten().tolist()) for view in views}) > 20  # flip has only two outcomes
 
 
 @pytest.mark.parametrize("name", FAMILIES)
