@@ -128,10 +128,12 @@ class _Home(Callback):
             for name in list(tensors)
             if name.startswith("optimizer.")
         }
+        extra = {name.removeprefix("extra."): tensors.pop(name) for name in list(tensors) if name.startswith("extra.")}
         device = method.real.images.device
         own = {name: tensor.to(device) for name, tensor in tensors.items()}
         start = SyntheticSet.of_images(method.real, torch.zeros(1, dtype=torch.long, device=device))
         method.begin(start.with_(label_kind=state["label_kind"], **own))
+        method.restore({name: tensor.to(device) for name, tensor in extra.items()})
         method.start_step, method.skips, method.skips_in_a_row = state["step"], state["skips"], state["skips_in_a_row"]
 
     def write(self, method: Method, step: int, optimizer: Mapping[str, Tensor]) -> None:
@@ -146,7 +148,11 @@ class _Home(Callback):
         skipped = {"skips": method.skips, "skips_in_a_row": method.skips_in_a_row}
         save_tensors(
             self.state_path,
-            {**own, **{f"optimizer.{name}": tensor for name, tensor in optimizer.items()}},
+            {
+                **own,
+                **{f"optimizer.{name}": tensor for name, tensor in optimizer.items()},
+                **{f"extra.{name}": tensor for name, tensor in method.extra_tensors().items()},
+            },
             {**kind, **skipped},
         )
 

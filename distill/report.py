@@ -93,7 +93,7 @@ def gap_to_published(row: Mapping[str, Any]) -> float | None:
     """Ours less the published accuracy, in percentage points; None where no number is published."""
     if not row.get("published"):
         return None
-    return 100 * row["mean"] - float(str(row["published"]).split("±")[0])
+    return 100 * row["mean"] - float(str(row["published"]).split()[0])
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:

@@ -239,6 +239,21 @@ def flatten(net: nn.Module) -> Tensor:
     return parameters_to_vector(net.parameters()).detach().clone()
 
 
+def restart(net: nn.Module) -> None:
+    """Fill ``net`` with fresh weights and statistics, under torch's global seed, as building it anew would.
+
+    Raises:
+        ValueError: the network holds parameters that no layer knows how to restart.
+    """
+    filled: set[int] = set()
+    for module in net.modules():
+        if callable(reset := getattr(module, "reset_parameters", None)):
+            reset()
+            filled |= {id(parameter) for parameter in module.parameters()}
+    if any(id(parameter) not in filled for parameter in net.parameters()):
+        raise ValueError(f"{type(net).__name__} cannot be restarted in place: choose a convolutional network")
+
+
 def stateless(net: nn.Module) -> bool:
     """Whether what the network says is a function of parameters and images alone: no batch statistics, no dropout."""
     random = any(isinstance(module, nn.Dropout | nn.MultiheadAttention) for module in net.modules())

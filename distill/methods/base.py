@@ -1,15 +1,16 @@
 """Method: what every distillation method is, a Lightning module whose `update` reads like the paper's algorithm box."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from distill import rng
 from distill.data import Split
+from distill.students import Student
 from distill.synset import SyntheticSet
 
 
@@ -44,7 +45,7 @@ class Method(LightningModule):
         *,
         real: Split,
         ipc: int,
-        student: Callable[[], nn.Module],
+        student: Callable[[], Student],
         seed: int,
         steps: int,
         snapshot_every: int,
@@ -53,7 +54,7 @@ class Method(LightningModule):
         super().__init__()
         real.check_ipc(ipc)
         self.automatic_optimization = False
-        self.save_hyperparameters(ignore=["real", "student", "experts", "augment"])
+        self.save_hyperparameters(ignore=["real", "student", "experts", "augment", "network", "network_augment"])
         self.real, self.student, self.seed = real, student, seed
         self.start_step = 0
         self.skips = 0  # of all outer steps
@@ -69,6 +70,13 @@ class Method(LightningModule):
     def initial_set(self) -> SyntheticSet:
         """Where the synthetic set starts: random real images, unless the method says otherwise."""
         return SyntheticSet.from_real(self.real, self.hparams["ipc"], rng.generator(self.seed, "initial images"))
+
+    def extra_tensors(self) -> dict[str, Tensor]:
+        """What a restart needs besides the set and the optimiser's state."""
+        return {}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `extra_tensors` gave."""
 
     def update(self, step: int) -> Tensor:
         """The loss of outer step ``step``, with its graph to the synthetic set; raises `Skip` if there is nothing to learn."""
