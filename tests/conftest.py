@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 
 from distill import augment, data
 from distill.data import RealData
@@ -15,8 +16,15 @@ from distill.recipes import ExpertRecipe
 from distill.students import ConvNet
 from distill.trajectory import ExpertStore
 
+ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)  # the tensors are tiny: a second thread only waits
 STRATEGY = "color_crop_cutout_flip_scale_rotate"
+
+
+def composed(*overrides):
+    """The configuration of ``python run.py`` with these overrides."""
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        return compose("config", list(overrides))
 
 
 def make_recipe(**fields) -> ExpertRecipe:
@@ -119,6 +127,32 @@ def method_on(real, student, experts):
         method = cls(
             real=real.train, student=student, experts=experts, augment=augment.DSA(STRATEGY), **{"ipc": 2, **values}
         )
+        method.begin()
+        return method
+
+    return build
+
+
+MATCHING = dict(batch_real=8, init="real", lr_img=0.1, momentum_img=0.5, compile=False)
+DC = dict(
+    loops={2: (2, 1)}, collective=False, warmup_networks=1, warmup_updates=1, distance="rows",
+    network=make_recipe(epochs=1, lr=0.01, batch=256), network_augment=augment.DSA(STRATEGY),
+)  # fmt: skip
+DM = dict(precision="fp32")
+
+
+@pytest.fixture
+def matching_on(real, student):
+    """A method without experts on the toy set: ``matching_on(GradientMatching, init="noise")``, ready to update."""
+    from distill.methods.dm import DistributionMatching
+    from distill.methods.gradient_matching import GradientMatching
+
+    shared = dict(MATCHING, augment=augment.DSA(STRATEGY, siamese=True), real=real.train, student=student, ipc=2)
+    own = {GradientMatching: DC, DistributionMatching: DM}
+
+    def build(cls, **changes):
+        torch.manual_seed(0)
+        method = cls(**{**SHARED, **shared, **own[cls], **changes})
         method.begin()
         return method
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import write_npz
+from conftest import composed, write_npz
 from hydra.core.global_hydra import GlobalHydra
 
 import distill
@@ -51,10 +51,7 @@ def succeeds(outcome):
 
 
 def toy(method, *more):
-    text = (ROOT / "configs" / "method" / f"{method}.yaml").read_text() + (
-        ROOT / "configs" / "method" / "mtt.yaml"
-    ).read_text()
-    experts = ["method.experts.count=2"] if "experts" in text else []
+    experts = ["method.experts.count=2"] if "experts" in composed(f"method={method}").method else []
     return [*TOY, f"method={method}", *experts, *more]
 
 

@@ -1,0 +1,103 @@
+"""What matching gradients and matching features share: real and synthetic batches of every class, moved alike.
+
+DC (arXiv:2006.05929), DSA (arXiv:2102.08259), DCC (arXiv:2202.02916) and DM (arXiv:2110.04181) all compare, class by
+class and under one network, many real images with the few synthetic ones.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from distill import rng
+from distill.augment import Augment
+from distill.fastest import EAGER, fastest
+from distill.methods.base import Method
+from distill.synset import SyntheticSet
+
+Way = TypeVar("Way")
+# Compiled or not, and how many images go through the network in one call: few stay in a CPU's cache, many fill a GPU.
+WAYS = {EAGER: (False, 64), "wide": (False, 1024), "compiled": (True, 64), "compiled wide": (True, 1024)}
+
+
+class ClassMatching(Method):
+    """Learns images; their labels stay as they are.
+
+    Args:
+        augment: of the matched batches: ``siamese`` (a class's real and synthetic images alike) or ``none``.
+        batch_real: real images of each class at an outer step; all classes get the smallest class's number if that is less.
+        init: ``real`` (random real images) or ``noise`` (standard normal).
+        lr_img, momentum_img: SGD on the images.
+        compile: torch.compile for the matching: True, False or ``auto``.
+
+    Raises:
+        ValueError: init is unknown.
+    """
+
+    def __init__(
+        self,
+        *,
+        augment: Augment,
+        batch_real: int,
+        init: str,
+        lr_img: float,
+        momentum_img: float,
+        compile: bool | str,
+        **shared: Any,
+    ):
+        if init not in ("real", "noise"):
+            raise ValueError(f"unknown method.init {init!r}: one of real, noise")
+        super().__init__(**shared)
+        self.notes: list[str] = []  # warnings, told when the distillation begins
+        self.augment = augment
+        self.members = [self.real.of_class(cls) for cls in range(self.real.num_classes)]
+        smallest = min(range(self.real.num_classes), key=lambda cls: len(self.members[cls]))
+        self.batch_real = min(batch_real, len(self.members[smallest]))
+        if self.batch_real < batch_real:
+            self.notes.append(
+                f"class {self.real.class_names[smallest]!r} has {self.batch_real} training images, "
+                f"method.batch_real is {batch_real}: every class gives {self.batch_real} at a step"
+            )
+        self.net = self.student().to(self.real.images.device)
+
+    def on_fit_start(self) -> None:
+        for note in self.notes:
+            print(f"warning: {note}", file=sys.stderr)
+
+    def initial_set(self) -> SyntheticSet:
+        synset = super().initial_set()
+        if self.hparams["init"] == "real":
+            return synset
+        noise = torch.randn(synset.images.shape, generator=rng.generator(self.seed, "initial noise"))
+        return synset.with_(images=noise.to(synset.images))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        images = {"name": "images", "params": [self.synset.images]}
+        return torch.optim.SGD([images], self.hparams["lr_img"], self.hparams["momentum_img"])
+
+    def real_images(self, step: int, count: int, purpose: str = "real batch") -> Tensor:
+        """``count`` different images of every class, (K, count, C, H, W)."""
+        batches = []
+        for cls, members in enumerate(self.members):
+            order = torch.randperm(len(members), generator=rng.generator(self.seed, purpose, step, cls))
+            batches.append(self.real.images[members[order[:count].to(members.device)]])
+        return torch.stack(batches)
+
+    def batches(self, step: int) -> tuple[Tensor, Tensor]:
+        """Views of real (K, batch_real, C, H, W) and synthetic images (K, ipc, C, H, W): a class's share one draw."""
+        draws = [rng.derive(self.seed, "siamese", step, cls) for cls in range(self.real.num_classes)]
+        synthetic = self.synset.images.view(len(draws), -1, *self.real.shape)
+        return tuple(
+            torch.stack([self.augment(part, draw) for part, draw in zip(images, draws, strict=True)])
+            for images in (self.real_images(step, self.batch_real), synthetic)
+        )  # type: ignore[return-value]
+
+    def fastest(self, ways: Mapping[str, Way], work: Callable[[Way, Tensor, Tensor], object], about: Any) -> Way:
+        """The one whose ``work`` on the batches of step 0 takes least time on this machine."""
+        real, synthetic = (images.detach() for images in self.batches(0))
+        todo = {name: partial(work, way, real, synthetic) for name, way in ways.items()}
+        case = {"matching": about, "network": repr(self.net), "images": [list(real.shape), list(synthetic.shape)]}
+        return ways[fastest(todo, case, self.hparams["steps"], real.device, self.hparams["compile"])]

@@ -1,0 +1,71 @@
+"""Distribution matching (Zhao & Bilen, WACV 2023, arXiv:2110.04181)."""
+
+import sys
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distill import rng
+from distill.methods.class_matching import WAYS, ClassMatching
+from distill.recipes import PRECISIONS
+from distill.students import restart, stateless
+
+
+class DistributionMatching(ClassMatching):
+    """Match the mean feature of each class's real and synthetic images under a fresh random network.
+
+    Args:
+        precision: of the real images' forward pass, ``fp32`` or ``bf16`` (autocast); the synthetic images' is fp32.
+        others: see `ClassMatching`.
+
+    Raises:
+        ValueError: the precision is unknown.
+    """
+
+    def __init__(self, *, precision: str, **others: Any):
+        if precision not in PRECISIONS:
+            raise ValueError(f"unknown method.precision {precision!r}: one of {', '.join(PRECISIONS)}")
+        super().__init__(**others)
+        self.net.requires_grad_(False)
+
+    def update(self, step: int) -> Tensor:
+        with rng.seeded(self.seed, "network", step):
+            restart(self.net)
+        real, synthetic = self.batches(step)
+        dtype = PRECISIONS[self.hparams["precision"]]
+        with torch.no_grad(), torch.autocast(real.device.type, dtype, enabled=dtype is not None):
+            target = self.means(real)
+        loss = (self.means(synthetic) - target).square().sum()
+        self.log("matching_loss", loss.detach())
+        return loss
+
+    @cached_property
+    def means(self) -> Callable[[Tensor], Tensor]:
+        """`class_means`, the fastest way on this machine."""
+        features, dtype = self.net.features, PRECISIONS[self.hparams["precision"]]
+        if not stateless(self.net):
+            return partial(class_means, features, together=sys.maxsize)
+
+        @torch.no_grad()
+        def work(means: Callable[[Tensor], Tensor], real: Tensor, synthetic: Tensor) -> object:
+            with torch.autocast(real.device.type, dtype, enabled=dtype is not None):
+                return means(real)
+
+        compiled = torch.compile(features, dynamic=False)
+        ways = {
+            name: partial(class_means, compiled if way[0] else features, together=way[1]) for name, way in WAYS.items()
+        }
+        return self.fastest(ways, work, ["means", self.hparams["precision"]])
+
+
+def class_means(features: Callable[[Tensor], Tensor], images: Tensor, together: int) -> Tensor:
+    """Mean feature of every class, (K, F) float32, of images (K, B, C, H, W), ``together`` of which are one call's.
+
+    With batch norm all go together: its statistics are those of all classes, as in the authors' code.
+    """
+    classes, batch = images.shape[:2]
+    found = [features(part).flatten(1).float() for part in images.flatten(0, 1).split(together)]
+    return torch.cat(found).view(classes, batch, -1).mean(1)

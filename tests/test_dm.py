@@ -1,0 +1,97 @@
+"""Distribution matching: the loss of mean features, with what it must be in closed form."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from distill import augment
+from distill.methods.dm import DistributionMatching, class_means
+from distill.students import ConvNet, Student, restart
+
+
+def linear(width=12):
+    """A student whose feature is W x."""
+    return Student((3, 8, 8), 3, nn.Sequential(nn.Flatten(), nn.Linear(192, width, bias=False)))
+
+
+def test_the_mean_feature_of_a_class_is_that_of_its_images_alone():
+    net, images = (
+        ConvNet((3, 8, 8), 3, depth=2, width=6, norm="instance", pooling="avg", activation="relu"),
+        torch.randn(3, 5, 3, 8, 8),
+    )
+    alone = torch.stack([net.features(part).flatten(1).mean(0) for part in images])
+    for together in (2, 5, 100):
+        assert torch.allclose(class_means(net.features, images, together), alone, atol=1e-6)
+
+
+def test_with_a_linear_feature_loss_and_gradient_are_closed_forms(matching_on):
+    method = matching_on(DistributionMatching, student=linear, augment=augment.none)
+    loss = method.update(0)
+    loss.backward()
+    w = method.net.features[1].weight.detach()
+    real, synthetic = (images.detach().flatten(2).mean(1) for images in method.batches(0))
+    gap = (synthetic - real) @ w.T
+    assert loss.item() == pytest.approx(float(gap.square().sum()), rel=1e-5)
+    gradient = method.synset.images.grad.view(3, 2, -1)
+    assert torch.allclose(gradient[:, 0], gradient[:, 1], atol=1e-7)  # the same for all images of a class
+    assert torch.allclose(gradient[:, 0], 2 / 2 * gap @ w, atol=1e-5)
+
+
+def test_equal_batches_under_one_draw_are_at_no_distance(matching_on, monkeypatch):
+    method = matching_on(DistributionMatching, batch_real=2)
+    images = method.synset.images.detach().view(3, 2, 3, 8, 8)
+    monkeypatch.setattr(method, "real_images", lambda step, count: images)
+    for step in range(6):
+        assert method.update(step) < 1e-10
+
+
+def test_every_step_has_a_fresh_network_that_is_not_trained(matching_on):
+    method = matching_on(DistributionMatching)
+    method.update(0)
+    first = [p.clone() for p in method.net.parameters()]
+    method.update(1).backward()
+    assert all(p.grad is None for p in method.net.parameters())
+    assert not torch.equal(first[0], next(method.net.parameters()))
+    method.update(0)
+    assert all(torch.equal(a, b) for a, b in zip(first, method.net.parameters(), strict=True))
+
+
+def test_batch_norm_sees_all_classes_of_a_side_together(matching_on):
+    net, images = (
+        ConvNet((3, 8, 8), 3, depth=2, width=6, norm="batch", pooling="avg", activation="relu"),
+        torch.randn(3, 4, 3, 8, 8),
+    )
+    together = net.features(images.flatten(0, 1)).flatten(1).view(3, 4, -1).mean(1)
+    method = matching_on(DistributionMatching, student=lambda: net, batch_real=4)
+    assert torch.allclose(method.means(images), together, atol=1e-6)
+    assert not torch.allclose(method.means(images[:1]), together[:1], atol=1e-3)
+
+
+def test_compiled_means_have_the_eager_ones_gradient(matching_on):
+    eager, compiled = (matching_on(DistributionMatching, compile=compile) for compile in (False, True))
+    for method in (eager, compiled):
+        method.update(1).backward()
+    expected = eager.synset.images.grad
+    assert (compiled.synset.images.grad - expected).norm() < 1e-5 * expected.norm()
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch", "none"])
+def test_a_restarted_network_is_a_newly_built_one(norm):
+    make = partial(ConvNet, (3, 32, 32), 10, depth=None, width=16, norm=norm, pooling="avg", activation="relu")
+    used = make()
+    used(torch.randn(8, 3, 32, 32))
+    for parameter in used.parameters():
+        nn.init.ones_(parameter)
+    torch.manual_seed(5)
+    restart(used)
+    torch.manual_seed(5)
+    assert all(torch.equal(a, b) for a, b in zip(used.state_dict().values(), make().state_dict().values(), strict=True))
+
+
+def test_a_network_with_parameters_of_its_own_is_refused():
+    net = linear()
+    net.token = nn.Parameter(torch.zeros(3))
+    with pytest.raises(ValueError, match="Student cannot be restarted"):
+        restart(net)
