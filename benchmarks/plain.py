@@ -3,7 +3,7 @@ augmentation parameters drawn image by image, accuracy counted at every step. No
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -81,3 +81,36 @@ def outer_step(
         (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
         theta = theta - lr * gradient
     ((theta - target).square().sum() / (start - target).square().sum()).backward()
+
+
+def class_gradients(net: nn.Module, real: Tensor, synthetic: Tensor, collective: bool) -> Tensor:
+    """One image update of gradient matching: a loop over classes whose graphs are all kept until the backward pass, which
+    reaches images and weights alike. Real images (K, B, C, H, W), synthetic ones (K, ipc, C, H, W) with gradients."""
+    weights = [weight for weight in net.parameters() if weight.dim() > 1]
+    found = []
+    for cls, (images, own) in enumerate(zip(real, synthetic, strict=True)):
+        both = []
+        for x in (images, own):
+            labels = torch.full((len(x),), cls)
+            both.append(torch.autograd.grad(F.cross_entropy(net(dsa(x)), labels), weights, create_graph=x is own))
+        found.append(both)
+    if collective:
+        found = [[[sum(parts) / len(found) for parts in zip(*side, strict=True)] for side in zip(*found, strict=True)]]
+    loss = torch.zeros(())
+    for of_real, of_synthetic in found:
+        for a, b in zip(of_real, of_synthetic, strict=True):
+            a, b = a.flatten(1), b.flatten(1)
+            loss = loss + (1 - (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1) + 1e-6)).sum()
+    loss.backward()
+    return loss
+
+
+def mean_features(make: Callable[[], nn.Module], real: Tensor, synthetic: Tensor) -> Tensor:
+    """One iteration of distribution matching: a newly built network, two forward passes for each class."""
+    net = make()
+    loss = torch.zeros(())
+    for images, own in zip(real, synthetic, strict=True):
+        target = net.features(dsa(images)).flatten(1).mean(0).detach()
+        loss = loss + (net.features(dsa(own)).flatten(1).mean(0) - target).square().sum()
+    loss.backward()
+    return loss

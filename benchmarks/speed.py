@@ -1,6 +1,6 @@
 """Time and memory of the hot loops as ratios to the plain ones of ``benchmarks/plain.py``, measured in turn in one run.
 
-python benchmarks/speed.py [--repeat 3] [--only students,experts,outer,memory,stack]
+python benchmarks/speed.py [--repeat 3] [--only students,experts,outer,matching,memory,stack]
 
 What is compared: ConvNet-3 at CIFAR-10 size with DSA, `distill` in its fastest setting that the README calls safe
 (torch.compile, bf16 for experts and students, fp32 in the inner loop). Ratios above 1 are gains.
@@ -26,8 +26,11 @@ sys.path[:0] = [str(ROOT)]
 from benchmarks import plain  # noqa: E402
 from distill import rng  # noqa: E402
 from distill.augment import DSA  # noqa: E402
+from distill.methods.class_matching import WAYS  # noqa: E402
+from distill.methods.dm import class_means  # noqa: E402
+from distill.methods.gradient_matching import Matcher, row_distance, with_gradient  # noqa: E402
 from distill.methods.trajectory_matching import inner_loss, trajectory_error  # noqa: E402
-from distill.students import ConvNet, FlatStudent, flatten  # noqa: E402
+from distill.students import ConvNet, FlatStudent, flatten, restart  # noqa: E402
 from distill.training import train  # noqa: E402
 from distill.unroll import CompiledDerivatives, Derivatives, InnerStep, unroll  # noqa: E402
 from run import keep_freed_memory  # noqa: E402
@@ -125,27 +128,79 @@ def outer(repeat: int) -> None:
         compare(f"outer step, ipc {ipc}, {steps} inner steps", ways, repeat)
 
 
+def matching_update(kind: str, ipc: int, way: tuple[bool, int] | None, precision: str) -> Callable[[], object]:
+    """One image update at CIFAR-10 size with 256 real images of each class; way None is the plain loop."""
+    torch.manual_seed(0)
+    real = torch.randn(10, 256, 3, 32, 32)
+    synthetic = torch.randn(10, ipc, 3, 32, 32, requires_grad=True)
+    network = net()
+    if way is None:
+        if kind == "dm":
+            return partial(plain.mean_features, net, real, synthetic)
+        return partial(plain.class_gradients, network, real, synthetic, kind == "dsac")
+    siamese = DSA("color_crop_cutout_flip_scale_rotate", siamese=True)
+    compiled, together = way
+    features = torch.compile(network.features, dynamic=False) if compiled else network.features
+    means = partial(class_means, features, together=together)
+    matcher = Matcher(FlatStudent(network), row_distance, *way)
+
+    def update() -> None:
+        views = [torch.stack([siamese(part, draw) for draw, part in enumerate(images)]) for images in (real, synthetic)]
+        if kind == "dm":
+            restart(network)
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+                target = means(views[0])
+            (means(views[1]) - target).square().sum().backward()
+            return
+        match = matcher.collective if kind == "dsac" else matcher.class_wise
+        loss, gradient = match(flatten(network), views[0], views[1].detach())
+        with_gradient(views[1], loss, gradient).backward()
+
+    return update
+
+
+def matching_methods(repeat: int) -> None:
+    """One image update of DSA, DSAC and DM at ipc 10."""
+    for kind in ("dsa", "dsac"):
+        ways = {"plain": matching_update(kind, 10, None, "fp32")}
+        ways |= {name: matching_update(kind, 10, way, "fp32") for name, way in WAYS.items()}
+        compare(f"{kind}, image update, ipc 10", ways, repeat)
+    ways = {"plain": matching_update("dm", 10, None, "fp32")}
+    for precision in ("fp32", "bf16"):
+        ways |= {f"{name}, {precision}": matching_update("dm", 10, way, precision) for name, way in WAYS.items()}
+    compare("dm, iteration, ipc 10", ways, repeat)
+
+
 def memory(repeat: int) -> None:
-    """Peak memory that an outer step of ipc 1 adds to the process, each in a process of its own."""
-    added = {}
-    for mode in ("full", "recompute"):
-        for steps in (10, 30):
-            command = [sys.executable, __file__, "--peak", f"{mode},{steps}"]
-            added[mode, steps] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    for (mode, steps), kilobytes in added.items():
-        share = kilobytes / added["full", steps]
-        print(f"{f'memory, ipc 1, {steps} inner steps':44} {mode:26} {kilobytes / 1024:8.0f} MB  {share:5.2f} of full")
-    flat = added["recompute", 30] / added["recompute", 10]
-    print(f"{'memory of recompute, 30 to 10 inner steps':44} {'':26} {flat:11.2f} x")
+    """Peak memory that an outer step of ipc 1, or an image update of ipc 10, adds to the process; each in one of its own."""
+    for steps in (10, 30):
+        compare_peaks(f"memory, ipc 1, {steps} inner steps", [f"{mode},{steps}" for mode in ("full", "recompute")])
+    for kind in ("dsa", "dsac", "dm"):
+        compare_peaks(f"memory, {kind}, image update, ipc 10", [f"{way},{kind}" for way in ("plain", *WAYS)])
 
 
-def peak(mode: str, steps: int) -> None:
-    """Print the kilobytes that one outer step adds to this process at its peak (Linux)."""
-    matching(1, 1, Derivatives, mode)()
-    step = matching(1, steps, Derivatives, mode)
+def compare_peaks(title: str, works: list[str]) -> None:
+    """Print the peak memory of every work and its share of the first one's."""
+    added = []
+    for work in works:
+        command = [sys.executable, __file__, "--peak", work]
+        added.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+        print(
+            f"{title:44} {work.split(',')[0]:26} {added[-1] / 1024:8.0f} MB  {added[-1] / added[0]:5.2f} of the first"
+        )
+
+
+def peak(way: str, what: str) -> None:
+    """Print the kilobytes that one outer step or image update adds to this process at its peak (Linux)."""
+    if what.isdigit():
+        matching(1, 1, Derivatives, way)()
+        work: Callable[[], object] = matching(1, int(what), Derivatives, way)
+    else:
+        work = matching_update(what, 10, WAYS.get(way), "fp32")
+        work()  # compiles
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
     before = _kilobytes("VmRSS")
-    step()
+    work()
     print(_kilobytes("VmHWM") - before)
 
 
@@ -176,7 +231,14 @@ def stack(repeat: int) -> None:
 
 
 def main() -> None:
-    parts = {"students": students, "experts": experts, "outer": outer, "memory": memory, "stack": stack}
+    parts = {
+        "students": students,
+        "experts": experts,
+        "outer": outer,
+        "matching": matching_methods,
+        "memory": memory,
+        "stack": stack,
+    }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--only", default=",".join(parts))
@@ -184,8 +246,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.manual_seed(0)
     if arguments.peak:
-        mode, steps = arguments.peak.split(",")
-        return peak(mode, int(steps))
+        return peak(*arguments.peak.split(","))
     keep_freed_memory()
     print(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, median of {arguments.repeat}; gain over the first way"
