@@ -1,6 +1,6 @@
 """Time and memory of the hot loops as ratios to the plain ones of ``benchmarks/plain.py``, measured in turn in one run.
 
-python benchmarks/speed.py [--repeat 3] [--only students,experts,outer,matching,memory,stack]
+python benchmarks/speed.py [--repeat 3] [--only students,experts,outer,dsa,dsac,dm,memory,stack]
 
 What is compared: ConvNet-3 at CIFAR-10 size with DSA, `distill` in its fastest setting that the README calls safe
 (torch.compile, bf16 for experts and students, fp32 in the inner loop). Ratios above 1 are gains.
@@ -26,6 +26,7 @@ sys.path[:0] = [str(ROOT)]
 from benchmarks import plain  # noqa: E402
 from distill import rng  # noqa: E402
 from distill.augment import DSA  # noqa: E402
+from distill.fastest import fuse  # noqa: E402
 from distill.methods.class_matching import WAYS  # noqa: E402
 from distill.methods.dm import class_means  # noqa: E402
 from distill.methods.gradient_matching import Matcher, row_distance, with_gradient  # noqa: E402
@@ -140,7 +141,7 @@ def matching_update(kind: str, ipc: int, way: tuple[bool, int] | None, precision
         return partial(plain.class_gradients, network, real, synthetic, kind == "dsac")
     siamese = DSA("color_crop_cutout_flip_scale_rotate", siamese=True)
     compiled, together = way
-    features = torch.compile(network.features, dynamic=False) if compiled else network.features
+    features = fuse(network.features) if compiled else network.features
     means = partial(class_means, features, together=together)
     matcher = Matcher(FlatStudent(network), row_distance, *way)
 
@@ -159,12 +160,15 @@ def matching_update(kind: str, ipc: int, way: tuple[bool, int] | None, precision
     return update
 
 
-def matching_methods(repeat: int) -> None:
-    """One image update of DSA, DSAC and DM at ipc 10."""
-    for kind in ("dsa", "dsac"):
-        ways = {"plain": matching_update(kind, 10, None, "fp32")}
-        ways |= {name: matching_update(kind, 10, way, "fp32") for name, way in WAYS.items()}
-        compare(f"{kind}, image update, ipc 10", ways, repeat)
+def class_gradients(kind: str, repeat: int) -> None:
+    """One image update of DSA or DSAC at ipc 10."""
+    ways = {"plain": matching_update(kind, 10, None, "fp32")}
+    ways |= {name: matching_update(kind, 10, way, "fp32") for name, way in WAYS.items()}
+    compare(f"{kind}, image update, ipc 10", ways, repeat)
+
+
+def mean_features(repeat: int) -> None:
+    """One iteration of DM at ipc 10."""
     ways = {"plain": matching_update("dm", 10, None, "fp32")}
     for precision in ("fp32", "bf16"):
         ways |= {f"{name}, {precision}": matching_update("dm", 10, way, precision) for name, way in WAYS.items()}
@@ -235,7 +239,9 @@ def main() -> None:
         "students": students,
         "experts": experts,
         "outer": outer,
-        "matching": matching_methods,
+        "dsa": partial(class_gradients, "dsa"),
+        "dsac": partial(class_gradients, "dsac"),
+        "dm": mean_features,
         "memory": memory,
         "stack": stack,
     }

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -17,6 +17,7 @@ from distill.files import digest, write_json
 
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it tells of a missing GPU when compiling
 
+T = TypeVar("T")
 EAGER = "eager"
 COMPILE_FROM = 300.0  # seconds of eager work from which torch.compile, up to a minute, is worth a try
 STACK_FROM = 20.0  # the same for ways that cost no more than their measurement
@@ -67,6 +68,20 @@ def fastest(
         if not hopeless and (compile is True or ahead > (COMPILE_FROM if "compiled" in name else STACK_FROM)):
             times[name] = seconds(name)
     return min(times, key=lambda name: times[name])
+
+
+def fuse(function: Callable[..., T]) -> Callable[..., T]:
+    """torch.compile, for static shapes, with a store of its own.
+
+    torch keeps eight results for one code object, which functions from one ``def`` share, and goes the eager way from the
+    ninth on: slower, and rounded otherwise than in a run that a restart begins there.
+    """
+
+    def own(*args: Any) -> T:
+        return function(*args)
+
+    own.__code__ = own.__code__.replace()  # a copy
+    return torch.compile(own, dynamic=False)
 
 
 def _measure(work: Callable[[], object], name: str) -> float | None:

@@ -13,7 +13,7 @@ from torch.func import vmap
 from distill import augment, rng
 from distill.augment import Augment
 from distill.data import Split
-from distill.fastest import EAGER, fastest
+from distill.fastest import EAGER, fastest, fuse
 from distill.recipes import Recipe
 from distill.students import FlatStudent, flatten, stateless
 
@@ -94,7 +94,7 @@ class Gradients:
         self.loss = self.full_batch = self.objective(recipe)
         if compiled is not None:
             key = (repr(nets[0]), recipe.loss_settings, self.stacked)
-            self.full_batch = _COMPILED.setdefault(key, torch.compile(self.loss, dynamic=False))
+            self.full_batch = _COMPILED.setdefault(key, fuse(self.loss))
 
     def objective(self, recipe: Recipe) -> Callable[..., Tensor]:
         """The sum of the networks' losses as a function of tensors alone."""
@@ -201,7 +201,7 @@ def accuracy(net: nn.Module, split: Split, recipe: Recipe, compiled: bool = Fals
     plain = whole = partial(recipe.logits, net)
     if compiled and stateless(net):
         flat, key = FlatStudent(net), ("logits", repr(net), recipe.precision)
-        own = torch.compile(lambda theta, x: recipe.logits(partial(flat, theta), x), dynamic=False)
+        own = fuse(lambda theta, x: recipe.logits(partial(flat, theta), x))
         whole = partial(_COMPILED.setdefault(key, own), flatten(net))
     correct = 0
     for images, labels in zip(split.images.split(batch), split.labels.split(batch), strict=True):

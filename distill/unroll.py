@@ -20,6 +20,7 @@ from torch import Generator, Tensor
 from torch.func import grad
 
 from distill.augment import Augment, none
+from distill.fastest import fuse
 
 InnerLoss = Callable[
     [Tensor, Tensor, Tensor], Tensor
@@ -89,8 +90,8 @@ class CompiledDerivatives(Derivatives):
     def __init__(self, loss: InnerLoss, batch: int):
         super().__init__(loss)
         self.batch = batch
-        self.first = torch.compile(grad(loss), dynamic=False)
-        self.second = torch.compile(self._second, dynamic=False)
+        self.first = fuse(grad(loss))
+        self.second = fuse(self._second)
 
     def gradient(self, theta: Tensor, views: Tensor, labels: Tensor, graph: bool) -> Tensor:
         if len(views) != self.batch:

@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.func import grad
 
 from distill import fastest as module
-from distill.fastest import fastest
+from distill.fastest import fastest, fuse
 
 CPU = torch.device("cpu")
 
@@ -70,3 +71,16 @@ def test_an_unreadable_cache_is_measured_anew(choose, tmp_path):
     Path(tmp_path / "distill").mkdir()
     (tmp_path / "distill" / "fastest.json").write_text("{")
     assert choose(1000, eager=1.0, compiled=0.5)[0] == "compiled"
+
+
+def test_any_number_of_functions_from_one_definition_is_compiled():
+    from torch._dynamo.utils import counters
+
+    def make(factor):
+        return grad(lambda x: factor * x.square().sum())
+
+    before, x = counters["stats"]["unique_graphs"], torch.arange(3.0)
+    with torch._dynamo.config.patch(recompile_limit=2):
+        for factor in (1.0, 2.0, 3.0):
+            assert torch.equal(fuse(make(factor))(x), 2 * factor * x)
+    assert counters["stats"]["unique_graphs"] - before == 3

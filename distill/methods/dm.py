@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from distill import rng
+from distill.fastest import fuse
 from distill.methods.class_matching import WAYS, ClassMatching
 from distill.recipes import PRECISIONS
 from distill.students import restart, stateless
@@ -54,7 +55,7 @@ class DistributionMatching(ClassMatching):
             with torch.autocast(real.device.type, dtype, enabled=dtype is not None):
                 return means(real)
 
-        compiled = torch.compile(features, dynamic=False)
+        compiled = fuse(features)
         ways = {
             name: partial(class_means, compiled if way[0] else features, together=way[1]) for name, way in WAYS.items()
         }

@@ -15,7 +15,7 @@ from torch.func import grad, grad_and_value, vmap
 
 from distill import rng
 from distill.augment import Augment
-from distill.fastest import EAGER
+from distill.fastest import EAGER, fuse
 from distill.methods.class_matching import WAYS, ClassMatching
 from distill.recipes import Recipe
 from distill.students import FlatStudent, flatten, restart, stateless
@@ -80,7 +80,7 @@ class Matcher:
         first, second = grad(self.loss), grad_and_value(self.mismatch, argnums=1)
         made: list[Callable[..., Any]] = [first, second, vmap(first, (None, 0, 0)), vmap(second, (None, 0, 0, 0))]
         if compiled:
-            made = [torch.compile(each, dynamic=False) for each in made]
+            made = [fuse(each) for each in made]
         self.first, self.second, *self.wide = made
 
     def loss(self, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
