@@ -84,3 +84,14 @@ def test_any_number_of_functions_from_one_definition_is_compiled():
         for factor in (1.0, 2.0, 3.0):
             assert torch.equal(fuse(make(factor))(x), 2 * factor * x)
     assert counters["stats"]["unique_graphs"] - before == 3
+
+
+def test_what_another_run_measures_meanwhile_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def own():
+        fastest({"eager": lambda: None}, {"net": "other"}, 1, CPU, "auto")
+
+    fastest({"eager": own}, {"net": "own"}, 1, CPU, "auto")
+    found = json.loads((tmp_path / "distill" / "fastest.json").read_text())
+    assert {entry["about"]["net"] for entry in found.values()} == {"own", "other"}
