@@ -13,6 +13,7 @@ import time
 
 import pytest
 import torch
+from conftest import composed
 from test_line import METHODS, ROOT
 from test_line import toy as toy_line
 
@@ -26,9 +27,13 @@ from distill.trajectory import ExpertStore
 
 
 def toy(method, *more):
-    """The toy line with experts of four epochs, in one process."""
-    short = ["method.experts.recipe.epochs=4", "method.max_start_epoch=2", "method.student_steps=4", "workers=1"]
-    return toy_line(method, *short, *(["method.initial_max_start_epoch=1"] if method == "datm" else []), *more)
+    """The toy line, with experts of four epochs where there are any, in one process."""
+    node, short = composed(f"method={method}").method, ["workers=1"]
+    if "max_start_epoch" in node:
+        short += ["method.experts.recipe.epochs=4", "method.max_start_epoch=2", "method.student_steps=4"]
+    if "initial_max_start_epoch" in node:
+        short += ["method.initial_max_start_epoch=1"]
+    return toy_line(method, *short, *more)
 
 
 # Forked from a server that has imported everything and started no thread; a fork of the tests' own process could hang.
