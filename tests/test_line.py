@@ -233,7 +233,7 @@ print("HEAVY", sorted({"torch", "wandb", "sklearn", "kornia"} & set(sys.modules)
     [
         (["task=destill"], "unknown task 'destill': one of experts, distill, evaluate, all, report"),
         (["data=cifar11"], "unknown data 'cifar11': one of cifar10, cifar100, digits"),
-        (["method=datmm"], "unknown method 'datmm': one of ast, datm, mtt, tesla"),
+        (["method=datmm"], f"unknown method 'datmm': one of {', '.join(METHODS)}"),
         (["protocol=best"], "unknown protocol 'best': one of ast, datm, dc"),
         (["student=convnett"], "unknown student 'convnett': one of alexnet, convnet"),
         (["student=[convnet,x]"], "unknown student 'x': one of alexnet"),
