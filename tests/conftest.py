@@ -135,7 +135,7 @@ def method_on(real, student, experts):
 
 MATCHING = dict(batch_real=8, init="real", lr_img=0.1, momentum_img=0.5, compile=False)
 DC = dict(
-    loops={2: (2, 1)}, collective=False, warmup_networks=1, warmup_updates=1, distance="rows",
+    networks=1000, loops={2: (2, 1)}, collective=False, warmup_networks=1, warmup_updates=1, distance="rows",
     network=make_recipe(epochs=1, lr=0.01, batch=256), network_augment=augment.DSA(STRATEGY),
 )  # fmt: skip
 DM = dict(precision="fp32")

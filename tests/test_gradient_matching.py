@@ -1,6 +1,7 @@
 """Gradient matching (DC, DSA, DCC, DSAC): distances, class-wise and collective losses, loops, and the image gradient."""
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -167,6 +168,12 @@ def test_sizes_without_a_published_entry_take_a_neighbours_and_say_so(matching_o
     assert "untuned" in matching_on(GradientMatching, loops=table).notes[0]
 
 
+def test_every_network_gets_its_updates_unless_steps_end_earlier(matching_on):
+    for updates in (1, 10, 50):
+        assert matching_on(GradientMatching, loops={2: (updates, 1)}, steps=None).hparams["steps"] == 1000 * updates
+    assert matching_on(GradientMatching, steps=7).hparams["steps"] == 7
+
+
 def test_an_image_update_reaches_images_alone_and_lowers_its_own_loss(matching_on):
     method = matching_on(GradientMatching, loops={2: (1, 1)}, lr_img=0.02)
     optimizer = method.configure_optimizers()
@@ -185,6 +192,14 @@ def test_a_class_smaller_than_the_real_batch_sets_the_number_for_all(matching_on
     method = matching_on(GradientMatching, batch_real=256)
     assert method.batch_real == 16 and method.real_images(0, 16).shape == (3, 16, 3, 8, 8)
     assert "class 'c0' has 16 training images, method.batch_real is 256" in method.notes[0]
+
+
+def test_classes_of_unequal_size_below_a_batch_norms_16_images_still_match(matching_on, real):
+    student = partial(ConvNet, (3, 8, 8), 3, depth=2, width=6, norm="batch", pooling="avg", activation="relu")
+    kept = torch.cat([real.train.of_class(cls)[: 5 + cls] for cls in range(3)])
+    few = replace(real.train, images=real.train.images[kept], labels=real.train.labels[kept])
+    method = matching_on(GradientMatching, real=few, student=student)
+    assert method.update(0).isfinite() and method.real_images(0, 16).shape[:2] == (3, 5)
 
 
 def test_real_batches_are_different_images_of_their_class(matching_on):

@@ -153,3 +153,10 @@ def test_the_page_prints(report, tmp_path):
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={pdf}", page.as_uri()]
     subprocess.run(command, capture_output=True, timeout=120, check=True)
     assert pdf.read_bytes().startswith(b"%PDF") and pdf.stat().st_size > 20_000
+
+
+@pytest.mark.parametrize(
+    "published, gap", [("46.2 ± 0.8", -6.2), ("54.5 ± 0.5 recalled", -14.5), ("70.7 recalled", -30.7), (None, None)]
+)
+def test_the_gap_is_to_the_published_mean_however_sure_it_is(published, gap):
+    assert gap_to_published({"mean": 0.4, "published": published}) == (gap if gap is None else pytest.approx(gap))

@@ -55,10 +55,11 @@ class ClassMatching(Method):
         self.augment = augment
         self.members = [self.real.of_class(cls) for cls in range(self.real.num_classes)]
         smallest = min(range(self.real.num_classes), key=lambda cls: len(self.members[cls]))
-        self.batch_real = min(batch_real, len(self.members[smallest]))
+        self.most = len(self.members[smallest])  # images that every class can give
+        self.batch_real = min(batch_real, self.most)
         if self.batch_real < batch_real:
             self.notes.append(
-                f"class {self.real.class_names[smallest]!r} has {self.batch_real} training images, "
+                f"class {self.real.class_names[smallest]!r} has {self.most} training images, "
                 f"method.batch_real is {batch_real}: every class gives {self.batch_real} at a step"
             )
         self.net = self.student().to(self.real.images.device)
@@ -79,11 +80,11 @@ class ClassMatching(Method):
         return torch.optim.SGD([images], self.hparams["lr_img"], self.hparams["momentum_img"])
 
     def real_images(self, step: int, count: int, purpose: str = "real batch") -> Tensor:
-        """``count`` different images of every class, (K, count, C, H, W)."""
+        """``count`` different images of every class, (K, count, C, H, W), or as many as the smallest has."""
         batches = []
         for cls, members in enumerate(self.members):
             order = torch.randperm(len(members), generator=rng.generator(self.seed, purpose, step, cls))
-            batches.append(self.real.images[members[order[:count].to(members.device)]])
+            batches.append(self.real.images[members[order[: min(count, self.most)].to(members.device)]])
         return torch.stack(batches)
 
     def batches(self, step: int) -> tuple[Tensor, Tensor]:

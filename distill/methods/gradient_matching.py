@@ -1,7 +1,7 @@
 """Gradient matching, class by class or over all classes together.
 
 DC (Zhao et al., ICLR 2021, arXiv:2006.05929), DSA (Zhao & Bilen, ICML 2021, arXiv:2102.08259), and with ``collective`` DCC
-and DSAC (Lee et al., ICML 2022, arXiv:2202.02916). The four differ in ``augment`` and ``collective`` alone.
+and DSAC (Lee et al., ICML 2022, arXiv:2202.02916). They differ in augmentation, ``collective``, ``init`` and ``loops``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -133,6 +133,8 @@ class GradientMatching(ClassMatching):
     fresh one begins.
 
     Args:
+        networks: K, how many are trained.
+        steps: image updates; None is all of them, K T.
         loops: (T, Z) by ipc, as published; another ipc takes its larger neighbour's, with a warning.
         collective: match the mean gradient over classes after the warm-up (DCC, DSAC).
         warmup_networks, warmup_updates: with ``collective``, image update t of network k is class-wise where
@@ -149,6 +151,8 @@ class GradientMatching(ClassMatching):
     def __init__(
         self,
         *,
+        networks: int,
+        steps: int | None,
         loops: Mapping[int, Sequence[int]],
         collective: bool,
         warmup_networks: int,
@@ -160,8 +164,9 @@ class GradientMatching(ClassMatching):
     ):
         if distance not in DISTANCES:
             raise ValueError(f"unknown method.distance {distance!r}: one of {', '.join(DISTANCES)}")
-        super().__init__(**others)
-        self.updates, epochs, note = loops_for(self.hparams["ipc"], loops)
+        self.updates, epochs, note = loops_for(others["ipc"], loops)
+        steps = networks * self.updates if steps is None else steps
+        super().__init__(steps=steps, **others)
         self.notes += [note] if note else []
         self.network, self.network_augment = network.with_(epochs=epochs), network_augment
         self.norms = [module for module in self.net.modules() if isinstance(module, nn.BatchNorm2d)]
