@@ -175,14 +175,60 @@ class ImageNetResNet(Student):
 
     Args:
         depth: 18, 34, 50, 101 or 152.
+        weights: None, or the name of torchvision's published weights (``IMAGENET1K_V1``), fetched where there is a network;
+            the classifier's too where the classes are ImageNet's thousand.
     """
 
-    def __init__(self, shape: Shape, num_classes: int, *, depth: int):
+    def __init__(self, shape: Shape, num_classes: int, *, depth: int, weights: str | None):
         known = {18: tv.resnet18, 34: tv.resnet34, 50: tv.resnet50, 101: tv.resnet101, 152: tv.resnet152}
-        net = pick(known, depth, "ResNet depth")(num_classes=num_classes)
+        make = pick(known, depth, "ResNet depth")
+        net = make(num_classes=num_classes) if weights is None else make(weights=weights)
         if shape[0] != 3:
             net.conv1 = nn.Conv2d(shape[0], 64, 7, stride=2, padding=3, bias=False)
         super().__init__(shape, num_classes, _resnet_features(net))
+        if weights is not None and num_classes == net.fc.out_features:
+            self.classifier.load_state_dict(net.fc.state_dict())
+
+
+class MobileNetV2(Student):
+    """MobileNetV2 in CIFAR form: stem and first two stages of stride 1 (CV-DD's committee)."""
+
+    def __init__(self, shape: Shape, num_classes: int):
+        stages = [
+            (1, 16, 1, 1),
+            (6, 24, 2, 1),
+            (6, 32, 3, 2),
+            (6, 64, 4, 2),
+            (6, 96, 3, 1),
+            (6, 160, 3, 2),
+            (6, 320, 1, 1),
+        ]
+        net = tv.MobileNetV2(inverted_residual_setting=[list(stage) for stage in stages])
+        net.features[0][0] = nn.Conv2d(shape[0], 32, 3, padding=1, bias=False)
+        super().__init__(
+            shape, num_classes, _default_initialisation(nn.Sequential(net.features, nn.AdaptiveAvgPool2d(1)))
+        )
+
+
+class ShuffleNetV2(Student):
+    """ShuffleNetV2 0.5x in CIFAR form: stem of stride 1, no max pooling (CV-DD's committee)."""
+
+    def __init__(self, shape: Shape, num_classes: int):
+        net = tv.ShuffleNetV2([4, 8, 4], [24, 48, 96, 192, 1024])
+        net.conv1[0] = nn.Conv2d(shape[0], 24, 3, padding=1, bias=False)
+        layers = [net.conv1, net.stage2, net.stage3, net.stage4, net.conv5, nn.AdaptiveAvgPool2d(1)]
+        super().__init__(shape, num_classes, _default_initialisation(nn.Sequential(*layers)))
+
+
+class DenseNet121(Student):
+    """DenseNet-121 in CIFAR form: 3x3 stem of stride 1, no max pooling (CV-DD's committee)."""
+
+    def __init__(self, shape: Shape, num_classes: int):
+        net = tv.DenseNet(32, (6, 12, 24, 16), 64)
+        net.features.conv0 = nn.Conv2d(shape[0], 64, 3, padding=1, bias=False)
+        net.features.pool0 = nn.Identity()
+        layers = nn.Sequential(net.features, nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        super().__init__(shape, num_classes, _default_initialisation(layers))
 
 
 class ViT(Student):
@@ -227,6 +273,12 @@ class FlatStudent:
 
     def __len__(self) -> int:
         return sum(self.sizes)
+
+    def matrices(self) -> Tensor:
+        """(P,): 1 where an entry belongs to a tensor of two dimensions or more, 0 on biases and norms."""
+        return torch.cat(
+            [torch.full((size,), float(len(shape) > 1)) for size, shape in zip(self.sizes, self.shapes, strict=True)]
+        )
 
     def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
         """Views into ``theta`` under the parameters' names."""

@@ -26,7 +26,7 @@ def size(net):
         ((3, 32, 32), 10, lambda s, k: ResNet(s, k, depth=18, norm="instance"), 11_173_962),
         ((3, 32, 32), 10, lambda s, k: ResNet(s, k, depth=34, norm="batch"), 21_282_122),
         ((3, 32, 32), 10, lambda s, k: ResNet(s, k, depth=50, norm="instance"), 23_520_842),
-        ((3, 224, 224), 1000, lambda s, k: ImageNetResNet(s, k, depth=18), 11_689_512),
+        ((3, 224, 224), 1000, lambda s, k: ImageNetResNet(s, k, depth=18, weights=None), 11_689_512),
     ],
 )
 def test_parameter_counts_are_those_of_the_definitions(shape, classes, make, count):
@@ -45,7 +45,8 @@ def test_convnet_depth_follows_the_resolution(side, depth):
     "make",
     [
         lambda s: MLP(s, 7, width=8), lambda s: LeNet(s, 7), lambda s: AlexNet(s, 7), lambda s: VGG11(s, 7, norm="batch"),
-        lambda s: ResNet(s, 7, depth=18, norm="instance"), lambda s: ImageNetResNet(s, 7, depth=18), lambda s: ViT(s, 7, **VIT),
+        lambda s: ResNet(s, 7, depth=18, norm="instance"), lambda s: ImageNetResNet(s, 7, depth=18, weights=None),
+        lambda s: ViT(s, 7, **VIT),
     ],
 )  # fmt: skip
 def test_every_network_takes_every_resolution(make, channels, side):
