@@ -2,15 +2,18 @@
 
 A draw is an integer from `rng.derive`. All families are differentiable in the images; ``draws`` is
 how often their parameters are drawn: 1 moves all images alike, None draws for each.
-Sources: DSA, Zhao & Bilen, ICML 2021, arXiv:2102.08259; DC's MNIST augmentation, arXiv:2006.05929.
+Sources: DSA, Zhao & Bilen, ICML 2021, arXiv:2102.08259; DC's MNIST augmentation, arXiv:2006.05929; RDED's patch
+shuffle, arXiv:2312.03526; CutMix, arXiv:1905.04899; MixUp, arXiv:1710.09412.
 """
 
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
+from torchvision.transforms import RandomResizedCrop
 
 Augment = Callable[[Tensor, int], Tensor]
 
@@ -50,13 +53,123 @@ def dc_mnist(images: Tensor, draw: int) -> Tensor:
     return sum((view * (which == i) for i, view in enumerate(views)), torch.zeros_like(images))
 
 
+class PaddedCrop:
+    """Shifts up to an eighth of the side (4 px at 32), zero filled, and half of the images mirrored: how CIFAR is trained on.
+
+    Args:
+        mirror: False where a mirrored image is another sign.
+    """
+
+    def __init__(self, mirror: bool):
+        self.mirror = mirror
+
+    def __call__(self, images: Tensor, draw: int) -> Tensor:
+        """Views of ``images`` (B, C, H, W), same shape."""
+        g = Generator().manual_seed(draw)
+        views = crop(images, g)
+        return flip(views, g) if self.mirror else views
+
+
+class ResizedCrop:
+    """RDED's view: strips change places, a random crop fills the image, half of them are mirrored; image by image.
+
+    Args:
+        area: smallest share of an image that a crop keeps.
+        shuffle: strips along each axis; 1 leaves them where they are.
+        mirror: False where a mirrored image is another sign.
+    """
+
+    def __init__(self, area: float, shuffle: int, mirror: bool):
+        if not 0 < area <= 1:
+            raise ValueError(f"crops keep a share of at least {area}, expected above 0 and at most 1")
+        self.area, self.shuffle, self.mirror = area, shuffle, mirror
+
+    def __call__(self, images: Tensor, draw: int) -> Tensor:
+        """Views of ``images`` (B, C, H, W), same shape."""
+        g = Generator().manual_seed(draw)
+        views = shuffle_strips(shuffle_strips(images, g, self.shuffle, 3), g, self.shuffle, 2)
+        views = resize_boxes(views, boxes(len(images), images, self.area, g))
+        return flip(views, g) if self.mirror else views
+
+
+def shuffle_strips(images: Tensor, g: Generator, strips: int, dim: int) -> Tensor:
+    """Equal strips along ``dim`` in a random order, image by image."""
+    if strips == 1:
+        return images
+    order = torch.rand(len(images), strips, generator=g).argsort(1)
+    length = images.shape[dim] // strips
+    index = (order[:, :, None] * length + torch.arange(length)).flatten(1).to(images.device)
+    shape = [len(images), 1, 1, 1]
+    shape[dim] = index.shape[1]
+    return images.gather(dim, index.view(shape).expand_as(images.narrow(dim, 0, index.shape[1])))
+
+
+def boxes(count: int, images: Tensor, area: float, g: Generator, ratio: tuple[float, float] = (3 / 4, 4 / 3)) -> Tensor:
+    """``count`` boxes (top, left, height, width), (count, 4), as torchvision's RandomResizedCrop draws them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=g)))
+        drawn = [RandomResizedCrop.get_params(images, [area, 1.0], list(ratio)) for _ in range(count)]
+    return torch.tensor(drawn)
+
+
+def resize_boxes(images: Tensor, boxes: Tensor, side: int | None = None) -> Tensor:
+    """Each image's box (B, 4), or one for all (1, 4), as a whole image (of ``side``): bilinear, without aligned corners.
+
+    Two products with matrices; equal to cutting the box out and interpolating it, so that no pixel beyond it leaks in.
+    """
+    height, width = images.shape[2:]
+
+    def sampling(first: Tensor, length: Tensor, of: int, to: int) -> Tensor:
+        at = (
+            ((torch.arange(to, dtype=torch.float64) + 0.5) * length[:, None] / to - 0.5)
+            .clamp_min(0)
+            .minimum(length[:, None] - 1)
+        )
+        low = at.floor()
+        share = (at - low)[:, :, None]
+        pixels, low = torch.arange(of), (low + first[:, None])[:, :, None]
+        high = (low + 1).minimum((first + length - 1)[:, None, None])
+        return ((pixels == low) * (1 - share) + (pixels == high) * share).to(images)
+
+    top, left, tall, wide = boxes.unbind(1)
+    rows, columns = sampling(top, tall, height, side or height), sampling(left, wide, width, side or width)
+    return rows[:, None] @ images @ columns[:, None].mT
+
+
+def cutmix(images: Tensor, g: Generator, alpha: float) -> tuple[Tensor, Tensor, float]:
+    """One box of all images replaced by their partners' (a permutation): the views, the partners, the share that stays."""
+    share, partner = _share(g, alpha), torch.randperm(len(images), generator=g).to(images.device)
+    height, width = images.shape[2:]
+    spans = []
+    for length in (height, width):
+        half, centre = int(length * math.sqrt(1 - share)) // 2, int(torch.randint(length, (), generator=g))
+        spans.append((max(0, centre - half), min(length, centre + half)))
+    (top, bottom), (left, right) = spans
+    views = images.clone()
+    views[:, :, top:bottom, left:right] = images[partner, :, top:bottom, left:right]
+    return views, partner, 1 - (bottom - top) * (right - left) / (height * width)
+
+
+def mixup(images: Tensor, g: Generator, alpha: float) -> tuple[Tensor, Tensor, float]:
+    """Every image blended with a partner (a permutation): the views, the partners, the share that stays."""
+    share, partner = _share(g, alpha), torch.randperm(len(images), generator=g).to(images.device)
+    return share * images + (1 - share) * images[partner], partner, share
+
+
+def _share(g: Generator, alpha: float) -> float:
+    """From Beta(alpha, alpha)."""
+    state = np.random.default_rng(int(torch.randint(2**62, (), generator=g)))
+    return float(state.beta(alpha, alpha))
+
+
 def make(name: str, strategy: str) -> Augment:
-    """The augmentation of this name: ``none``, ``dc_mnist``, or with the data set's strategy ``dsa`` or ``siamese``."""
+    """The augmentation of this name; ``crop_flip``, ``dsa`` and ``siamese`` follow the data set's strategy."""
     known: dict[str, Callable[[], Augment]] = {
         "none": lambda: none,
         "dsa": lambda: DSA(strategy),
         "siamese": lambda: DSA(strategy, siamese=True),
         "dc_mnist": lambda: dc_mnist,
+        "crop_flip": lambda: PaddedCrop("flip" in strategy),
     }
     if name not in known:
         raise ValueError(f"unknown augmentation {name!r}: one of {', '.join(known)}")

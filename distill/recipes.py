@@ -79,6 +79,16 @@ class Recipe:
         return self.epochs + self.extra_epochs
 
     @property
+    def parts(self) -> int:
+        """Pieces of a batch that go through the network one after another; they matter with batch norm alone."""
+        return 1
+
+    @property
+    def mean_decay(self) -> float | None:
+        """Decay of the running mean of weights that training ends with; None ends with the last weights."""
+        return None
+
+    @property
     def last_epoch_before_decay(self) -> int:
         return self.epochs // 2 + 1 if self.decay_epoch is None else self.decay_epoch
 
@@ -98,11 +108,18 @@ class Recipe:
     def make_optimizer(self, weights: Tensor, epoch: int) -> torch.optim.Optimizer:
         """A fresh optimiser over ``weights`` as ``epoch`` begins."""
         decayed = self.decay != 1 and epoch > self.last_epoch_before_decay
-        lr = self.lr * self.decay if decayed else self.lr
+        lr = self.rate(epoch)
         if self.optimizer == "adam":
             return torch.optim.Adam([weights], lr, weight_decay=self.weight_decay)
         momentum = self.decay_momentum if decayed and self.decay_momentum is not None else self.momentum
         return torch.optim.SGD([weights], lr, momentum, weight_decay=self.weight_decay)
+
+    def prepare(self, weights: Tensor, optimizer: torch.optim.Optimizer, epoch: int, matrices: Tensor) -> None:
+        """What happens to weights (S, P) and optimiser before a step; ``matrices`` (P,) is 1 on kernels, 0 on biases, norms."""
+
+    def rate(self, epoch: int) -> float:
+        """Step size in ``epoch``."""
+        return self.lr * self.decay if self.decay != 1 and epoch > self.last_epoch_before_decay else self.lr
 
     def loss(self, net: Net, images: Tensor, views: Tensor, targets: Tensor, epoch: Tensor) -> Tensor:
         """What a step lowers, a scalar.
@@ -186,6 +203,42 @@ class ExpertRecipe(Recipe):
 
 
 @dataclass(frozen=True)
+class CosineRecipe(Recipe):
+    """A recipe whose step size follows a cosine, epoch by epoch: that of teachers and of their students.
+
+    Attributes:
+        stretch: zeta; the cosine reaches zero after zeta E epochs, so that 2 ends at half the rate. None keeps it constant.
+        warmup_epochs: epochs of a linear climb to ``lr`` before the cosine.
+        warmup_start: share of ``lr`` it begins at.
+        decoupled_decay: AdamW's weight decay, of kernels alone (tensors of two dimensions and more); 0 for none.
+
+    Source: SRe2L (arXiv:2306.13092), RDED (arXiv:2312.03526), EDC (arXiv:2404.13733), as their code has it.
+    """
+
+    stretch: float | None
+    warmup_epochs: int
+    warmup_start: float
+    decoupled_decay: float
+
+    def rate(self, epoch: int) -> float:
+        """Step size in ``epoch``."""
+        if epoch < self.warmup_epochs:
+            return self.lr * (self.warmup_start + (1 - self.warmup_start) * epoch / self.warmup_epochs)
+        if self.stretch is None:
+            return self.lr
+        done = (epoch - self.warmup_epochs) / max(1, self.epochs - self.warmup_epochs)
+        return self.lr * 0.5 * (1 + math.cos(math.pi * done / self.stretch))
+
+    def prepare(self, weights: Tensor, optimizer: torch.optim.Optimizer, epoch: int, matrices: Tensor) -> None:
+        """The epoch's step size, and the decay that is no part of the gradient."""
+        rate = self.rate(epoch)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        if self.decoupled_decay:
+            weights.data.mul_(1 - rate * self.decoupled_decay * matrices)
+
+
+@dataclass(frozen=True)
 class Protocol(Recipe):
     """A recipe for students and what is reported of them. Presets: ``configs/protocol``.
 
@@ -219,6 +272,92 @@ class Protocol(Recipe):
         unknown = set(self.choices) - set(self.__dataclass_fields__)
         if unknown:
             raise ValueError(f"choices name {sorted(unknown)[0]!r}, which is no field of a protocol")
+
+
+@dataclass(frozen=True)
+class CommitteeProtocol(CosineRecipe, Protocol):
+    """How students are trained where a committee of teachers labels what they see, or could.
+
+    Every row with the committee's labels has a twin with hard ones.
+
+    Attributes:
+        committee: configuration of the teachers (``configs/experts/teacher.yaml``), and ``mode``: ``eval``, or ``batch``
+            (each teacher normalises with the statistics of the very images the student sees: CV-DD's batch-specific labels).
+        soft: the committee's labels are made ``hand`` (at hand, for the view the student sees), ``stored`` (once for each
+            epoch and view, on disk; all students see the same views), ``once`` (one for each image) or ``none``.
+        temperature: tau of the Kullback-Leibler loss.
+        squared: multiply that loss by tau squared.
+        vote_temperature: of the softmax over the teachers' accuracies in percent.
+        top_k: keep that many logits of a stored label, and one number for the others; None keeps all.
+        batch_of_ipc: ``batch`` by images per class where a paper varies it (RDED: twice that from 100 classes on); an ipc takes
+            its smaller neighbour's, and no batch is larger than the set. None leaves ``batch`` as it is.
+        mix: ``none``, ``cutmix`` or ``mixup``; one share and one box for a batch.
+        mix_alpha: the share is drawn from Beta(alpha, alpha).
+        area: smallest share of an image that a crop keeps, with ``augment: resized_crop``.
+        shuffle: strips along each axis that change places before the crop (RDED); 1 for none.
+        micro_batches: parts of a batch that go through networks one after another, with batch statistics of their own.
+        ema: decay of the running mean of weights that is measured in the end; None measures the last weights.
+
+    Raises:
+        ValueError: a value is unknown.
+    """
+
+    committee: Mapping[str, Any]
+    soft: str
+    temperature: float
+    squared: bool
+    vote_temperature: float
+    top_k: int | None
+    batch_of_ipc: Mapping[int, int] | None
+    mix: str
+    mix_alpha: float
+    area: float
+    shuffle: int
+    micro_batches: int
+    ema: float | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = {"soft": ("hand", "stored", "once", "none"), "mix": ("none", "cutmix", "mixup")}
+        for name, values in known.items():
+            if getattr(self, name) not in values:
+                raise ValueError(f"unknown protocol.{name} {getattr(self, name)!r}: one of {', '.join(values)}")
+
+    def sized(self, images: int, classes: int) -> "CommitteeProtocol":
+        """With the batch of a set of so many images."""
+        batch = self.batch
+        if self.batch_of_ipc:
+            smaller = [ipc for ipc in self.batch_of_ipc if ipc <= images // classes]
+            batch = self.batch_of_ipc[max(smaller, default=min(self.batch_of_ipc))] * (2 if classes >= 100 else 1)
+        return self.with_(batch=min(batch, images))
+
+    @property
+    def parts(self) -> int:
+        """Pieces of a batch."""
+        return self.micro_batches
+
+    @property
+    def mean_decay(self) -> float | None:
+        """Decay of the running mean."""
+        return self.ema
+
+    @property
+    def loss_settings(self) -> tuple[Any, ...]:
+        """The fields that `loss` depends on."""
+        return self.precision, self.soft, self.temperature, self.squared
+
+    def loss(self, net: Net, images: Tensor, views: Tensor, targets: Tensor, epoch: Tensor) -> Tensor:
+        """Divergence from the committee's logits (B, K), or cross-entropy with hard labels (B, K) as mixed."""
+        logits = self.logits(net, views)
+        if self.soft == "none":
+            return F.cross_entropy(logits, targets)
+        return divergence(logits, targets, self.temperature) * (self.temperature**2 if self.squared else 1.0)
+
+
+def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Mean over images of KL(softmax(teacher / tau) || softmax(student / tau)), logits (B, K); no factor tau squared."""
+    target, own = (logits.div(temperature).log_softmax(1) for logits in (teacher, student))
+    return F.kl_div(own, target, reduction="batchmean", log_target=True)
 
 
 def gradient_penalty(net: Net, images: Tensor) -> Tensor:

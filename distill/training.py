@@ -14,7 +14,7 @@ from distill import augment, rng
 from distill.augment import Augment
 from distill.data import Split
 from distill.fastest import EAGER, fastest, fuse
-from distill.recipes import Recipe
+from distill.recipes import CommitteeProtocol, Recipe
 from distill.students import FlatStudent, flatten, stateless
 
 
@@ -26,6 +26,7 @@ def train(
     *,
     seeds: Sequence[int],
     augment: Augment,
+    label: "Label | None" = None,
     compiled: bool = False,
     after_epoch: "Callable[[Progress], None] | None" = None,
     progress: "Progress | None" = None,
@@ -38,6 +39,7 @@ def train(
         targets: classes (N,) int64 or soft labels (N, K) whose rows sum to 1.
         seeds: one for each network; its batches, augmentation and dropout are functions of it.
         augment: what ``recipe.augment`` stands for on this data set (`augmentation`).
+        label: what a batch of views finally is and shows, where that is more than ``targets``: see `Label`.
         compiled: use torch.compile, for full batches of networks without state.
         after_epoch: called with where training stands; the networks hold their weights of that moment.
         progress: where an earlier call stood: training goes on from there.
@@ -46,6 +48,8 @@ def train(
     weights = torch.stack([flatten(net) for net in nets]) if progress is None else progress.weights.clone()
     first = 0 if progress is None else progress.epochs
     optimizer = recipe.make_optimizer(weights, first)
+    matrices = gradients.flats[0].matrices().to(weights)
+    mean = weights.clone() if recipe.mean_decay is not None else None
     if progress is not None:
         restore_optimizer(optimizer, progress.optimizer)
     for net in nets:
@@ -57,15 +61,26 @@ def train(
                 own = images[index]
                 draws = [rng.derive(seed, "augment", epoch, batch) for seed in seeds]
                 views = torch.stack([augment(part, draw) for part, draw in zip(own, draws, strict=True)])
-                gradient = partial(gradients, images=own, views=views, targets=targets[index], epoch=epoch)
+                shown = targets[index]
+                if label is not None:
+                    seen = [label(*each, epoch) for each in zip(views, index, draws, strict=True)]
+                    views, shown = (torch.stack(parts) for parts in zip(*seen, strict=True))
+                gradient = partial(gradients, images=own, views=views, targets=shown, epoch=epoch)
                 weights.grad = recipe.direction(gradient, weights)
+                recipe.prepare(weights, optimizer, epoch, matrices)
                 optimizer.step()
+                if mean is not None and recipe.mean_decay is not None:
+                    mean.lerp_(weights.detach(), 1 - recipe.mean_decay)
         if recipe.decay != 1 and epoch == recipe.last_epoch_before_decay:
             optimizer = recipe.make_optimizer(weights, epoch + 1)
         if after_epoch:
             gradients.put(weights)
             after_epoch(Progress(epoch + 1, weights.detach().clone(), optimizer_tensors(optimizer)))
-    gradients.put(weights)
+    gradients.put(weights if mean is None else mean)
+
+
+# (views (B, C, H, W), indices of their images (B,), draw, epoch) -> (what the student sees, what it is told of it)
+Label = Callable[[Tensor, Tensor, int, int], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -87,6 +102,7 @@ class Gradients:
     def __init__(self, nets: Sequence[nn.Module], recipe: Recipe, compiled: int | None):
         self.flats = [FlatStudent(net, with_state=True) for net in nets]
         self.stacked, self.batch = len(nets) > 1, compiled
+        self.parts = recipe.parts
         if not stateless(nets[0]):
             if self.stacked:
                 raise ValueError(f"{type(nets[0]).__name__} keeps statistics or drops units: train one at a time")
@@ -111,7 +127,10 @@ class Gradients:
         leaf = weights.detach().requires_grad_()
         loss = self.full_batch if views.shape[1] == self.batch else self.loss
         when = torch.tensor(float(epoch), device=views.device)
-        return torch.autograd.grad(loss(leaf, images, views, targets, when), leaf)[0]
+        parts = list(zip(*(tensor.chunk(self.parts, 1) for tensor in (images, views, targets)), strict=True))
+        total = sum(loss(leaf, *part, when) for part in parts) / len(parts)
+        assert isinstance(total, Tensor)
+        return torch.autograd.grad(total, leaf)[0]
 
     def put(self, weights: Tensor) -> None:
         """Copy ``weights`` into the networks."""
@@ -188,6 +207,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
 
 def augmentation(recipe: Recipe, strategy: str) -> Augment:
     """The recipe's augmentation with a data set's DSA families."""
+    if isinstance(recipe, CommitteeProtocol) and recipe.augment == "resized_crop":
+        return augment.ResizedCrop(recipe.area, recipe.shuffle, "flip" in strategy)
     return augment.make(recipe.augment, strategy)
 
 

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from distill.files import digest, load_tensors, replacing, save_tensors, write_json, write_safetensors
+from distill.files import digest, hash_tensors, load_tensors, replacing, save_tensors, write_json, write_safetensors
 
 HELP = "train them with `python run.py task=experts` and the same data, student and method"
 
@@ -70,18 +70,23 @@ class ExpertStore:
             )
         return self
 
-    def write(self, expert: int, weights: Tensor, accuracy: float) -> None:
+    def write(
+        self, expert: int, weights: Tensor, accuracy: float, statistics: Mapping[str, Tensor] | None = None
+    ) -> None:
         """Store a finished expert, whole or not at all.
 
         Args:
-            weights: (epochs + 1, P) float32.
+            weights: (epochs + 1, P) float32; of a teacher the last row alone.
             accuracy: of the last row on the validation split (the training split where there is none), in [0, 1].
+            statistics: a teacher's buffers by name, the running statistics of batch norm.
         """
         if not (self.folder / "manifest.json").exists():
             write_json(self.folder / "manifest.json", dict(self.identity))
         header = {"crc32": json.dumps([_crc(row) for row in weights]), "accuracy": str(accuracy)}
+        buffers = {f"statistics.{name}": tensor.cpu().contiguous() for name, tensor in (statistics or {}).items()}
+        header |= {"statistics": hash_tensors(buffers)} if buffers else {}
         with replacing(self._path(expert)) as part:
-            write_safetensors(part, {"weights": weights.contiguous()}, header)
+            write_safetensors(part, {"weights": weights.contiguous(), **buffers}, header)
 
     def keep(self, group: Sequence[int], weights: Tensor, optimizer: Mapping[str, Tensor]) -> None:
         """Store where the training of some experts stands, for a run that is killed: weights (experts, epochs + 1, P)."""
@@ -125,6 +130,24 @@ class ExpertStore:
         if _crc(weights) != checks[epoch]:
             raise ValueError(f"{path} was altered (row {epoch} does not fit its checksum): delete it and {HELP}")
         return weights
+
+    def statistics(self, expert: int) -> tuple[dict[str, Tensor], float]:
+        """A teacher's buffers by name, and the accuracy it was stored with, in [0, 1].
+
+        Raises:
+            ValueError: the file is altered.
+        """
+        path = self._path(expert)
+        try:
+            with safe_open(path, framework="pt") as file:
+                names = [name for name in file.keys() if name.startswith("statistics.")]  # noqa: SIM118  # not a dict
+                header, buffers = file.metadata() or {}, {name: file.get_tensor(name) for name in names}
+            accuracy = float(header["accuracy"])
+        except (SafetensorError, OSError, KeyError) as error:
+            raise ValueError(f"{path} is truncated or not an expert ({error}): delete it and {HELP}") from None
+        if buffers and header.get("statistics") != hash_tensors(buffers):
+            raise ValueError(f"{path} was altered (its statistics do not fit their hash): delete it and {HELP}")
+        return {name.removeprefix("statistics."): tensor for name, tensor in buffers.items()}, accuracy
 
     def _unfinished(self, group: Sequence[int]) -> Path:
         return self.folder / f"unfinished_{group[0]:04d}-{group[-1]:04d}.safetensors"

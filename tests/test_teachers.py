@@ -1,0 +1,75 @@
+"""Teachers: what is kept of them, and a training that is killed."""
+
+import pytest
+import torch
+from conftest import identity, make_recipe
+
+import experts.train
+from distill.committee import Committee
+from distill.training import accuracy
+from distill.trajectory import ExpertStore
+from experts.teachers import train_teachers
+
+
+def quiet(text, done, total):
+    pass
+
+
+@pytest.fixture
+def recipe():
+    return make_recipe(epochs=3, momentum=0.9)
+
+
+def test_a_teacher_comes_back_with_weights_statistics_and_accuracy(real, teacher, recipe, tmp_path):
+    store = ExpertStore(tmp_path, identity(real), 2)
+    train_teachers(store, real, teacher, recipe, 0, quiet)
+    assert not store.missing
+    committee = Committee.load({"convnet": store}, lambda name: teacher(), torch.device("cpu"))
+    assert committee.names == ("convnet 0", "convnet 1")
+    for net, prior in zip(committee.nets, committee.priors, strict=True):
+        assert 100 * accuracy(net, real.val, recipe) == pytest.approx(prior)
+        assert net.features[1].running_mean.abs().sum() > 0
+    given = Committee.load({"convnet": store}, lambda name: teacher(), torch.device("cpu"), [42.0])
+    assert given.priors == (42.0, 42.0)
+    with pytest.raises(ValueError, match="2 prior accuracies for the networks convnet: give one for each"):
+        Committee.load({"convnet": store}, lambda name: teacher(), torch.device("cpu"), [1.0, 2.0])
+
+
+def test_a_killed_training_ends_in_the_same_teacher(real, teacher, recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(experts.train, "SAVE_SECONDS", 0.0)
+    whole, broken = (ExpertStore(tmp_path / name, identity(real), 1) for name in ("whole", "broken"))
+    train_teachers(whole, real, teacher, recipe, 0, quiet)
+
+    def cut(text, done, total):
+        if done == 2:
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        train_teachers(broken, real, teacher, recipe, 0, cut)
+    assert broken.missing and broken.unfinished([0])
+    epochs = []
+    train_teachers(broken, real, teacher, recipe, 0, lambda text, done, total: epochs.append(done))
+    assert epochs == [3] and broken.unfinished([0]) is None
+    assert torch.equal(whole.row(0, -1), broken.row(0, -1))
+    for name, buffer in whole.statistics(0)[0].items():
+        assert torch.equal(buffer, broken.statistics(0)[0][name])
+
+
+def test_no_epochs_keep_the_network_as_it_is_made(real, teacher, recipe, tmp_path):
+    store = ExpertStore(tmp_path, identity(real), 1)
+    train_teachers(store, real, teacher, recipe.with_(epochs=0), 0, quiet)
+    assert store.row(0, -1).isfinite().all() and store.statistics(0)[1] <= 1
+
+
+def test_missing_and_altered_teachers_are_told(real, teacher, recipe, tmp_path):
+    store = ExpertStore(tmp_path, identity(real), 1)
+    with pytest.raises(FileNotFoundError, match="0 of 1 experts in .*: train them with `python run.py task=experts`"):
+        Committee.load({"convnet": store}, lambda name: teacher(), torch.device("cpu"))
+    train_teachers(store, real, teacher, recipe, 0, quiet)
+    (file,) = store.folder.glob("expert_*")
+    content = file.read_bytes()
+    payload = 8 + int.from_bytes(content[:8], "little")
+    for at in range(payload, len(content), 199):
+        file.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        with pytest.raises(ValueError, match="was altered"):
+            store.row(0, -1), store.statistics(0)
