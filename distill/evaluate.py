@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -19,9 +20,11 @@ from scipy import stats
 from torch import nn
 
 from distill import rng
+from distill.committee import Committee
 from distill.data import RealData, Split
 from distill.files import digest
-from distill.recipes import Protocol
+from distill.labels import Labels, LabelStore
+from distill.recipes import CommitteeProtocol, Protocol
 from distill.report import Report, Row
 from distill.synset import SyntheticSet
 from distill.training import Progress, accuracy, augmentation, train, way_to_train
@@ -44,6 +47,8 @@ def evaluate(
     published: str | None = None,
     paths: Sequence[str] = (),
     student_hashes: Mapping[str, str] | None = None,
+    committee: Committee | None = None,
+    labels_path: Path = Path("labels"),
     workers: int = 1,
     compile: bool | str = False,
     progress: Callable[[str, int, int], None] = lambda text, done, total: None,
@@ -59,6 +64,8 @@ def evaluate(
         paths: of the sets' files, from the report's folder; the page finds pictures and metrics there.
         published: what the paper reports for the first student, in %, shown beside ours.
         student_hashes: tell networks of equal name apart.
+        committee: the teachers of a `distill.recipes.CommitteeProtocol`; its rows with soft labels have a twin with hard ones.
+        labels_path: folder of stored labels, see `distill.labels.LabelStore`.
         workers: processes that train students side by side on a CPU; the numbers are the same for any count.
         compile: see `distill.fastest.fastest`; where it is faster, too, the students of a set are trained as one stack.
 
@@ -79,6 +86,10 @@ def evaluate(
     about = {"synsets": list(paths), "command": command}
     soft = synsets[0].label_kind != "hard"
     kinds = {"own": ["own"], "hard": ["hard"], "both": ["own", "hard"] if soft else ["own"]}[protocol.labels]
+    if isinstance(protocol, CommitteeProtocol):
+        protocol = protocol.sized(len(synsets[0]), real.train.num_classes)
+        kinds = ["hard"] if protocol.soft == "none" else [protocol.soft, "hard"]
+        soft = True
     peaks = protocol.iterate == "test" and protocol.test_every is not None
     selections = {"last": ["last"], "val": ["val"], "test": ["last", "test"]}[protocol.iterate]
     selections = selections if iterates or peaks else ["last"]
@@ -99,10 +110,20 @@ def evaluate(
         if report.find(row):
             continue
         text = f"{method} ipc {ipc or 'all'} {name}"
-        run = _Run(real, make, seed, workers, compile, report, digest([row[key] for key in report.KEY]))
-        measured = run.measure(synsets, iterates, protocol.with_(labels=labels), selection, partial(progress, text))
+        asked = committee if labels != "hard" else None
+        run = _Run(
+            real, make, seed, workers, compile, report, digest([row[key] for key in report.KEY]), asked, labels_path
+        )
+        measured = run.measure(synsets, iterates, labelled(protocol, labels), selection, partial(progress, text))
         report.add({**row, **measured, "published": published if name == first else None, **about})
     return report
+
+
+def labelled(protocol: Protocol, labels: str) -> Protocol:
+    """The protocol with one kind of labels: ``own``, ``hard``, or how a committee gives them."""
+    if isinstance(protocol, CommitteeProtocol):
+        return protocol.with_(labels="hard", soft="none" if labels == "hard" else labels)
+    return protocol.with_(labels=labels)
 
 
 @dataclass(frozen=True)
@@ -124,6 +145,25 @@ class Trial:
     students: tuple[int, ...]
     compiled: bool
     peak: bool
+    committee: Committee | None
+    labels_path: Path
+
+    def labels(self) -> Labels | None:
+        """What a committee's protocol tells its students; None under other protocols."""
+        if not isinstance(self.protocol, CommitteeProtocol):
+            return None
+        store = None
+        if self.protocol.soft == "stored":
+            assert self.committee is not None
+            views = augmentation(self.protocol, self.split.strategy)
+            store = LabelStore(self.labels_path, self.synset, self.protocol, views, self.seeds()[0], self.committee)
+        return Labels(self.synset, self.protocol, self.committee, store)
+
+    def seeds(self) -> list[int]:
+        """Of the students' batches and views; stored labels are those of one training for all."""
+        if isinstance(self.protocol, CommitteeProtocol) and self.protocol.soft == "stored":
+            return [rng.derive(self.seed, f"{self.purpose} labels", self.synthesis)] * len(self.students)
+        return [rng.derive(self.seed, f"{self.purpose} training", self.synthesis, j) for j in self.students]
 
     def scores(self, make: Callable[[], nn.Module]) -> list[float]:
         """Accuracy of each student on ``split`` after the last epoch."""
@@ -145,8 +185,9 @@ class Trial:
             synset.images,
             synset.hard if protocol.labels == "hard" else synset.targets,
             protocol.with_(lr=_rate(synset, protocol)),
-            seeds=[rng.derive(self.seed, f"{self.purpose} training", self.synthesis, j) for j in self.students],
+            seeds=self.seeds(),
             augment=augmentation(protocol, self.split.strategy),
+            label=self.labels(),
             compiled=self.compiled,
             after_epoch=test if self.peak else None,
         )
@@ -172,9 +213,12 @@ class _Run:
         compile: bool | str,
         report: Report,
         key: str,
+        committee: Committee | None,
+        labels_path: Path,
     ):
         self.real, self.make, self.seed, self.workers, self.compile = real, make, seed, workers, compile
         self.report, self.key = report, key
+        self.committee, self.labels_path = committee, labels_path
         self.tried = 0
 
     def measure(
@@ -197,7 +241,7 @@ class _Run:
         for score in self.scores(trials):
             accuracies.append(score)
             progress(len(accuracies), len(synsets) * protocol.students)
-        labels = [synset.hard if protocol.labels == "hard" else synset.labels for synset in synsets]
+        told, own = trials[0].labels(), synsets[0].hard if protocol.labels == "hard" else synsets[0].labels
         return {
             "accuracies": accuracies,
             **statistics(np.array(accuracies).reshape(len(synsets), -1)),
@@ -208,8 +252,9 @@ class _Run:
             "students_for_choices": self.tried,
             "seconds": time.time() - began,
             "device": _device_name(synsets[0].images.device, self.workers),
-            "image_bytes": _bytes(synsets[0].images),
-            "label_bytes": _bytes(labels[0]),
+            "image_bytes": _bytes(synsets[0].stored["images"]),
+            "label_bytes": told.bytes if told else _bytes(own),
+            "committee": told.votes if told else {},
             "torch": torch.__version__,
         }
 
@@ -258,11 +303,14 @@ class _Run:
         seeds = [int(synset.record.get("seed", position + i)) for i, synset in enumerate(synsets)]
         images, targets = synsets[0].images, synsets[0].hard if protocol.labels == "hard" else synsets[0].targets
         count = len(synsets) * students
-        compiled, stack = way_to_train(self.make, images, targets, protocol, students, count, self.compile)
+        if isinstance(protocol, CommitteeProtocol):
+            compiled, stack = False, 1
+        else:
+            compiled, stack = way_to_train(self.make, images, targets, protocol, students, count, self.compile)
         return [
             Trial(
                 synset, protocol, split, self.seed, purpose, synthesis, tuple(range(first, min(first + stack, students))),
-                compiled, peak and protocol.test_every is not None,
+                compiled, peak and protocol.test_every is not None, self.committee, self.labels_path,
             )
             for synset, synthesis in zip(synsets, seeds, strict=True)
             for first in range(0, students, stack)

@@ -38,6 +38,7 @@ class SyntheticSet(Dataset):
         label_kind: ``hard``, ``logits`` or ``probabilities``.
         lr: the student's step size learned with the images, scalar; None if there is none.
         record: how it was made: method, ipc, seed, step, picked_on, config, protocol, hashes, versions.
+        eight_bit: the images are those of `quantised`, and stored as bytes.
 
     Raises:
         ValueError: anything is out of range, NaN or inconsistent.
@@ -52,6 +53,7 @@ class SyntheticSet(Dataset):
     label_kind: str = "hard"
     lr: Tensor | None = None
     record: dict[str, Any] = field(default_factory=dict)
+    eight_bit: bool = False
 
     def __post_init__(self) -> None:
         n, k = len(self.images), self.num_classes
@@ -147,9 +149,22 @@ class SyntheticSet(Dataset):
         return tensors | {f"preprocessing.{name}": tensor for name, tensor in self.preprocessing.tensors.items()}
 
     @property
+    def stored(self) -> dict[str, Tensor]:
+        """What a file holds: `tensors`, images of eight bits as bytes."""
+        return self.tensors | ({"images": self._bytes} if self.eight_bit else {})
+
+    @property
+    def _bytes(self) -> Tensor:
+        return self.pixels.mul(255).round().to(torch.uint8)
+
+    def quantised(self) -> "SyntheticSet":
+        """The same set with pixels in eight bits, rounded once; it is judged as it is stored."""
+        return self.with_(images=self.preprocessing(self._bytes.float() / 255), eight_bit=True)
+
+    @property
     def hash(self) -> str:
-        """Twelve hex digits of the tensors."""
-        return hash_tensors(self.tensors)[:12]
+        """Twelve hex digits of the stored tensors."""
+        return hash_tensors(self.stored)[:12]
 
     def with_(self, **fields: Any) -> "SyntheticSet":
         """A copy with other values."""
@@ -184,7 +199,7 @@ class SyntheticSet(Dataset):
             **self.record,
             **(record or {}),
         }
-        save_tensors(path, self.tensors, about)
+        save_tensors(path, self.stored, about)
         write_json(path.with_suffix(".json"), about)
 
     def export(self, folder: str | Path, kind: str) -> Path:
@@ -270,16 +285,18 @@ def load(path: str | Path) -> SyntheticSet:
     tensors, record = load_tensors(file)
     try:
         constants = {name.split(".")[1]: tensors[name] for name in tensors if name.startswith("preprocessing.")}
+        preprocessing, eight_bit = Preprocessing(record["space"], constants), tensors["images"].dtype == torch.uint8
         return SyntheticSet(
-            tensors["images"],
+            preprocessing(tensors["images"].float() / 255) if eight_bit else tensors["images"],
             tensors["labels"],
             tensors["classes"],
             tuple(record["class_names"]),
-            Preprocessing(record["space"], constants),
+            preprocessing,
             record["data"],
             record["label_kind"],
             tensors.get("lr"),
             record,
+            eight_bit,
         )
     except (KeyError, ValueError) as error:
         raise ValueError(f"{file} is not a usable synthetic set: {error}") from None

@@ -1,0 +1,228 @@
+"""What students are told: mixes, committees at hand and stored, and the loss at its limits."""
+
+import pytest
+import torch
+from conftest import composed
+from hydra.utils import instantiate
+from torch.utils.data import DataLoader
+
+from distill import augment, rng
+from distill.augment import cutmix, mixup
+from distill.labels import Labels, LabelStore, mixed
+from distill.recipes import divergence
+from distill.synset import SyntheticSet
+from distill.training import augmentation, train
+
+
+@pytest.fixture
+def synset(real):
+    return SyntheticSet.from_real(real.train, 4, torch.Generator().manual_seed(0))
+
+
+def protocol(**changes):
+    base = instantiate(composed("protocol=rded", "data=cifar10").protocol)
+    values = dict(epochs=2, batch=5, area=0.5, mix="cutmix", committee={"mode": "eval"})
+    return base.with_(**{**values, **changes})
+
+
+def test_a_cutmix_view_is_its_own_outside_one_box_and_its_partners_inside():
+    images, g = torch.randn(6, 3, 16, 16), torch.Generator().manual_seed(4)
+    views, partner, share = cutmix(images, g, 1.0)
+    own = (views == images).all(1)
+    other = (views == images[partner]).all(1)
+    assert (own | other).all()
+    taken = ~own[partner != torch.arange(6)]
+    assert (taken == taken[0]).all() and taken[0].float().mean().item() == pytest.approx(1 - share)
+    alike = images[:1].expand(6, -1, -1, -1)
+    assert torch.equal(cutmix(alike, g, 1.0)[0], alike)
+
+
+def test_shares_of_a_mix_are_uniform_for_alpha_one():
+    images, g = torch.zeros(2, 3, 32, 32), torch.Generator().manual_seed(0)
+    shares = torch.tensor([mixup(images, g, 1.0)[2] for _ in range(800)])
+    assert shares.mean().item() == pytest.approx(0.5, abs=0.04) and shares.std().item() == pytest.approx(
+        0.289, abs=0.03
+    )
+    boxes = torch.tensor([1 - cutmix(images, g, 1.0)[2] for _ in range(800)])
+    assert boxes.mean() < 0.5  # what lies beyond the border is lost
+
+
+def test_hard_labels_are_mixed_as_the_views_are(synset):
+    views = synset.images[:5]
+    seen, told = Labels(synset, protocol(soft="none"), None)(views, torch.arange(5), 7, 0)
+    again, partner, share = mixed(views, 7, protocol())
+    assert torch.equal(seen, again)
+    expected = torch.zeros(5, 3)
+    for i in range(5):
+        expected[i, synset.labels[i]] += share
+        expected[i, synset.labels[partner[i]]] += 1 - share
+    assert torch.allclose(told, expected)
+
+
+def test_labels_made_once_mix_in_probability(synset, committee):
+    asked = protocol(soft="once", temperature=4.0)
+    labels = Labels(synset, asked, committee)
+    seen, told = labels(synset.images[:5], torch.arange(5), 3, 0)
+    _, partner, share = mixed(synset.images[:5], 3, asked)
+    own = (committee.logits(synset.images, asked.vote_temperature)[:5] / 4).softmax(1)
+    assert torch.allclose((told / 4).softmax(1), share * own + (1 - share) * own[partner], atol=1e-6)
+    assert labels.bytes == 12 * 3 * 4
+
+
+def store(folder, synset, teachers, **changes):
+    asked = protocol(soft="stored", **changes)
+    return LabelStore(folder, synset, asked, augmentation(asked, "flip"), 11, teachers)
+
+
+@pytest.mark.parametrize("mode, parts", [("eval", 1), ("batch", 2)])
+def test_a_replayed_store_gives_the_same_views_and_labels_bit_for_bit(tmp_path, synset, committee, mode, parts):
+    settings = dict(committee={"mode": mode}, micro_batches=parts)
+    first, second = (store(tmp_path, synset, committee, **settings) for _ in range(2))
+    for one, two in zip(
+        *(DataLoader(each, sampler=each.keys(), batch_size=None) for each in (first, second)), strict=True
+    ):
+        assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
+    assert len(list(first.keys())) == len(first) == 6
+    views, told = second[1, 2]
+    asked = committee.logits(views, 10.0, mode, parts)
+    assert torch.allclose(told, asked, rtol=2**-10, atol=1e-4)  # half precision
+    files = list(first.folder.glob("epoch_*"))
+    assert len(files) == 2 and first.bytes == sum(file.stat().st_size for file in files)
+    assert first.bytes >= 2 * 12 * (2 * 3 + 4)
+
+
+def test_what_training_sees_is_what_the_store_holds(tmp_path, synset, committee, teacher):
+    held = store(tmp_path, synset, committee)
+    labels, seen = Labels(synset, held.protocol, committee, held), []
+
+    def watched(views, index, draw, epoch):
+        seen.append(labels(views, index, draw, epoch))
+        return seen[-1]
+
+    views = augmentation(held.protocol, "flip")
+    train([teacher()], synset.images, synset.labels, held.protocol, seeds=[11], augment=views, label=watched)
+    for key, (view, told) in zip(held.keys(), seen, strict=True):
+        assert torch.equal(held[key][0], view) and torch.equal(held[key][1], told)
+
+
+def test_an_interrupted_store_goes_on(tmp_path, synset, committee):
+    whole = store(tmp_path / "whole", synset, committee)
+    for epoch in (0, 1):
+        whole.read(epoch)
+    part = store(tmp_path / "part", synset, committee)
+    part.read(0)
+    again = store(tmp_path / "part", synset, committee)
+    assert all(torch.equal(again.read(epoch), whole.read(epoch)) for epoch in (0, 1))
+
+
+def test_top_k_keeps_the_softmax_of_the_k_and_the_mass_of_the_rest(tmp_path, synset, committee):
+    full, kept = store(tmp_path, synset, committee), store(tmp_path, synset, committee, top_k=1)
+    tau = kept.protocol.temperature
+    one, two = ((each.read(0) / tau).softmax(1) for each in (full, kept))
+    assert torch.allclose(one.max(1).values, two.max(1).values, atol=1e-3)
+    assert (one.argmax(1) == two.argmax(1)).all()
+    assert kept.folder != full.folder
+
+
+def test_labels_of_other_views_images_or_teachers_are_refused(tmp_path, synset, committee, real):
+    held = store(tmp_path, synset, committee)
+    held.read(0)
+    for changes, key in [
+        (dict(area=0.3), "views"),
+        (dict(batch=4), "views"),
+        (dict(vote_temperature=3.0), "committee"),
+        (dict(top_k=2), "top_k"),
+    ]:
+        with pytest.raises(
+            ValueError, match=f"labels in .* were made for {key} .*, this run has .*: name another labels_path"
+        ):
+            store(held.folder, synset, committee, **changes)
+    other = SyntheticSet.from_real(real.train, 4, torch.Generator().manual_seed(1))
+    with pytest.raises(ValueError, match="were made for images"):
+        store(held.folder, other, committee)
+
+
+# Section 10, check J.
+def test_a_hot_divergence_is_the_squared_distance_of_centred_logits():
+    student, teacher = torch.randn(2, 7, 10).double().mul(2)
+    tau, centred = 200.0, (student - student.mean(1, keepdim=True)) - (teacher - teacher.mean(1, keepdim=True))
+    expected = centred.square().sum(1).mean() / (2 * 10 * tau**2)
+    assert divergence(student, teacher, tau).item() == pytest.approx(expected.item(), rel=0.05)
+    assert divergence(teacher, teacher, 20.0).item() == pytest.approx(0.0, abs=1e-12)
+
+
+# Section 10, check F.
+def test_a_stretched_cosine_has_the_papers_mean_and_end():
+    for stretch, mean, last in ((1.0, 0.5, 0.0), (2.0, 0.818, 0.5)):
+        asked = protocol(epochs=3000, stretch=stretch)
+        rates = [asked.rate(epoch) / asked.lr for epoch in range(3000)]
+        assert sum(rates) / 3000 == pytest.approx(mean, abs=1e-3) and rates[-1] == pytest.approx(last, abs=1e-2)
+    warm = protocol(epochs=20, warmup_epochs=5, warmup_start=0.01)
+    assert warm.rate(0) == pytest.approx(0.01 * warm.lr) and warm.rate(5) == warm.lr
+
+
+def test_decoupled_decay_is_adamws_on_kernels_alone(teacher, synset):
+    asked = protocol(
+        soft="none", mix="none", decoupled_decay=0.1, augment="none", epochs=3, batch=100, lr=0.01, stretch=None
+    )
+    torch.manual_seed(0)
+    net, reference = teacher(), teacher()
+    reference.load_state_dict(net.state_dict())
+    label = Labels(synset, asked, None)
+    train([net], synset.images, synset.labels, asked, seeds=[0], augment=augment.none, label=label)
+    kernels = [p for p in reference.parameters() if p.dim() > 1]
+    others = [p for p in reference.parameters() if p.dim() == 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": kernels, "weight_decay": 0.1}, {"params": others, "weight_decay": 0}], 0.01
+    )
+    for epoch in range(3):
+        order = torch.randperm(12, generator=rng.generator(0, "batches", epoch))
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(reference(synset.images[order]), synset.labels[order]).backward()
+        optimizer.step()
+    for one, two in zip(net.parameters(), reference.parameters(), strict=True):
+        assert torch.allclose(one, two, atol=1e-5)
+
+
+def test_micro_batches_are_averaged_and_have_statistics_of_their_own(teacher, synset):
+    from distill.students import flatten
+    from distill.training import Gradients
+
+    torch.manual_seed(0)
+    net, told = teacher(), torch.eye(3)[synset.labels]
+    weights = flatten(net)[None]
+
+    def gradient(parts, index):
+        asked = protocol(soft="none", micro_batches=parts)
+        images = synset.images[index][None]
+        return Gradients([net], asked, None)(weights, images, images, told[index][None], 0)
+
+    every = torch.arange(12)
+    halves = (gradient(1, every[:6]) + gradient(1, every[6:])) / 2
+    assert torch.allclose(gradient(2, every), halves, atol=1e-6)
+    assert not torch.allclose(gradient(1, every), halves, atol=1e-3)
+
+
+def test_a_mean_of_weights_is_what_is_measured(teacher, synset):
+    nets = [teacher(), teacher()]
+    nets[1].load_state_dict(nets[0].state_dict())
+    start = [p.clone() for p in nets[0].parameters()]
+    for net, ema in zip(nets, (None, 1.0), strict=True):
+        asked = protocol(soft="none", ema=ema)
+        train(
+            [net],
+            synset.images,
+            synset.labels,
+            asked,
+            seeds=[0],
+            augment=augment.none,
+            label=Labels(synset, asked, None),
+        )
+    assert all(torch.equal(a, b) for a, b in zip(nets[1].parameters(), start, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(nets[0].parameters(), start, strict=True))
+
+
+def test_rded_batches_follow_ipc_and_classes():
+    asked = instantiate(composed("protocol=rded", "data=cifar10").protocol)
+    found = [asked.sized(ipc * classes, classes).batch for classes in (10, 100) for ipc in (1, 10, 50)]
+    assert found == [10, 50, 100, 20, 100, 200]
