@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:  # what computes is imported inside the tasks: --help and --cf
     import torch
     from rich.progress import Progress
 
+    from distill.committee import Committee
     from distill.data import RealData
     from distill.recipes import Protocol
     from distill.report import Report
@@ -46,6 +48,8 @@ class Line:
         from distill.data import load
 
         self.cfg, self.out, self.bars = cfg, Path(cfg.out), bars
+        self.asked: dict[str, Committee] = {}
+        self.rank, self.processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         # An overlay may set a value of a network that the command line replaced by another one.
         self.students = {name: node for name, node in plain(cfg.student).items() if "_target_" in node}
         self.device = device(cfg.device)
@@ -62,14 +66,16 @@ class Line:
 
     def check(self) -> None:
         """Let what is impossible fail now rather than after the experts are trained."""
+        if self.processes > 1 and "share" not in self.cfg.method:
+            raise ValueError(f"this method cannot be shared by {self.processes} processes: run it without torchrun")
         if self.cfg.compile not in (True, False, "auto"):
             raise ValueError(f"compile is {self.cfg.compile!r}, expected true, false or auto")
         self.protocol()
         for name in self.students:
             self.student(name)()
-        if self.cfg.task != "evaluate":
+        if self.cfg.task != "evaluate" and not self.teachers_alone:
             for ipc in self.ipcs:
-                self.method(ipc, self.cfg.seed)
+                self.method(ipc, self.cfg.seed, self.untrained)
 
     def progress(self, text: str, done: int, total: int) -> None:
         task = next((task.id for task in self.bars.tasks if task.description == text), None)
@@ -78,17 +84,21 @@ class Line:
     # --- real images -> experts ---------------------------------------------------------------------------------------
 
     def expert_store(self) -> ExpertStore | None:
-        """Where this configuration's experts are or will be; None for methods that learn from none."""
-        from distill.trajectory import ExpertStore
-
+        """Where this configuration's expert trajectories are or will be; None for methods that learn from none."""
         if "experts" not in self.cfg.method:
             return None
-        experts, train = self.cfg.method.experts, self.real.train
+        return self.store(self.cfg.method.experts, self.first_student)
+
+    def store(self, experts: DictConfig, network: str) -> ExpertStore:
+        """Where ``experts`` of this network are or will be."""
+        from distill.trajectory import ExpertStore
+
+        train = self.real.train
         identity = {
             "data": {"name": train.name, "fingerprint": self.real.fingerprint, "classes": list(train.class_names)},
             "preprocessing": str(train.preprocessing),
             "shape": list(train.shape),
-            "student": self.students[self.first_student],
+            "student": self.network(network),
             "recipe": asdict(instantiate(experts.recipe)),  # its values: where the class lives may change
             "seed": self.cfg.seed,
         }
@@ -96,16 +106,60 @@ class Line:
 
     def experts(self) -> None:
         from distill.files import alone_in
+        from experts.teachers import train_teachers
         from experts.train import train_experts
 
-        store = self.expert_store()
-        if store is None:
-            return
-        if store.missing:
+        store = None if self.teachers_alone else self.expert_store()
+        if store is not None:
             recipe, net = instantiate(self.cfg.method.experts.recipe), self.student(self.first_student)
             with alone_in(store.folder):
                 train_experts(store, self.real, net, recipe, self.cfg.seed, self.progress, self.cfg.compile)
-        self.written.append(store.folder)
+            self.written.append(store.folder)
+        for node in [self.cfg.experts] if self.teachers_alone else self.committees():
+            for name, store in self.teacher_stores(node).items():
+                if store.folder in self.written:
+                    continue
+                with alone_in(store.folder):
+                    recipe = instantiate(node.recipe)
+                    train_teachers(store, self.real, self.student(name), recipe, self.cfg.seed, self.progress)
+                self.written.append(store.folder)
+
+    @property
+    def teachers_alone(self) -> bool:
+        """Whether ``task=experts experts=...`` names what is to be trained."""
+        return self.cfg.task == "experts" and self.cfg.get("experts") is not None
+
+    def committees(self) -> list[DictConfig]:
+        """Configurations of the teachers that the method and the protocol ask."""
+        nodes = [self.cfg.method.get("committee")]
+        if self.cfg.protocol.get("soft", "none") != "none" and self.cfg.task != "distill":
+            nodes.append(self.cfg.protocol.committee)
+        return [node for node in nodes if node is not None]
+
+    def teacher_stores(self, node: DictConfig) -> dict[str, ExpertStore]:
+        return {name: self.store(node, name) for name in node.networks}
+
+    def committee(self, node: DictConfig) -> Committee:
+        """The trained teachers of a configuration, scored on real images before they are asked for anything."""
+        from distill.committee import Committee
+        from distill.files import digest
+
+        key = digest(plain(node))
+        if key not in self.asked:
+            stores = self.teacher_stores(node)
+            committee = Committee.load(
+                stores, lambda name: self.student(name)(), self.device, node.priors and list(node.priors)
+            )
+            committee.check(self.real.val if len(self.real.val) else self.real.train, node.minimum)
+            self.asked[key] = committee
+        return self.asked[key]
+
+    def untrained(self, node: DictConfig) -> Committee:
+        """Networks as a committee, to see whether a method takes them."""
+        from distill.committee import Committee
+
+        nets = [self.student(name)() for name in node.networks for _ in range(node.count)]
+        return Committee(tuple(node.networks) * node.count, tuple(nets), (0.0,) * len(nets))
 
     # --- experts -> synthetic set -------------------------------------------------------------------------------------
 
@@ -117,10 +171,19 @@ class Line:
             for synthesis in range(self.cfg.syntheses):
                 self.written.append(self.synthesis(ipc, self.cfg.seed + synthesis, store))
 
-    def method(self, ipc: int, seed: int) -> Any:
-        """The method of this configuration, for one synthesis."""
+    def method(self, ipc: int, seed: int, committee: Any = None, share: tuple[int, int] | None = None) -> Any:
+        """The method of this configuration, for one synthesis.
+
+        Args:
+            committee: makes its teachers from their configuration; None loads them.
+            share: (rank, processes), for one process's share of the work.
+        """
         store = self.expert_store()
-        needs = {} if store is None else {"experts": store}
+        needs: dict[str, Any] = {} if store is None else {"experts": store}
+        if "committee" in self.cfg.method:
+            needs["committee"] = (committee or self.committee)(self.cfg.method.committee)
+        if share is not None:
+            needs["share"] = share
         make = instantiate(self.cfg.method)
         return make(real=self.real.train, ipc=ipc, student=self.student(self.first_student), seed=seed, **needs)
 
@@ -128,14 +191,14 @@ class Line:
         from pytorch_lightning.loggers import CSVLogger
 
         from distill.files import alone_in
-        from distill.outer import claim, distill
+        from distill.outer import claim, distill, join
 
         folder = self.folder(ipc, seed)
         identity = {
             "data": self.real.fingerprint,
             "student": self.students[self.first_student],
             "method": plain(self.cfg.method),
-            "experts": None if store is None else store.folder.name,
+            "experts": self.learned_from(store),
             "ipc": ipc,
             "seed": seed,
         }
@@ -154,9 +217,42 @@ class Line:
         if self.cfg.logger.wandb is not None:
             loggers += self.wandb_loggers(folder.name)
         accelerator = "gpu" if self.device.type == "cuda" else "cpu"
-        with alone_in(folder):
-            claim(folder, identity)
-            return distill(self.method(ipc, seed), folder, record, loggers, accelerator, self.progress)
+        if self.processes == 1:
+            with alone_in(folder):
+                claim(folder, identity)
+                return distill(self.method(ipc, seed), folder, record, loggers, accelerator, self.progress)
+        shares = [folder / f"share_{rank}_of_{self.processes}" for rank in range(self.processes)]
+        own = shares[self.rank]
+        with alone_in(own):
+            claim(own, identity)
+            method = self.method(ipc, seed, share=(self.rank, self.processes))
+            distill(method, own, record, loggers, accelerator, self.progress)
+        self.wait()
+        if self.rank == 0:
+            with alone_in(folder):
+                claim(folder, identity)
+                join(
+                    [self.method(ipc, seed, share=(rank, self.processes)) for rank in range(self.processes)],
+                    shares,
+                    folder,
+                )
+        self.wait()
+        return folder / "synset.safetensors"
+
+    def wait(self) -> None:
+        """Until every process of a torchrun is here."""
+        if self.processes > 1:
+            import torch.distributed as dist
+
+            if not dist.is_initialized():
+                dist.init_process_group("gloo", timeout=timedelta(days=7))
+            dist.barrier()
+
+    def learned_from(self, store: ExpertStore | None) -> Any:
+        """Names of the stores whose experts or teachers stand behind a synthesis."""
+        if "committee" in self.cfg.method:
+            return [each.folder.name for each in self.teacher_stores(self.cfg.method.committee).values()]
+        return None if store is None else store.folder.name
 
     def folder(self, ipc: int, seed: int) -> Path:
         name = HydraConfig.get().runtime.choices["method"]
@@ -224,6 +320,8 @@ class Line:
         evaluate(
             synsets, self.real, students, self.protocol(), report, method=method, ipc=ipc, seed=self.cfg.seed,
             iterates=iterates, command=self.command, published=published, paths=paths, student_hashes=hashes,
+            committee=self.committee(self.cfg.protocol.committee) if self.cfg.protocol.get("soft", "none") != "none" else None,
+            labels_path=Path(self.cfg.labels_path),
             workers=self.cfg.workers if self.device.type == "cpu" else 1, compile=self.cfg.compile, progress=self.progress,
         )  # fmt: skip
 
@@ -271,15 +369,24 @@ class Line:
     def first_student(self) -> str:
         return next(iter(self.students))
 
+    def network(self, name: str) -> Any:
+        """Configuration of a network: a student's, or that of a teacher which is no student here."""
+        if name in self.students:
+            return self.students[name]
+        known = sorted(path.stem for path in (CONFIGS / "student").glob("*.yaml"))
+        if name not in known:
+            raise ValueError(f"unknown network {name!r} of a committee: one of {', '.join(known)}")
+        return plain(OmegaConf.load(CONFIGS / "student" / f"{name}.yaml"))
+
     def student(self, name: str) -> Any:
         from functools import partial
 
-        return partial(instantiate(self.students[name]), self.real.train.shape, self.real.train.num_classes)
+        return partial(instantiate(self.network(name)), self.real.train.shape, self.real.train.num_classes)
 
     def protocol(self) -> Protocol:
         """The preset; its name tells another precision than fp32, and by a plus that this configuration changes it."""
         chosen = HydraConfig.get().runtime.choices["protocol"]
-        preset = OmegaConf.load(CONFIGS / "protocol" / f"{chosen}.yaml")
+        preset = hydra.compose("config", [f"protocol={chosen}", "data=npz"]).protocol  # no overlay is called after npz
         changed = OmegaConf.to_container(self.cfg.protocol) != OmegaConf.to_container(preset)
         precision = "" if self.cfg.protocol.precision == "fp32" else f" {self.cfg.protocol.precision}"
         return instantiate(self.cfg.protocol, name=self.cfg.protocol.name + "+" * changed + precision)
@@ -434,10 +541,12 @@ def line(cfg: DictConfig) -> None:
     with Progress(*columns, MofNCompleteColumn(), TimeElapsedColumn(), console=Console(stderr=True)) as bars:
         straight = Line(cfg, bars)
         for task in ("experts", "distill", "evaluate") if cfg.task == "all" else (cfg.task,):
-            getattr(straight, task)()
+            if task == "distill" or straight.rank == 0:  # of several processes the first does what cannot be shared
+                getattr(straight, task)()
+            straight.wait()
         if straight.wandb is not None:
             straight.wandb.finish()
-    for path in straight.written:
+    for path in straight.written if straight.rank == 0 else ():
         print(f"wrote {path}")
 
 

@@ -11,6 +11,7 @@ import torch
 import torchvision
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import Tensor
 
 from distill.files import load_tensors, replacing, save_tensors, write_json
@@ -83,6 +84,7 @@ def distill(
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        plugins=[LightningEnvironment()],  # processes of a torchrun share work by folders, not by Lightning
     )
     try:
         trainer.fit(method)
@@ -96,6 +98,23 @@ def distill(
             file=sys.stderr,
         )
     return home.synset_path
+
+
+def join(methods: Sequence[Method], shares: Sequence[Path], folder: Path) -> Path:
+    """Put the shares of several processes together as the set that one process makes.
+
+    Args:
+        methods: each made for its share; ``methods[i].made()`` are the indices of the images it learned.
+        shares: the folders they were distilled in.
+    """
+    path = folder / f"synset{SUFFIX}"
+    sets = [load(share) for share in shares]
+    images = sets[0].images.clone()
+    for method, synset in zip(methods, sets, strict=True):
+        images[method.made()] = synset.images[method.made()]
+    steps = sum(synset.record["step"] for synset in sets)
+    sets[0].with_(images=images).save(path, {"step": steps})
+    return path
 
 
 class _Home(Callback):
@@ -142,9 +161,10 @@ class _Home(Callback):
         own = {name: tensor for name, tensor in synset.tensors.items() if not name.startswith("preprocessing.")}
         kind = {"step": step, "label_kind": synset.label_kind}
         save_tensors(self.folder / "snapshots" / f"step_{step:06d}{SUFFIX}", own, kind)
-        synset.save(self.synset_path, {**self.record, "step": step, "skipped_steps": method.skips})
+        artefact = method.artefact()
+        artefact.save(self.synset_path, {**self.record, "step": step, "skipped_steps": method.skips})
         with replacing(self.folder / "grid.png") as part:
-            torchvision.utils.save_image(self.grid(synset), part, format="png")
+            torchvision.utils.save_image(self.grid(artefact), part, format="png")
         skipped = {"skips": method.skips, "skips_in_a_row": method.skips_in_a_row}
         save_tensors(
             self.state_path,

@@ -157,3 +157,49 @@ def matching_on(real, student):
         return method
 
     return build
+
+
+RECOVERY = dict(
+    iterations=4, steps=None, batch=100, together=4, share=(0, 1), pairs="all", vote_temperature=5.0, bn_weight=0.01,
+    first_bn_weight=10.0, curriculum="cosine", milestone=1.0, area=0.08, roll=1, roll_both=False, crop_each=False,
+    init="noise", patches=3, pool=16, lr_img=0.25, betas=(0.5, 0.9), precision="fp32",
+)  # fmt: skip
+RDED = dict(steps=None, pool=16, patches=3, factor=1)
+
+
+@pytest.fixture
+def teacher() -> Callable:
+    """Makes a network with batch norm."""
+    return partial(ConvNet, (3, 8, 8), 3, depth=2, width=6, norm="batch", pooling="avg", activation="relu")
+
+
+@pytest.fixture
+def committee(real, teacher):
+    """Two teachers that saw the toy set for some epochs."""
+    from distill.committee import Committee
+    from distill.training import train
+
+    nets = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        nets.append(teacher())
+        recipe = make_recipe(epochs=30, lr=0.05, momentum=0.9)
+        train(nets[-1:], real.train.images, real.train.labels, recipe, seeds=[seed], augment=augment.none)
+    return Committee(("first", "second"), tuple(nets), (60.0, 50.0))
+
+
+@pytest.fixture
+def asked_on(real, student, committee):
+    """A method with a committee on the toy set: ``asked_on(Recovery, area=None)``."""
+    from distill.methods.rded import RDED as Composites
+    from distill.methods.recovery import Recovery
+
+    own = {Recovery: RECOVERY, Composites: RDED}
+
+    def build(cls, **changes):
+        shared = dict(
+            seed=0, snapshot_every=2, max_skips=3, real=real.train, student=student, ipc=2, committee=committee
+        )
+        return cls(**{**shared, **own[cls], **changes})
+
+    return build

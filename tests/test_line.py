@@ -23,6 +23,9 @@ TOY = [
 ]  # fmt: skip
 
 
+TEACHERS = ["networks=[convnet]", "count=2", "minimum=0", "recipe.epochs=2"]
+
+
 @pytest.fixture
 def line(tmp_path, monkeypatch, capsys):
     """``line("task=experts", ...)`` runs run.py as from a shell: (exit code, standard output, error line or warnings)."""
@@ -51,7 +54,10 @@ def succeeds(outcome):
 
 
 def toy(method, *more):
-    experts = ["method.experts.count=2"] if "experts" in composed(f"method={method}").method else []
+    node = composed(f"method={method}").method
+    experts = ["method.experts.count=2"] if "experts" in node else []
+    if "committee" in node:
+        experts = ["student.convnet.norm=batch", *(f"method.committee.{setting}" for setting in TEACHERS)]
     return [*TOY, f"method={method}", *experts, *more]
 
 
@@ -234,7 +240,7 @@ print("HEAVY", sorted({"torch", "wandb", "sklearn", "kornia"} & set(sys.modules)
         (["task=destill"], "unknown task 'destill': one of experts, distill, evaluate, all, report"),
         (["data=cifar11"], "unknown data 'cifar11': one of cifar10, cifar100, digits"),
         (["method=datmm"], f"unknown method 'datmm': one of {', '.join(METHODS)}"),
-        (["protocol=best"], "unknown protocol 'best': one of ast, datm, dc"),
+        (["protocol=best"], "unknown protocol 'best': one of ast, cvdd, datm, dc"),
         (["student=convnett"], "unknown student 'convnett': one of alexnet, convnet"),
         (["student=[convnet,x]"], "unknown student 'x': one of alexnet"),
         (["method.stepz=3"], "Could not override 'method.stepz'"),

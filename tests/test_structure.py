@@ -18,9 +18,10 @@ CONFIGS = ROOT / "configs"
 ORDER = [
     "distill.files", "distill.fastest", "distill.rng", "distill.augment", "distill.students",
     "distill.preprocessing", "distill.readers", "distill.data", "distill.recipes", "distill.training", "distill.trajectory",
+    "distill.committee",
     "distill.unroll", "distill.synset", "distill", "distill.methods", "distill.methods.base",
-    "distill.methods.*", "distill.outer", "distill.report", "distill.page", "distill.evaluate", "experts",
-    "experts.train", "run",
+    "distill.methods.*", "distill.outer", "distill.labels", "distill.report", "distill.page", "distill.evaluate", "experts",
+    "experts.train", "experts.teachers", "run",
 ]  # fmt: skip
 
 

@@ -54,7 +54,9 @@ class Method(LightningModule):
         super().__init__()
         real.check_ipc(ipc)
         self.automatic_optimization = False
-        self.save_hyperparameters(ignore=["real", "student", "experts", "augment", "network", "network_augment"])
+        self.save_hyperparameters(
+            ignore=["real", "student", "experts", "committee", "augment", "network", "network_augment"]
+        )
         self.real, self.student, self.seed = real, student, seed
         self.start_step = 0
         self.skips = 0  # of all outer steps
@@ -92,16 +94,29 @@ class Method(LightningModule):
             if any(p.grad is not None and not torch.isfinite(p.grad).all() for p in group["params"]):
                 raise Skip(f"the gradient of the {group['name']} is not finite")
 
-    def training_step(self, step: int) -> None:
-        """One outer step: update, or skip and count. Nothing that diverged reaches the set or the momentum."""
+    def made(self) -> Tensor:
+        """Indices of the images that this method learns, where several processes share the set."""
+        return torch.arange(len(self.synset))
+
+    def artefact(self) -> SyntheticSet:
+        """What is stored of the set at hand."""
+        return self.synset.copy()
+
+    def learn(self, step: int) -> None:
+        """Carry out outer step ``step``; raises `Skip` before anything changes if there is nothing to learn from."""
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
+        loss = self.update(step)
+        if not torch.isfinite(loss):
+            raise Skip(f"the matching loss is {float(loss.detach())}")
+        self.manual_backward(loss)
+        self.check_gradients(optimizer)
+        optimizer.step()
+
+    def training_step(self, step: int) -> None:
+        """One outer step: learn, or skip and count. Nothing that diverged reaches the set or the momentum."""
         try:
-            loss = self.update(int(step))
-            if not torch.isfinite(loss):
-                raise Skip(f"the matching loss is {float(loss.detach())}")
-            self.manual_backward(loss)
-            self.check_gradients(optimizer)
+            self.learn(int(step))
         except Skip as reason:
             self.skips += 1
             self.skips_in_a_row += 1
@@ -112,7 +127,6 @@ class Method(LightningModule):
                     "lower method.lr_img or method.lr_lr, or raise method.max_skips"
                 ) from None
         else:
-            optimizer.step()
             self.skips_in_a_row = 0
         self.log_dict({"skipped_steps": float(self.skips), "step": float(step)})
 

@@ -1,0 +1,108 @@
+"""RDED (Sun et al., CVPR 2024, arXiv:2312.03526): composites of the real crops that a teacher finds most real."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from distill import rng
+from distill.augment import boxes, resize_boxes
+from distill.committee import Committee
+from distill.data import Split
+from distill.methods.base import Method
+from distill.synset import SyntheticSet
+
+
+class RDED(Method):
+    """One step makes one class's images.
+
+    Args:
+        committee: its first member looks at the crops.
+        steps: classes; None is all of them.
+        pool: real images of a class that are looked at.
+        patches: square crops of each.
+        factor: an image is put together from factor x factor patches.
+
+    Raises:
+        ValueError: the image's side is no multiple of the factor, or the pool is too small.
+    """
+
+    def __init__(self, *, committee: Committee, steps: int | None, pool: int, patches: int, factor: int, **shared: Any):
+        real: Split = shared["real"]
+        if real.shape[1] % factor or real.shape[2] % factor:
+            raise ValueError(
+                f"method.factor is {factor}: images of {real.shape[1]}x{real.shape[2]} do not divide by it"
+            )
+        if pool < shared["ipc"] * factor**2:
+            raise ValueError(f"method.pool is {pool}, expected at least ipc x factor^2 = {shared['ipc'] * factor**2}")
+        steps = real.num_classes if steps is None else steps
+        super().__init__(steps=steps, **shared)
+        self.committee = committee
+
+    def artefact(self) -> SyntheticSet:
+        """In eight bits, as it is stored and judged."""
+        return super().artefact().quantised()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        images = {"name": "images", "params": [self.synset.images]}
+        return torch.optim.SGD([images], 0.0)  # nothing is optimised; the outer loop asks for one
+
+    def learn(self, step: int) -> None:
+        """Put one class's images together."""
+        if step >= self.real.num_classes:
+            return
+        settings: Mapping[str, Any] = self.hparams
+        images, errors = composites(
+            self.real, self.committee, settings["ipc"], self.seed, settings["pool"], settings["patches"],
+            settings["factor"], [step],
+        )  # fmt: skip
+        with torch.no_grad():
+            self.synset.images[self.synset.classes == step] = images
+        self.log("matching_loss", errors.mean())
+
+
+def composites(
+    real: Split,
+    committee: Committee,
+    ipc: int,
+    seed: int,
+    pool: int,
+    patches: int,
+    factor: int,
+    classes: list[int] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Images put together from real crops, (classes x ipc, C, H, W), and the patches' errors, (classes, ipc x factor^2).
+
+    Of each of ``pool`` random images of a class the best of ``patches`` square crops is kept, of these the ones with the
+    smallest cross-entropy under the committee's first member; tile k of image n holds the one ranked k x ipc + n.
+
+    Source: RDED's code; a crop is judged on a whole image of the mean colour with the crop in its centre.
+    """
+    net, (_, height, width) = committee.nets[0], real.shape
+    tall, wide = height // factor, width // factor
+    images, errors = [], []
+    for cls in range(real.num_classes) if classes is None else classes:
+        own = real.sample(cls, pool, rng.generator(seed, "pool", cls))
+        if len(own) < ipc * factor**2:
+            raise ValueError(
+                f"class {real.class_names[cls]!r} has {len(own)} training images, composites take {ipc * factor**2}: lower ipc"
+            )
+        g = rng.generator(seed, "patches", cls)
+        crops = torch.stack(
+            [resize_boxes(own, boxes(len(own), own, 0.08, g, (1.0, 1.0)), tall) for _ in range(patches)], 1
+        )
+        above, beside = (height - tall) // 2, (width - wide) // 2
+        framed = F.pad(crops, (beside, width - wide - beside, above, height - tall - above)).flatten(0, 1)
+        with torch.no_grad():
+            logits = torch.cat([net(part) for part in framed.split(250)])
+        targets = torch.full((len(logits),), cls, device=logits.device)
+        error = F.cross_entropy(logits, targets, reduction="none").view(len(own), patches)
+        least, which = error.min(1)
+        order = least.argsort(stable=True)[: ipc * factor**2]
+        best = crops[order, which[order]].view(factor, factor, ipc, *crops.shape[2:])
+        rows = [torch.cat([best[i, j] for j in range(factor)], 3) for i in range(factor)]
+        images.append(torch.cat(rows, 2))
+        errors.append(least[order])
+    return torch.cat(images), torch.stack(errors)

@@ -1,0 +1,304 @@
+"""Recovery: images that a committee of teachers classifies well and whose statistics are those of its batch norms.
+
+SRe2L (Yin et al., NeurIPS 2023, arXiv:2306.13092); CDA (Yin & Shen, arXiv:2311.18838) moves the smallest crop from the whole
+image to a small part of it; CV-DD (arXiv:2501.07575) starts from real images and lets pairs of teachers vote. They differ in
+``curriculum``, ``init``, ``pairs`` and the committee.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distill import rng
+from distill.augment import boxes, resize_boxes
+from distill.committee import Committee, batch_norms
+from distill.methods.base import Method
+from distill.methods.rded import composites
+from distill.recipes import PRECISIONS
+from distill.students import pick
+from distill.synset import SyntheticSet
+
+CURRICULA = {
+    "none": lambda done: 0.0,
+    "step": lambda done: 1.0,
+    "linear": lambda done: 1.0 - done,
+    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
+}
+INITS = ("noise", "real", "composite")
+
+
+class Unit(NamedTuple):
+    """What is recovered together and shares batch statistics: image ``ipc_index`` of each of some classes, by some teachers."""
+
+    members: tuple[int, ...]
+    ipc_index: int
+    block: int
+
+
+class Recovery(Method):
+    """Recover images unit by unit; units that ask the same teachers go through them as one stack.
+
+    A unit's draws are functions of the seed and its key (ipc index, block) alone: its images are the same whichever units it is
+    stacked with and whichever process works on it.
+
+    Args:
+        committee: the teachers.
+        iterations: T, of each unit.
+        steps: updates of all stacks in this process; None is all of them, T for each stack.
+        batch: classes of a unit; all classes where there are fewer.
+        together: units of a stack.
+        share: (rank, processes): every ``processes``-th stack from ``rank`` on is this process's.
+        pairs: ``all`` teachers for every unit, or two: ``best`` (the largest priors), ``rotate`` (index k takes pair k) or
+            ``random`` (drawn for each index).
+        vote_temperature: of the softmax over priors in percent that weighs the teachers' losses.
+        bn_weight: r_bn, of the statistics' distance in the loss.
+        first_bn_weight: of the first batch norm's in it; the others have 1.
+        curriculum: ``none``, ``step``, ``linear`` or ``cosine``: how the smallest share of the image that a crop keeps goes
+            from 1 to ``area``, until ``milestone`` T.
+        area: that share; None crops and mirrors nothing.
+        roll: largest circular shift in pixels along each axis, from zero, or from its negative with ``roll_both``.
+        crop_each: a crop, mirror and shift for each image instead of one for the unit.
+        init: ``noise``, ``real`` images or ``composite`` (RDED's, of ``patches`` crops by the first teacher).
+        lr_img, betas: Adam on the images; the rate follows half a cosine to zero.
+        precision: of the teachers' forward and backward pass, ``fp32`` or ``bf16``; images, moments and norms are fp32.
+
+    Raises:
+        ValueError: a value is unknown, a member has no batch norm, or the classes do not divide into blocks.
+    """
+
+    def __init__(
+        self,
+        *,
+        committee: Committee,
+        iterations: int,
+        steps: int | None,
+        batch: int,
+        together: int,
+        share: tuple[int, int],
+        pairs: str,
+        vote_temperature: float,
+        bn_weight: float,
+        first_bn_weight: float,
+        curriculum: str,
+        milestone: float,
+        area: float | None,
+        roll: int,
+        roll_both: bool,
+        crop_each: bool,
+        init: str,
+        patches: int,
+        pool: int,
+        lr_img: float,
+        betas: tuple[float, float],
+        precision: str,
+        **shared: Any,
+    ):
+        pick(CURRICULA, curriculum, "method.curriculum")
+        pick(PRECISIONS, precision, "method.precision")
+        if init not in INITS:
+            raise ValueError(f"unknown method.init {init!r}: one of {', '.join(INITS)}")
+        if not 0 <= milestone <= 1:
+            raise ValueError(f"method.milestone is {milestone}, expected in [0, 1]")
+        for name, net in zip(committee.names, committee.nets, strict=True):
+            if not batch_norms(net):
+                raise ValueError(f"teacher {name} has no batch norm, whose statistics recovery needs: use norm=batch")
+        classes = shared["real"].num_classes
+        self.block = min(batch, classes)
+        if classes % self.block:
+            raise ValueError(
+                f"{classes} classes do not divide into blocks of method.batch={batch}: "
+                f"take {max(n for n in range(1, batch + 1) if classes % n == 0)}"
+            )
+        self.committee = committee
+        chosen = [pair_of(committee, pairs, index, shared["seed"]) for index in range(shared["ipc"])]
+        blocks = range(classes // self.block)
+        units = sorted(Unit(members, index, block) for index, members in enumerate(chosen) for block in blocks)
+        same = [list(group) for _, group in itertools.groupby(units, key=lambda unit: unit.members)]
+        stacks = [group[i : i + together] for group in same for i in range(0, len(group), together)]
+        self.stacks = stacks[share[0] :: share[1]]
+        steps = iterations * len(self.stacks) if steps is None else steps
+        super().__init__(steps=steps, **shared)
+        self.pixels: Tensor
+
+    def begin(self, synset: SyntheticSet | None = None) -> None:
+        super().begin(synset)
+        for net in self.committee.nets:
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def initial_set(self) -> SyntheticSet:
+        init, ipc = self.hparams["init"], self.hparams["ipc"]
+        if init == "composite":
+            kept = composites(
+                self.real, self.committee.members([0]), ipc, self.seed, self.hparams["pool"], self.hparams["patches"], 1
+            )
+            return super().initial_set().with_(images=kept[0])
+        synset = super().initial_set()
+        if init == "noise":
+            shape = synset.images.shape[1:]
+            draws = [
+                torch.randn(shape, generator=rng.generator(self.seed, "noise", cls, index))
+                for cls in range(synset.num_classes)
+                for index in range(ipc)
+            ]
+            return synset.with_(images=torch.stack(draws).to(synset.images))
+        return synset
+
+    def artefact(self) -> SyntheticSet:
+        """In eight bits, as it is stored and judged."""
+        return super().artefact().quantised()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        self.open(min(self.start_step // self.hparams["iterations"], len(self.stacks) - 1))
+        group = {"name": "images", "params": [self.pixels]}
+        return torch.optim.Adam([group], self.hparams["lr_img"], self.hparams["betas"])
+
+    def open(self, stack: int) -> None:
+        """Take a stack's images out of the set, (units, block, C, H, W), as what is learned."""
+        self.units = self.stacks[stack]
+        self.pixels = self.synset.images.detach()[self.where(self.units)].clone().requires_grad_()
+
+    def made(self) -> Tensor:
+        """Indices of this process's images."""
+        return torch.cat([self.where(stack).flatten() for stack in self.stacks])
+
+    def where(self, units: Sequence[Unit]) -> Tensor:
+        """Indices of units' images in the set, (units, block)."""
+        classes = torch.tensor([[unit.block * self.block + k for k in range(self.block)] for unit in units])
+        return classes * self.hparams["ipc"] + torch.tensor([[unit.ipc_index] for unit in units])
+
+    def learn(self, step: int) -> None:
+        """One step of Adam on one stack; its images stay displayable."""
+        stack, iteration = divmod(step, self.hparams["iterations"])
+        optimizer: Any = self.optimizers()
+        (group,) = optimizer.param_groups
+        if iteration == 0:
+            self.open(stack)
+            group["params"] = [self.pixels]
+            optimizer.optimizer.state.clear()
+        group["lr"] = self.hparams["lr_img"] * 0.5 * (1 + math.cos(math.pi * iteration / self.hparams["iterations"]))
+        super().learn(step)
+        with torch.no_grad():
+            clamp_displayable(self.pixels, self.synset)
+            self.synset.images[self.where(self.units)] = self.pixels.detach()
+
+    def update(self, step: int) -> Tensor:
+        iteration = step % self.hparams["iterations"]
+        views = self.views(iteration)
+        labels = self.synset.classes[self.where(self.units)]
+        committee = self.committee.members(self.units[0].members)
+        dtype = PRECISIONS[self.hparams["precision"]]
+        loss, mismatch = torch.zeros(()), torch.zeros(())
+        for net, weight in zip(committee.nets, committee.votes(self.hparams["vote_temperature"]).tolist(), strict=True):
+            with gathered_statistics(net, len(self.units)) as moments:
+                flat = views.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+                with torch.autocast(flat.device.type, dtype, enabled=dtype is not None):
+                    logits = net(flat)
+            errors = F.cross_entropy(logits.float(), labels.flatten(), reduction="none").view(labels.shape).mean(1)
+            distance = statistics_distance(batch_norms(net), moments, self.hparams["first_bn_weight"])
+            loss = loss.to(errors) + weight * (errors + self.hparams["bn_weight"] * distance).sum()
+            mismatch = mismatch.to(errors) + weight * distance.detach().sum()
+        self.log_dict({"matching_loss": loss.detach() / len(self.units), "statistics": mismatch / len(self.units)})
+        return loss
+
+    def views(self, iteration: int) -> Tensor:
+        """The stack's images as its teachers see them at an iteration: cropped, mirrored, rolled."""
+        return torch.stack(
+            [self.unit_views(part, unit, iteration) for part, unit in zip(self.pixels, self.units, strict=True)]
+        )
+
+    def unit_views(self, images: Tensor, unit: Unit, iteration: int) -> Tensor:
+        """Of one unit's images (block, C, H, W)."""
+        g = rng.generator(self.seed, "views", unit.ipc_index, unit.block, iteration)
+        count = len(images) if self.hparams["crop_each"] else 1
+        if self.hparams["area"] is not None:
+            low = smallest_crop(
+                self.hparams["curriculum"],
+                self.hparams["area"],
+                self.hparams["milestone"],
+                iteration / self.hparams["iterations"],
+            )
+            images = resize_boxes(images, boxes(count, images, low, g))
+            if "flip" in self.real.strategy:
+                mirrored = torch.rand(count, 1, 1, 1, generator=g).to(images) < 0.5
+                images = torch.where(mirrored, images.flip(3), images)
+        if not self.hparams["roll"]:
+            return images
+        first = -self.hparams["roll"] if self.hparams["roll_both"] else 0
+        shifts = torch.randint(first, self.hparams["roll"] + 1, (count, 2), generator=g).tolist()
+        if count == 1:
+            return images.roll(shifts[0], (2, 3))
+        return torch.stack([image.roll(shift, (1, 2)) for image, shift in zip(images, shifts, strict=True)])
+
+
+def pair_of(committee: Committee, pairs: str, index: int, seed: int) -> tuple[int, ...]:
+    """The members that recover the images of one ipc index; see `Recovery`'s ``pairs``."""
+    every = tuple(range(len(committee.nets)))
+    if pairs == "all" or len(every) <= 2:
+        return every
+    both = list(itertools.combinations(every, 2))
+    ways = {
+        "best": lambda: tuple(sorted(sorted(every, key=lambda member: -committee.priors[member])[:2])),
+        "rotate": lambda: both[index % len(both)],
+        "random": lambda: both[int(torch.randint(len(both), (), generator=rng.generator(seed, "pair", index)))],
+    }
+    return pick(ways, pairs, "method.pairs")()
+
+
+def smallest_crop(curriculum: str, area: float, milestone: float, done: float) -> float:
+    """Smallest share of an image that a crop keeps when the share ``done`` of the iterations lies behind.
+
+    Source: CDA's code.
+    """
+    if done >= milestone:
+        return area
+    return area + (1 - area) * CURRICULA[curriculum](done / milestone)
+
+
+@contextmanager
+def gathered_statistics(net: nn.Module, groups: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """A list that gets, as images go through ``net``, mean and biased variance, (groups, C), of every batch norm's input."""
+    found: list[tuple[Tensor, Tensor]] = []
+
+    def before(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        (maps,) = inputs
+        each = maps.float().view(groups, -1, *maps.shape[1:])
+        variance, mean = torch.var_mean(each, (1, 3, 4), correction=0)
+        found.append((mean, variance))
+
+    hooks = [norm.register_forward_pre_hook(before) for norm in batch_norms(net)]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def statistics_distance(
+    norms: Sequence[nn.BatchNorm2d], moments: Sequence[tuple[Tensor, Tensor]], first: float
+) -> Tensor:
+    """How far moments (groups, C) are from the norms' running statistics, (groups,): sum of 2-norms, not squared.
+
+    Args:
+        first: weight of the first batch norm; the others have 1.
+
+    Source: SRe2L's code; the gradient of a norm that vanishes is 0.
+    """
+    total = torch.zeros(())
+    for place, (norm, (mean, variance)) in enumerate(zip(norms, moments, strict=True)):
+        assert norm.running_mean is not None and norm.running_var is not None
+        apart = (mean - norm.running_mean).norm(dim=1) + (variance - norm.running_var).norm(dim=1)
+        total = total.to(apart) + (first if place == 0 else 1.0) * apart
+    return total
+
+
+def clamp_displayable(images: Tensor, synset: SyntheticSet) -> None:
+    """Keep images (..., C, H, W) of the set's space within what pixels in [0, 1] can be, in place."""
+    channels, low = images.shape[-3], torch.zeros(1, images.shape[-3], 1, 1).to(images)
+    bounds = [synset.preprocessing(low + value).view(channels, 1, 1) for value in (0.0, 1.0)]
+    images.copy_(images.maximum(bounds[0]).minimum(bounds[1]))

@@ -1,0 +1,174 @@
+"""The line with teachers: protocols whose labels a committee gives, work shared by processes, and what is refused."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import composed
+from hydra.utils import instantiate
+from test_faults import in_a_process, server_finds_the_tests  # noqa: F401  # a fixture
+from test_line import METHODS, ROOT, TEACHERS, line, succeeds, toy  # noqa: F401  # a fixture
+
+import distill
+from distill.recipes import CommitteeProtocol
+
+PROTOCOLS = ("sre2l-cifar", "sre2l-in", "cvdd", "rded", "rth-soft", "rth-hard")
+
+
+def judged_by(protocol, *more):
+    """The toy line of composites under a protocol that asks a committee."""
+    asked = [] if protocol == "rth-hard" else [f"protocol.committee.{setting}" for setting in TEACHERS]
+    return toy("rded", "method.steps=10", f"protocol={protocol}", *asked, *more)
+
+
+# Field by field from the tables: passes, batch, zeta, labels, tau, mix, alpha, crop, smallest crop, micro-batches, mode.
+# decoupled.md section 4, evaluation.md sections 6 and 7.
+TABLE = {
+    "sre2l-cifar": (400, 128, 1, "hand", 30, "mixup", 0.8, "crop_flip", None, 1, "batch"),
+    "sre2l-in": (300, 1024, 1, "stored", 20, "cutmix", 1.0, "resized_crop", 0.08, 1, "eval"),
+    "cvdd": (300, 16, 1, "stored", 20, "cutmix", 1.0, "resized_crop", 0.08, 2, "batch"),
+    "rded": (300, 100, 2, "hand", 20, "cutmix", 1.0, "resized_crop", 1.0, 1, "eval"),
+    "rth-soft": (300, 128, 1, "hand", 20, "cutmix", 1.0, "resized_crop", 0.08, 1, "eval"),
+    "rth-hard": (300, 128, 1, "none", None, "none", None, "resized_crop", 0.08, 1, None),
+}
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_presets_equal_the_table(name):
+    p = instantiate(composed(f"protocol={name}", "data=cifar10").protocol)
+    found = (
+        p.passes,
+        p.batch,
+        p.stretch,
+        p.soft,
+        p.temperature,
+        p.mix,
+        p.mix_alpha,
+        p.augment,
+        p.area,
+        p.micro_batches,
+    )
+    for ours, theirs in zip((*found, p.committee.get("mode")), TABLE[name], strict=True):
+        assert theirs is None or ours == theirs
+    assert (p.optimizer, p.lr, p.weight_decay, p.decoupled_decay, p.squared) == ("adam", 1e-3, 0.0, 0.01, False)
+    assert isinstance(p, CommitteeProtocol) and p.vote_temperature == 10 and p.iterate == "last" and p.ema is None
+
+
+@pytest.mark.parametrize(
+    "method, values",
+    [
+        ("sre2l", dict(iterations=1000, init="noise", area=None, curriculum="none", roll=4, pairs="all")),
+        ("cda", dict(iterations=4000, init="noise", area=0.08, curriculum="cosine", milestone=1.0)),
+        (
+            "cvdd",
+            dict(iterations=4000, init="composite", area=0.08, curriculum="none", pairs="rotate", vote_temperature=5.0),
+        ),
+        ("rded", dict(pool=300, patches=5, factor=1)),
+    ],
+)
+def test_methods_are_configured_as_the_table_says(method, values):
+    node = composed(f"method={method}", "data=cifar10").method
+    shared = (
+        {} if method == "rded" else dict(lr_img=0.25, bn_weight=0.01, first_bn_weight=10.0, batch=100, betas=[0.5, 0.9])
+    )
+    assert {name: node[name] for name in values | shared} == values | shared
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_soft_labels_come_with_their_hard_twin_and_random_images(line, protocol, tmp_path):  # noqa: F811
+    succeeds(line(*judged_by(protocol)))
+    rows = json.loads((tmp_path / "outputs" / "report.json").read_text())["rows"]
+    soft = [] if protocol == "rth-hard" else [TABLE[protocol][3]]
+    assert [(row["method"], row["labels"]) for row in rows] == [
+        (method, labels) for method in ("rded", "random real") for labels in (*soft, "hard")
+    ]
+    for row in rows:
+        on_disk = list((tmp_path / "outputs" / "labels").rglob("epoch_*"))
+        assert row["protocol"] == f"{protocol}+" and (row["label_bytes"] == 0) == (row["labels"] == "hand")
+        assert bool(on_disk) == ("stored" in soft)
+        assert set(row["committee"]) == (set() if row["labels"] == "hard" else {"convnet 0", "convnet 1"})
+    assert rows[0]["image_bytes"] == 640  # a byte a pixel
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "outputs").rglob("*.safetensors")}
+    succeeds(line(*judged_by(protocol)))
+    assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "outputs").rglob("*.safetensors")}
+
+
+def test_a_line_killed_while_it_labels_ends_where_an_unbroken_one_does(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir(), broken.mkdir()
+    arguments = judged_by(
+        "cvdd", "method.committee.count=1", "protocol.committee.count=1", "protocol.epochs=6", "workers=1"
+    )
+    assert in_a_process(arguments, whole) == 0
+    statuses = [in_a_process(arguments, broken, die_at) for die_at in (15, 9, 4, 7, 5, None)]
+    assert statuses[0] < 0 and statuses[-1] == 0
+    results = []
+    for folder in (whole, broken):
+        rows = json.loads((folder / "outputs" / "report.json").read_text())["rows"]
+        results.append([(row["method"], row["labels"], row["accuracies"]) for row in rows])
+    assert results[0] == results[1]
+
+
+def test_teachers_are_trained_alone_when_they_are_asked_for(line, tmp_path):  # noqa: F811
+    settings = ["experts.networks=[convnet]", "experts.recipe.epochs=1", "student.convnet.norm=batch"]
+    code, out, message = line("task=experts", "experts=teacher", "data=digits", "device=cpu", *settings)
+    assert code == 0, message
+    (store,) = (tmp_path / "outputs" / "experts").iterdir()
+    assert store.name.startswith("digits-teacher-") and f"wrote outputs/experts/{store.name}" in out
+    assert json.loads((store / "manifest.json").read_text())["data"]["classes"] == [str(digit) for digit in range(10)]
+
+
+def test_two_processes_make_the_set_of_one(tmp_path):
+    arguments = [*toy("cda", "task=distill", "ipc=3", "method.together=1"), "method.steps=null", "method.iterations=3"]
+    arguments.remove("method.steps=4")
+    one = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), *arguments, "task=experts"], cwd=tmp_path, capture_output=True
+    )
+    assert one.returncode == 0, one.stderr
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    for launcher, out in (([sys.executable], "one"), (torchrun, "two")):
+        command = [*launcher, str(ROOT / "run.py"), *arguments, f"out={out}", "experts_path=outputs/experts"]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    whole, shared = (distill.load(tmp_path / out / "digits-cda-ipc3-seed0") for out in ("one", "two"))
+    assert whole.hash == shared.hash and whole.record["step"] == shared.record["step"] == 9
+    assert torch.equal(whole.images, shared.images)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (["task=distill"], "0 of 2 experts in .*: train them with `python run.py task=experts`"),
+        (["method.committee.networks=[resnet19]"], "unknown network 'resnet19' of a committee: one of alexnet"),
+        (["student.convnet.norm=instance"], "teacher convnet has no batch norm, whose statistics recovery needs"),
+        (
+            ["method.committee.minimum=1.0"],
+            r"teacher convnet 0 classifies \d+.\d% of real images correctly, expected at least",
+        ),
+        (["method.committee.priors=[50,60,70]"], "3 prior accuracies for the networks convnet: give one for each"),
+        (["method.batch=3"], "10 classes do not divide into blocks of method.batch=3: take 2"),
+        (["protocol=rded", "protocol.soft=maybe"], "unknown protocol.soft 'maybe': one of hand, stored, once, none"),
+        (["protocol=rded", "protocol.committee.mode=train"], "unknown mode 'train' of a committee: one of eval, batch"),
+    ],
+)
+def test_bad_input_gets_one_line(line, changes, message, tmp_path):  # noqa: F811
+    asked = [f"protocol.committee.{setting}" for setting in TEACHERS] if "protocol=rded" in changes else []
+    given = {change.split("=")[0] for change in changes}
+    arguments = [item for item in toy("sre2l", *asked) if item.split("=")[0] not in given]
+    code, _, said = line(*arguments, *changes)
+    assert code == 1
+    assert said.startswith("error: ") and "\n" not in said
+    assert re.search(message, said), said
+    assert not list(tmp_path.rglob("report.json"))
+
+
+def test_a_method_that_cannot_be_shared_says_so(line, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, _, said = line(*toy("rded"))
+    assert (code, said) == (1, "error: this method cannot be shared by 2 processes: run it without torchrun")
+    assert {"sre2l", "cda", "cvdd", "rded"} < set(METHODS)

@@ -1,0 +1,230 @@
+"""Recovery: the statistics' distance and its gradient, crops and their curriculum, units that do not feel one another."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from distill.augment import boxes, resize_boxes
+from distill.committee import Committee, batch_norms
+from distill.methods.recovery import (
+    Recovery,
+    clamp_displayable,
+    gathered_statistics,
+    pair_of,
+    smallest_crop,
+    statistics_distance,
+)
+from distill.outer import distill, join
+from distill.students import ConvNet
+
+
+def distance(net, images, groups=1, first=10.0):
+    with gathered_statistics(net, groups) as moments:
+        net(images)
+    return statistics_distance(batch_norms(net), moments, first)
+
+
+@torch.no_grad()
+def test_the_distance_is_zero_for_the_batch_whose_statistics_the_teacher_keeps(teacher):
+    net, images = teacher().eval(), torch.randn(6, 3, 8, 8)
+    assert distance(net, images) > 0.1
+    for place, norm in enumerate(batch_norms(net)):
+        with gathered_statistics(net, 1) as moments:
+            net(images)
+        norm.running_mean, norm.running_var = (each[0] for each in moments[place])
+    assert distance(net, images).item() == pytest.approx(0.0, abs=1e-5)
+
+
+def test_the_distances_gradient_is_the_closed_form():
+    norm, maps = nn.BatchNorm2d(3).double().eval(), torch.randn(4, 3, 5, 5, dtype=torch.float64, requires_grad=True)
+    norm.running_mean, norm.running_var = torch.randn(3).double(), torch.rand(3).double()
+    mean, variance = maps.mean((0, 2, 3)), maps.var((0, 2, 3), correction=0)
+    loss = statistics_distance([norm], [(mean[None], variance[None])], 1.0)
+    (gradient,) = torch.autograd.grad(loss.sum(), maps)
+    dm, dv = (mean - norm.running_mean).detach(), (variance - norm.running_var).detach()
+    centred = (maps - mean[:, None, None]).detach()
+    closed = (dm / dm.norm())[:, None, None] + 2 * centred * (dv / dv.norm())[:, None, None]
+    assert torch.allclose(gradient, closed / 100, atol=1e-12)
+    assert closed.sub((dm / dm.norm())[:, None, None]).sum((0, 2, 3)).abs().max() < 1e-10
+
+
+@torch.no_grad()
+def test_only_the_first_batch_norm_counts_more():
+    norms = [nn.BatchNorm2d(2), nn.BatchNorm2d(2)]
+    moments = [(torch.tensor([[3.0, 4.0]]), torch.ones(1, 2)), (torch.zeros(1, 2), torch.tensor([[1.0, 3.0]]))]
+    assert statistics_distance(norms, moments, 1.0).item() == pytest.approx(5 + 2)
+    assert statistics_distance(norms, moments, 10.0).item() == pytest.approx(10 * 5 + 2)
+
+
+def test_groups_have_the_statistics_they_have_alone(teacher):
+    net, images = teacher().eval(), torch.randn(6, 3, 8, 8)
+    alone = torch.cat([distance(net, part) for part in images.split(2)])
+    assert torch.allclose(distance(net, images, groups=3), alone, rtol=1e-5)
+
+
+# Section 10, check E: the bound at a quarter, a half and three quarters of the run.
+@pytest.mark.parametrize(
+    "curriculum, bounds",
+    [
+        ("cosine", (1, 0.865, 0.54, 0.215)),
+        ("linear", (1, 0.77, 0.54, 0.31)),
+        ("step", (1, 1, 1, 1)),
+        ("none", (0.08,) * 4),
+    ],
+)
+def test_the_curriculum_is_the_papers(curriculum, bounds):
+    found = [smallest_crop(curriculum, 0.08, 1.0, done) for done in (0, 0.25, 0.5, 0.75)]
+    assert found == pytest.approx(bounds, abs=1e-3)
+    assert smallest_crop(curriculum, 0.08, 0.5, 0.5) == 0.08
+    assert smallest_crop(curriculum, 0.08, 0.0, 0.0) == 0.08  # SRe2L
+
+
+def test_crops_are_drawn_as_torchvision_draws_them():
+    g = torch.Generator().manual_seed(0)
+    found = boxes(3000, torch.zeros(1, 3, 224, 224), 0.08, g)
+    share = (found[:, 2] * found[:, 3]).float() / 224**2
+    assert share.mean().item() == pytest.approx(0.48, abs=0.02)
+    assert (boxes(50, torch.zeros(1, 3, 224, 224), 1.0, g) == torch.tensor([0, 0, 224, 224])).all()
+
+
+def test_a_resized_box_is_the_box_cut_out_and_interpolated():
+    images = torch.randn(5, 3, 12, 12, dtype=torch.float64)
+    found = boxes(5, images, 0.08, torch.Generator().manual_seed(3))
+    views = resize_boxes(images, found)
+    for image, view, (top, left, tall, wide) in zip(images, views, found.tolist(), strict=True):
+        cut = image[None, :, top : top + tall, left : left + wide]
+        assert torch.allclose(F.interpolate(cut, size=12, mode="bilinear")[0], view, atol=1e-12)
+
+
+def ready(method):
+    method.begin()
+    method.configure_optimizers()
+    return method
+
+
+def test_nothing_outside_the_crop_has_a_gradient_and_equal_images_have_equal_ones(asked_on, monkeypatch):
+    method = ready(asked_on(Recovery, roll=0, batch=3, together=1, curriculum="none"))
+    monkeypatch.setattr(method, "log_dict", lambda *a, **k: None)
+    monkeypatch.setattr("distill.methods.recovery.boxes", lambda *a: torch.tensor([[2, 1, 4, 5]]))
+    (gradient,) = torch.autograd.grad(method.update(0), method.pixels)
+    outside = torch.ones(8, 8, dtype=torch.bool)
+    outside[2:6, 1:6] = False
+    assert (gradient[..., outside] == 0).all() and (gradient[..., ~outside] != 0).any()
+    with torch.no_grad():
+        method.pixels[:] = method.pixels[:, :1]
+    method.synset.classes[:] = 0
+    (gradient,) = torch.autograd.grad(method.update(0), method.pixels)
+    assert torch.allclose(gradient[0, 0], gradient[0, 1], atol=1e-9)
+
+
+def run(method, folder):
+    record = {"method": "recovery"}
+    return distill(method, folder, record, [], "cpu", lambda *a: None), method
+
+
+def pixels(outcome):
+    return outcome[1].synset.images.detach()
+
+
+@pytest.mark.parametrize("changes", [{}, {"crop_each": True}, {"batch": 1, "roll_both": True}], ids=str)
+def test_units_stacked_or_alone_give_the_same_images(asked_on, tmp_path, changes):
+    alone = pixels(run(asked_on(Recovery, together=1, iterations=6, **changes), tmp_path / "alone"))
+    stacked = pixels(run(asked_on(Recovery, together=4, iterations=6, **changes), tmp_path / "stacked"))
+    assert torch.allclose(alone, stacked, atol=1e-5)
+    assert not torch.allclose(alone[0], alone[1], atol=0.1)
+
+
+def test_processes_that_share_the_work_make_the_set_of_one(asked_on, tmp_path):
+    whole, _ = run(asked_on(Recovery, together=1), tmp_path / "whole")
+    methods = [asked_on(Recovery, together=1, share=(rank, 2)) for rank in range(2)]
+    shares = [tmp_path / "0", tmp_path / "1"]
+    for method, share in zip(methods, shares, strict=True):
+        run(method, share)
+    (tmp_path / "joined").mkdir()
+    joined = join(methods, shares, tmp_path / "joined")
+    from distill.synset import load
+
+    assert load(joined).hash == load(whole).hash and load(joined).record["step"] == load(whole).record["step"] == 8
+
+
+def test_recovery_lowers_its_loss_and_the_teachers_know_the_images(asked_on, committee, tmp_path):
+    method = asked_on(Recovery, iterations=60, together=2)
+    ready(method)
+    before = float(method.update(0).detach())
+    run(asked_on(Recovery, iterations=60, together=2), tmp_path)
+    from distill.synset import load
+
+    synset = load(tmp_path)
+    method.synset = synset
+    method.open(0)
+    assert float(method.update(0).detach()) < 0.5 * before
+    guesses = [net(synset.images).argmax(1) for net in committee.nets]
+    assert all((guess == synset.labels).all() for guess in guesses)
+
+
+def test_what_is_stored_are_eight_bits_within_the_displayable(asked_on, tmp_path):
+    from distill.synset import load
+
+    path, method = run(asked_on(Recovery, lr_img=5.0), tmp_path)
+    synset = load(path)
+    assert synset.eight_bit and synset.hash == synset.copy().hash
+    assert torch.equal(synset.images, method.synset.copy().quantised().images)
+    shown = synset.preprocessing.inverse(method.synset.images.detach())
+    assert shown.min() > -1e-4 and shown.max() < 1 + 1e-4
+    wild = torch.randn(2, 3, 8, 8) * 100
+    clamp_displayable(wild, synset)
+    assert synset.preprocessing.inverse(wild).sub(0.5).abs().max().item() == pytest.approx(0.5, abs=1e-4)
+
+
+def five(teacher):
+    return Committee(tuple("abcde"), tuple(teacher() for _ in range(5)), (63.0, 65.3, 68.5, 67.6, 67.4))
+
+
+def test_pairs_are_chosen_as_the_paper_does(teacher):
+    committee = five(teacher)
+    assert pair_of(committee, "best", 7, 0) == (2, 3)
+    rotated = [pair_of(committee, "rotate", index, 0) for index in range(10)]
+    assert sorted(rotated) == list(itertools.combinations(range(5), 2))
+    assert len({pair_of(committee, "random", index, 0) for index in range(60)}) == 10
+    assert pair_of(committee, "random", 3, 0) == pair_of(committee, "random", 3, 0)
+    with pytest.raises(ValueError, match="unknown method.pairs 'most': one of best, rotate, random"):
+        pair_of(committee, "most", 0, 0)
+
+
+def test_units_of_one_stack_ask_the_same_teachers(asked_on, teacher):
+    method = asked_on(Recovery, committee=five(teacher), pairs="rotate", ipc=4, together=3)
+    assert all(len({unit.members for unit in stack}) == 1 for stack in method.stacks)
+    assert sorted(unit.ipc_index for stack in method.stacks for unit in stack) == [0, 1, 2, 3]
+
+
+def test_what_cannot_be_recovered_is_refused(asked_on, student, teacher):
+    with pytest.raises(
+        ValueError, match="teacher plain has no batch norm, whose statistics recovery needs: use norm=batch"
+    ):
+        asked_on(Recovery, committee=Committee(("plain",), (student(),), (50.0,)))
+    with pytest.raises(ValueError, match="3 classes do not divide into blocks of method.batch=2: take 1"):
+        asked_on(Recovery, batch=2)
+    for changes, message in [
+        (dict(init="x"), "unknown method.init 'x': one of noise, real, composite"),
+        (dict(curriculum="x"), "unknown method.curriculum 'x': one of none, step, linear, cosine"),
+        (dict(milestone=2.0), "method.milestone is 2.0, expected in"),
+        (dict(precision="fp8"), "unknown method.precision 'fp8': one of fp32, bf16"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            asked_on(Recovery, **changes)
+
+
+def test_every_start_is_the_same_for_a_seed_and_another_for_another(asked_on):
+    for init in ("noise", "real", "composite"):
+        first, again, other = (asked_on(Recovery, init=init, seed=seed).initial_set().images for seed in (0, 0, 1))
+        assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_a_wide_network_takes_the_statistics_of_every_batch_norm():
+    net = ConvNet((3, 8, 8), 3, depth=3, width=4, norm="batch", pooling="none", activation="relu").eval()
+    with gathered_statistics(net, 2) as moments:
+        net(torch.randn(4, 3, 8, 8))
+    assert [tuple(mean.shape) for mean, _ in moments] == [(2, 4)] * 3
