@@ -1,12 +1,15 @@
 """RealData: a real image set as tensors, split once, preprocessed once.
 
 Train and val come from the published training set (val is cut from it, class by class, always the same images); test is
-reached by the final evaluation only. A batch is an index into one tensor, there is no loader.
+reached by the final evaluation only. A batch is an index into one tensor, there is no loader; images of a large folder stay
+in their files until such an index asks for them.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +19,48 @@ from torch import Generator, Tensor
 
 from distill import preprocessing
 from distill.preprocessing import Preprocessing
-from distill.readers import Arrays, read
+from distill.readers import Arrays, decode, listing, read
 from distill.students import Shape
+
+
+class LazyImages:
+    """Images of files, decoded by several threads when they are asked for; stands where a tensor (N, 3, H, W) stands.
+
+    Args:
+        files: N of them.
+        side: of the square that is cut from their middle, in pixels.
+        prepare: from pixels to what networks see.
+        device: where decoded images live.
+        workers: threads.
+    """
+
+    def __init__(self, files: Sequence[Path], side: int, prepare: Preprocessing, device: torch.device, workers: int):
+        self.files, self.side, self.prepare, self.device, self.workers = list(files), side, prepare, device, workers
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((len(self.files), 3, self.side, self.side))
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: Tensor | slice) -> Tensor:
+        """Images (*index.shape, 3, H, W)."""
+        index = torch.arange(len(self))[index] if isinstance(index, slice) else index.cpu()
+        files = [self.files[i] for i in index.flatten().tolist()]
+        with ThreadPoolExecutor(self.workers) as pool:
+            decoded = list(pool.map(partial(decode, side=self.side), files))
+        pixels = _to_pixels(np.stack(decoded)) if decoded else torch.zeros(0, *self.shape[1:])
+        return self.prepare(pixels.to(self.device)).view(*index.shape, *self.shape[1:])
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        """One part after the other, as `torch.Tensor.split` gives them."""
+        return (self[first : first + size] for first in range(0, len(self), size))
 
 
 @dataclass(frozen=True)
 class Split:
-    """Preprocessed images (N, C, H, W) float32 and their classes (N,) int64 in 0..K-1.
+    """Preprocessed images (N, C, H, W) float32 and their classes (N,) int64 in 0..K-1; images of files may be `LazyImages`.
 
     Attributes:
         class_names: K names, in order.
@@ -100,6 +138,8 @@ def load(
     classes: Sequence[int | str] | None = None,
     path: str | Path | None = None,
     size: int | None = None,
+    lazy: bool = False,
+    workers: int = 4,
     prepare: Preprocessing | None = None,
     device: str | torch.device = "cpu",
 ) -> RealData:
@@ -116,6 +156,8 @@ def load(
         classes: keep these classes only (indices or names), in this order; constants stay those of the whole set.
         path: an ``.npz`` file or an image folder (``train/<class>/*``, ``test/<class>/*``) instead of a named set.
         size: resize an image folder to squares of this side, in pixels.
+        lazy: keep an image folder's files on disk and decode them when they are asked for; needs ``size``, ``mean``, ``std``.
+        workers: threads that decode.
         prepare: the preprocessing of an existing synthetic set, used as it is instead of ``mean``, ``std`` or a fresh ZCA.
         device: where the tensors live.
 
@@ -123,6 +165,13 @@ def load(
         FileNotFoundError: the files are missing and could not be fetched.
         ValueError: the set is unusable: labels out of range, fewer than two classes, wrong shapes or types.
     """
+    if lazy:
+        if path is None or size is None or mean is None or std is None or zca:
+            raise ValueError(
+                "data.lazy needs an image folder (data.path), data.size, data.mean and data.std, and no data.zca"
+            )
+        prepare = prepare or preprocessing.normalised(list(mean), list(std))
+        return _lazy(name, Path(path), size, prepare, val, classes, strategy, torch.device(device), workers)
     x_train, y_train, x_test, y_test, class_names = _checked(name, *read(name, Path(root), download, path, size))
     train, val_index = _stratified(y_train, val)
     pixels = _to_pixels(x_train[train])
@@ -158,6 +207,38 @@ def load(
         split(_to_pixels(x_test), y_test),
         source.hexdigest()[:12],
     )
+
+
+def _lazy(
+    name: str,
+    path: Path,
+    side: int,
+    prepare: Preprocessing,
+    val: float,
+    classes: Sequence[int | str] | None,
+    strategy: str,
+    device: torch.device,
+    workers: int,
+) -> RealData:
+    train, test, class_names = listing(path)
+    if len(class_names) < 2:
+        raise ValueError(f"{path / 'train'} holds {len(class_names)} class folders, expected at least 2")
+    kept = _kept(classes, class_names)
+    place = {cls: i for i, cls in enumerate(kept)}
+    names = tuple(class_names[cls] for cls in kept)
+    train, test = ([(file, place[cls]) for file, cls in files if cls in place] for files in (train, test))
+    first, held_out = _stratified(np.array([cls for _, cls in train]), val)
+    source = hashlib.sha256(repr((val, side, names, prepare.fingerprint)).encode())
+    for file, cls in train:
+        source.update(f"{file.relative_to(path)} {file.stat().st_size} {cls}".encode())
+
+    def split(files: list[tuple[Path, int]]) -> Split:
+        images: Any = LazyImages([file for file, _ in files], side, prepare, device, workers)
+        labels = torch.tensor([cls for _, cls in files], dtype=torch.long, device=device)
+        return Split(images, labels, names, name, prepare, strategy)
+
+    parts = [[train[i] for i in index] for index in (first, held_out)]
+    return RealData(split(parts[0]), split(parts[1]), split(test), source.hexdigest()[:12])
 
 
 def _checked(name: str, x_train: Any, y_train: Any, x_test: Any, y_test: Any, class_names: list[str]) -> Arrays:

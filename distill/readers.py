@@ -108,7 +108,8 @@ def _npz(path: Path) -> Arrays:
     return x_train, y_train, x_test, y_test, [str(item) for item in class_names]
 
 
-def _folder(path: Path, size: int | None) -> Arrays:
+def listing(path: Path) -> tuple[list[tuple[Path, int]], list[tuple[Path, int]], list[str]]:
+    """Files and classes of an image folder's training and test images, and the names of the classes, sorted."""
     tests = [path / name for name in ("test", "val") if (path / name).is_dir()]
     if not (path / "train").is_dir() or not tests:
         raise FileNotFoundError(
@@ -119,7 +120,7 @@ def _folder(path: Path, size: int | None) -> Arrays:
     if strangers:
         raise ValueError(f"class {strangers[0]!r} is in {tests[0]} but not in {path / 'train'}")
 
-    def listing(folder: Path) -> list[tuple[Path, int]]:
+    def files(folder: Path) -> list[tuple[Path, int]]:
         return [
             (file, k)
             for k, cls in enumerate(classes)
@@ -127,7 +128,31 @@ def _folder(path: Path, size: int | None) -> Arrays:
             for file in sorted((folder / cls).iterdir())
         ]
 
-    return *_images(listing(path / "train"), size), *_images(listing(tests[0]), size), classes
+    return files(path / "train"), files(tests[0]), classes
+
+
+def _folder(path: Path, size: int | None) -> Arrays:
+    train, test, classes = listing(path)
+    return *_images(train, size), *_images(test, size), classes
+
+
+def decode(file: Path, side: int) -> np.ndarray:
+    """The middle of an image, uint8 (side, side, 3): its shorter edge becomes 8/7 of ``side`` first, as at 224 px.
+
+    Raises:
+        ValueError: the file is not an image.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            rgb = image.convert("RGB")
+            share = side * 8 // 7 / min(rgb.size)
+            scaled = rgb.resize([round(edge * share) for edge in rgb.size], Image.Resampling.BILINEAR)
+            left, top = ((edge - side) // 2 for edge in scaled.size)
+            return np.asarray(scaled.crop((left, top, left + side, top + side)))
+    except OSError as error:
+        raise ValueError(f"{file} is not an image ({error})") from None
 
 
 def _images(files: list[tuple[Path, int]], size: int | None) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,113 @@
+"""Image folders that stay on disk, and the line at 224 px with torchvision's ResNet-18."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_line import line  # noqa: F401  # a fixture
+
+import distill
+from distill import data
+
+
+def write_folder(root, side=(30, 44), train=8, test=3, classes=4):
+    """Bright bars at a height that tells the class."""
+    g = np.random.default_rng(0)
+    for part, count in (("train", train), ("test", test)):
+        for cls in range(classes):
+            (root / part / f"c{cls}").mkdir(parents=True)
+            for i in range(count):
+                pixels = g.integers(0, 90, (*side, 3), dtype=np.uint8)
+                step = side[0] // (classes + 1)
+                pixels[step * (cls + 1) - step // 2 :][:step, side[1] // 5 : -side[1] // 5] += 150
+                Image.fromarray(pixels).save(root / part / f"c{cls}" / f"{i}.png")
+    return root
+
+
+def load(path, **changes):
+    values = dict(
+        path=path, root=path, size=16, lazy=True, workers=3, strategy="flip", mean=[0.5] * 3, std=[0.25] * 3, zca=False,
+        val=0.25, download=False,
+    )  # fmt: skip
+    return data.load("mine", **{**values, **changes})
+
+
+def test_lazy_images_stand_where_a_tensor_stands(tmp_path):
+    real = load(write_folder(tmp_path / "pets"))
+    images = real.train.images
+    assert (len(real.train), len(real.val), len(real.test)) == (24, 8, 12) and real.train.shape == (3, 16, 16)
+    whole = images[torch.arange(24)]
+    assert torch.equal(images[torch.tensor([[3, 1], [0, 3]])], whole[[3, 1, 0, 3]].view(2, 2, 3, 16, 16))
+    assert torch.equal(images[:5], whole[:5]) and torch.equal(images[::7], whole[::7])
+    assert torch.equal(torch.cat(list(images.split(10))), whole)
+    assert [int(real.train.labels[i]) for i in real.train.of_class(2)] == [2] * 6
+    drawn = real.train.sample(1, 4, torch.Generator().manual_seed(0))
+    assert all((drawn_one == whole[real.train.of_class(1)]).flatten(1).all(1).any() for drawn_one in drawn)
+
+
+def test_the_middle_of_an_image_is_taken_at_its_own_proportions(tmp_path):
+    pixels = np.zeros((32, 64, 3), np.uint8)
+    pixels[:, 24:40] = 255  # a bar as wide as half the height
+    root = write_folder(tmp_path / "pets")
+    Image.fromarray(pixels).save(root / "train" / "c0" / "0.png")
+    real = load(root, val=0, mean=[0.0] * 3, std=[1.0] * 3, size=28)
+    assert real.train.images[torch.tensor([0])][0, 0, 14].mean().item() == pytest.approx(16 / 28, abs=0.03)
+
+
+def test_a_folder_is_known_by_its_files(tmp_path):
+    root = write_folder(tmp_path / "pets")
+    first = load(root).fingerprint
+    assert load(root, workers=1).fingerprint == first != load(root, val=0).fingerprint
+    kept = load(root, classes=["c3", "c1"])
+    assert kept.train.class_names == ("c3", "c1") and len(kept.test) == 6 and kept.fingerprint != first
+    (root / "train" / "c0" / "0.png").write_bytes(b"no image")
+    assert load(root).fingerprint != first
+    with pytest.raises(ValueError, match="0.png is not an image"):
+        load(root, val=0).train.images[:1]
+
+
+def test_what_lazy_reading_needs_is_told(tmp_path):
+    root = write_folder(tmp_path / "pets")
+    for changes in (dict(size=None), dict(mean=None), dict(zca=True)):
+        with pytest.raises(ValueError, match="data.lazy needs an image folder .data.path., data.size, data.mean"):
+            load(root, **changes)
+
+
+@pytest.mark.slow
+def test_the_line_at_224_px(line, tmp_path):  # noqa: F811
+    write_folder(tmp_path / "pets", side=(240, 300), train=6, test=2)
+    folder = [
+        "data=folder",
+        "data.path=pets",
+        "data.size=224",
+        "data.lazy=true",
+        "data.mean=[.5,.5,.5]",
+        "data.std=[.2,.2,.2]",
+    ]
+    teachers = ["networks=[resnet18_imagenet]", "recipe.epochs=1", "minimum=0", "recipe.batch=8"]
+    asked = [f"{group}.committee.{setting}" for group in ("method", "protocol") for setting in teachers]
+    sizes = [
+        "ipc=1",
+        "data.val=0.2",
+        "method.iterations=2",
+        "protocol.epochs=1",
+        "protocol.students=1",
+        "baselines.random=1",
+    ]
+    code, out, message = line(
+        "method=cda",
+        "protocol=sre2l-in",
+        "student=[resnet18_imagenet]",
+        "method.roll=32",
+        "device=cpu",
+        *folder,
+        *asked,
+        *sizes,
+    )
+    assert code == 0, message
+    synset = distill.load(tmp_path / "outputs" / "folder-cda-ipc1-seed0")
+    assert synset.images.shape == (4, 3, 224, 224) and synset.eight_bit
+    rows = json.loads((tmp_path / "outputs" / "report.json").read_text())["rows"]
+    assert [row["labels"] for row in rows] == ["stored", "hard"] * 2 and rows[0]["image_bytes"] == 4 * 3 * 224**2
