@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.data import DataLoader, TensorDataset
+from torchvision.transforms import RandomHorizontalFlip, RandomResizedCrop
 
 
 def dsa(images: Tensor) -> Tensor:
@@ -114,3 +115,33 @@ def mean_features(make: Callable[[], nn.Module], real: Tensor, synthetic: Tensor
         loss = loss + (net.features(dsa(own)).flatten(1).mean(0) - target).square().sum()
     loss.backward()
     return loss
+
+
+def recover(nets: Sequence[nn.Module], images: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """One step of recovery (SRe2L, CDA, CV-DD) on one group's images (B, C, H, W): torchvision's transforms, forward hooks that
+    copy every batch norm's input, moments in two passes, the loss read back at every step."""
+    crop = nn.Sequential(RandomResizedCrop(images.shape[-1], antialias=True), RandomHorizontalFlip())
+    shifts = (random.randint(0, 4), random.randint(0, 4))
+    views = crop(images).roll(shifts, (2, 3))
+    total = torch.zeros(())
+    for net in nets:
+        apart: list[Tensor] = []
+
+        def compare(norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, apart: list[Tensor] = apart) -> None:
+            (maps,) = inputs
+            by_channel = maps.permute(1, 0, 2, 3).contiguous().view(maps.shape[1], -1)
+            mean, variance = maps.mean((0, 2, 3)), by_channel.var(1, unbiased=False)
+            apart.append((variance - norm.running_var).norm() + (mean - norm.running_mean).norm())
+
+        norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+        hooks = [norm.register_forward_hook(compare) for norm in norms]
+        loss = F.cross_entropy(net(views), labels) + 0.01 * (10 * apart[0] + sum(apart[1:]))
+        total = total + loss / len(nets)
+        for hook in hooks:
+            hook.remove()
+    optimizer.zero_grad()
+    total.backward()
+    optimizer.step()
+    total.item()
+    with torch.no_grad():
+        images.clamp_(-2, 2)

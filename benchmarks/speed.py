@@ -1,12 +1,13 @@
 """Time and memory of the hot loops as ratios to the plain ones of ``benchmarks/plain.py``, measured in turn in one run.
 
-python benchmarks/speed.py [--repeat 3] [--only students,experts,outer,dsa,dsac,dm,memory,stack]
+python benchmarks/speed.py [--repeat 3] [--only students,experts,outer,dsa,dsac,dm,recover,memory,stack]
 
 What is compared: ConvNet-3 at CIFAR-10 size with DSA, `distill` in its fastest setting that the README calls safe
 (torch.compile, bf16 for experts and students, fp32 in the inner loop). Ratios above 1 are gains.
 """
 
 import argparse
+import dataclasses
 import statistics
 import subprocess
 import sys
@@ -26,12 +27,15 @@ sys.path[:0] = [str(ROOT)]
 from benchmarks import plain  # noqa: E402
 from distill import rng  # noqa: E402
 from distill.augment import DSA  # noqa: E402
+from distill.committee import Committee  # noqa: E402
+from distill.data import Split  # noqa: E402
 from distill.fastest import fuse  # noqa: E402
 from distill.methods.class_matching import WAYS  # noqa: E402
 from distill.methods.dm import class_means  # noqa: E402
 from distill.methods.gradient_matching import Matcher, row_distance, with_gradient  # noqa: E402
 from distill.methods.trajectory_matching import inner_loss, trajectory_error  # noqa: E402
-from distill.students import ConvNet, FlatStudent, flatten, restart  # noqa: E402
+from distill.preprocessing import Preprocessing  # noqa: E402
+from distill.students import ConvNet, FlatStudent, MobileNetV2, ResNet, flatten, restart  # noqa: E402
 from distill.training import train  # noqa: E402
 from distill.unroll import CompiledDerivatives, Derivatives, InnerStep, unroll  # noqa: E402
 from run import keep_freed_memory  # noqa: E402
@@ -175,6 +179,53 @@ def mean_features(repeat: int) -> None:
     compare("dm, iteration, ipc 10", ways, repeat)
 
 
+def recover(repeat: int) -> None:
+    """One iteration on four groups of ten images (ipc indices of CIFAR-10) by a committee of two; plain: group by group."""
+    nets = (ResNet((3, 32, 32), 10, depth=18, norm="batch"), MobileNetV2((3, 32, 32), 10))
+    labels, groups = torch.arange(10), [torch.randn(10, 3, 32, 32, requires_grad=True) for _ in range(4)]
+    optimizers = [torch.optim.Adam([images], 0.25, (0.5, 0.9)) for images in groups]
+
+    def plainly() -> None:
+        for net in nets:  # as it is built
+            net.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
+        for images, optimizer in zip(groups, optimizers, strict=True):
+            plain.recover(nets, images, labels, optimizer)
+
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        make = instantiate(compose("config", ["method=cda", "data=cifar10"]).method)
+    real = Split(
+        torch.randn(40, 3, 32, 32),
+        torch.arange(10).repeat(4),
+        tuple("abcdefghij"),
+        "random",
+        Preprocessing("pixel01"),
+        "flip",
+    )
+    real = dataclasses.replace(real, images=real.images.sigmoid())
+    committee = Committee(("resnet18", "mobilenet_v2"), nets, (50.0, 50.0))
+
+    def ours(together: int) -> Callable[[], None]:
+        method = make(real=real, ipc=4, student=net, seed=0, committee=committee, together=together, init="real")
+        method.log_dict = lambda *values, **named: None
+        method.begin()
+        optimizer = method.configure_optimizers()
+
+        def iteration() -> None:
+            for each in nets:
+                each.to(memory_format=torch.channels_last)
+            for stack in range(len(method.stacks)):
+                method.open(stack)
+                optimizer.param_groups[0]["params"] = [method.pixels]
+                optimizer.zero_grad()
+                method.update(0).backward()
+                optimizer.step()
+
+        return iteration
+
+    ways = {"plain": plainly, "one group at a time": ours(1), "four groups stacked": ours(4)}
+    compare("recovery, 40 images, two teachers", ways, repeat)
+
+
 def memory(repeat: int) -> None:
     """Peak memory that an outer step of ipc 1, or an image update of ipc 10, adds to the process; each in one of its own."""
     for steps in (10, 30):
@@ -242,6 +293,7 @@ def main() -> None:
         "dsa": partial(class_gradients, "dsa"),
         "dsac": partial(class_gradients, "dsac"),
         "dm": mean_features,
+        "recover": recover,
         "memory": memory,
         "stack": stack,
     }

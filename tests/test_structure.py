@@ -100,7 +100,7 @@ PRESETS = {
     "dcb-none": (301, 0.01, False, 256, "none", "hard", 5, "last"),
     "dcb-dsa": (1001, 0.01, False, 256, "dsa", "hard", 5, "last"),
     "ours": (1001, 0.01, False, 256, "dsa", "both", 5, "val"),
-}
+}  # those that ask a committee: test_committee_line.py
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -127,7 +127,12 @@ def test_asts_experts_are_those_of_the_table():
 
 
 CELLS = [name for name in options("experiment") if "ipc" in name]
-PROTOCOLS = {"dcc": "dc", "dsac": "dsa"}  # others are called as their method
+PROTOCOLS = {
+    "dcc": "dc",
+    "dsac": "dsa",
+    "sre2l": "sre2l-cifar",
+    "cda": "sre2l-cifar",
+}  # others are called as their method
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -135,7 +140,7 @@ def test_a_published_cell_is_complete(name):
     path = [f"data.path={ROOT}"] if "imagenet64" in name else []
     cfg = composed(f"experiment={name}", *path)
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    method, data, ipc = re.fullmatch(r"([a-z]+)_(\w+)_ipc(\d+)", name).groups()
+    method, data, ipc = re.fullmatch(r"([a-z0-9]+)_(\w+)_ipc(\d+)", name).groups()
     protocol = "dc_mnist" if (method, data) == ("dc", "mnist") else PROTOCOLS.get(method, method)
     assert (cfg.data.name, cfg.ipc, cfg.protocol.name) == (data, int(ipc), protocol)
     assert cfg.data.val == 0
@@ -180,6 +185,10 @@ def test_all_published_cells_of_the_specification_are_there():
         "dsa": ["mnist 1 10 50", "fashion_mnist 1 10 50", "svhn 1 10 50", "cifar10 1 10 50", "cifar100 1 10 50"],
         "dcc": ["svhn 1 10 50", "cifar10 1 10 50", "cifar100 1 10 50"],
         "dsac": ["svhn 1 10 50", "cifar10 1 10 50", "cifar100 1 10 50"],
+        "sre2l": ["cifar10 10 50", "cifar100 1 10 50"],
+        "cda": ["cifar100 1 10 50"],
+        "cvdd": ["cifar10 1 10 50", "cifar100 1 10 50"],
+        "rded": ["cifar10 1 10 50", "cifar100 1 10 50", "tiny_imagenet 1 10 50"],
         "dm": [
             "mnist 1 10 50",
             "fashion_mnist 1 10 50",
