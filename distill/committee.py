@@ -4,7 +4,8 @@ CV-DD (arXiv:2501.07575) lets five networks vote; SRe2L (arXiv:2306.13092), CDA 
 (arXiv:2312.03526) ask one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -92,7 +93,7 @@ class Committee:
         """
         total: Tensor | None = None
         for net, weight in zip(self.nets, self.votes(temperature).tolist(), strict=True):
-            with _batch_statistics(net, mode):
+            with batch_statistics(net, mode):
                 said = torch.cat([net(part).float() for part in views.chunk(parts if mode == "batch" else 1)])
             total = weight * said if total is None else total + weight * said
         assert total is not None
@@ -141,22 +142,20 @@ def _complaint(counts: Tensor, classes: Sequence[str], score: float, minimum: fl
     )
 
 
-class _batch_statistics:
+@contextmanager
+def batch_statistics(net: nn.Module, mode: str) -> Iterator[None]:
     """Within it, batch norms of ``net`` normalise with the batch at hand where ``mode`` is ``batch``; nothing is kept of it."""
-
-    def __init__(self, net: nn.Module, mode: str):
-        if mode not in MODES:
-            raise ValueError(f"unknown mode {mode!r} of a committee: one of {', '.join(MODES)}")
-        self.norms = batch_norms(net) if mode == "batch" else []
-
-    def __enter__(self) -> None:
-        self.kept = [(norm.running_mean, norm.running_var) for norm in self.norms]
-        for norm in self.norms:
+    if mode not in MODES:
+        raise ValueError(f"unknown mode {mode!r} of a committee: one of {', '.join(MODES)}")
+    norms = batch_norms(net) if mode == "batch" else []
+    kept = [(norm.running_mean, norm.running_var) for norm in norms]
+    try:
+        for norm in norms:
             norm.running_mean = norm.running_var = None  # then it takes the batch's, in evaluation mode too
-
-    def __exit__(self, *error: object) -> None:
-        for norm, (mean, var) in zip(self.norms, self.kept, strict=True):
-            norm.running_mean, norm.running_var = mean, var
+        yield
+    finally:
+        for norm, (mean, variance) in zip(norms, kept, strict=True):
+            norm.running_mean, norm.running_var = mean, variance
 
 
 def batch_norms(net: nn.Module) -> list[nn.BatchNorm2d]:

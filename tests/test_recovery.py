@@ -137,10 +137,11 @@ def test_units_stacked_or_alone_give_the_same_images(asked_on, tmp_path, changes
     assert not torch.allclose(alone[0], alone[1], atol=0.1)
 
 
-def test_processes_that_share_the_work_make_the_set_of_one(asked_on, tmp_path):
+@pytest.mark.parametrize("processes", [2, 3])  # the third has nothing to do
+def test_processes_that_share_the_work_make_the_set_of_one(asked_on, tmp_path, processes):
     whole, _ = run(asked_on(Recovery, together=1), tmp_path / "whole")
-    methods = [asked_on(Recovery, together=1, share=(rank, 2)) for rank in range(2)]
-    shares = [tmp_path / "0", tmp_path / "1"]
+    methods = [asked_on(Recovery, together=1, share=(rank, processes)) for rank in range(processes)]
+    shares = [tmp_path / str(rank) for rank in range(processes)]
     for method, share in zip(methods, shares, strict=True):
         run(method, share)
     (tmp_path / "joined").mkdir()

@@ -165,7 +165,7 @@ class Recovery(Method):
 
     def made(self) -> Tensor:
         """Indices of this process's images."""
-        return torch.cat([self.where(stack).flatten() for stack in self.stacks])
+        return torch.cat([torch.arange(0), *(self.where(stack).flatten() for stack in self.stacks)])
 
     def where(self, units: Sequence[Unit]) -> Tensor:
         """Indices of units' images in the set, (units, block)."""
