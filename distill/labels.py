@@ -63,7 +63,7 @@ class Labels:
     def __call__(self, views: Tensor, index: Tensor, draw: int, epoch: int) -> tuple[Tensor, Tensor]:
         """The views as mixed, and what they show: logits (B, K), or probabilities where labels are hard."""
         views, partner, share = mixed(views, draw, self.protocol)
-        if self.protocol.soft == "hand":
+        if self.protocol.soft == "on_the_fly":
             return views, self.ask(views)
         if self.store is not None:
             return views, self.store.labels(epoch, index)
@@ -121,7 +121,7 @@ class LabelStore(Dataset):
         committee: Committee,
     ):
         self.synset, self.protocol, self.augment, self.seed = synset, protocol, augment, seed
-        self.teaching = Labels(synset, protocol.with_(soft="hand"), committee)
+        self.teaching = Labels(synset, protocol.with_(soft="on_the_fly"), committee)
         views = {
             name: getattr(protocol, name)
             for name in (

@@ -283,7 +283,7 @@ class CommitteeProtocol(CosineRecipe, Protocol):
     Attributes:
         committee: configuration of the teachers (``configs/experts/teacher.yaml``), and ``mode``: ``eval``, or ``batch``
             (each teacher normalises with the statistics of the very images the student sees: CV-DD's batch-specific labels).
-        soft: the committee's labels are made ``hand`` (at hand, for the view the student sees), ``stored`` (once for each
+        soft: the committee's labels are made ``on_the_fly`` (for the view the student sees), ``stored`` (once for each
             epoch and view, on disk; all students see the same views), ``once`` (one for each image) or ``none``.
         temperature: tau of the Kullback-Leibler loss.
         squared: multiply that loss by tau squared.
@@ -318,7 +318,7 @@ class CommitteeProtocol(CosineRecipe, Protocol):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = {"soft": ("hand", "stored", "once", "none"), "mix": ("none", "cutmix", "mixup")}
+        known = {"soft": ("on_the_fly", "stored", "once", "none"), "mix": ("none", "cutmix", "mixup")}
         for name, values in known.items():
             if getattr(self, name) not in values:
                 raise ValueError(f"unknown protocol.{name} {getattr(self, name)!r}: one of {', '.join(values)}")

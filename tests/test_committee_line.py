@@ -28,11 +28,11 @@ def judged_by(protocol, *more):
 # Field by field from the tables: passes, batch, zeta, labels, tau, mix, alpha, crop, smallest crop, micro-batches, mode.
 # decoupled.md section 4, evaluation.md sections 6 and 7.
 TABLE = {
-    "sre2l-cifar": (400, 128, 1, "hand", 30, "mixup", 0.8, "crop_flip", None, 1, "batch"),
+    "sre2l-cifar": (400, 128, 1, "on_the_fly", 30, "mixup", 0.8, "crop_flip", None, 1, "batch"),
     "sre2l-in": (300, 1024, 1, "stored", 20, "cutmix", 1.0, "resized_crop", 0.08, 1, "eval"),
     "cvdd": (300, 16, 1, "stored", 20, "cutmix", 1.0, "resized_crop", 0.08, 2, "batch"),
-    "rded": (300, 100, 2, "hand", 20, "cutmix", 1.0, "resized_crop", 1.0, 1, "eval"),
-    "rth-soft": (300, 128, 1, "hand", 20, "cutmix", 1.0, "resized_crop", 0.08, 1, "eval"),
+    "rded": (300, 100, 2, "on_the_fly", 20, "cutmix", 1.0, "resized_crop", 1.0, 1, "eval"),
+    "rth-soft": (300, 128, 1, "on_the_fly", 20, "cutmix", 1.0, "resized_crop", 0.08, 1, "eval"),
     "rth-hard": (300, 128, 1, "none", None, "none", None, "resized_crop", 0.08, 1, None),
 }
 
@@ -88,7 +88,7 @@ def test_soft_labels_come_with_their_hard_twin_and_random_images(line, protocol,
     ]
     for row in rows:
         on_disk = list((tmp_path / "outputs" / "labels").rglob("epoch_*"))
-        assert row["protocol"] == f"{protocol}+" and (row["label_bytes"] == 0) == (row["labels"] == "hand")
+        assert row["protocol"] == f"{protocol}+" and (row["label_bytes"] == 0) == (row["labels"] == "on_the_fly")
         assert bool(on_disk) == ("stored" in soft)
         assert set(row["committee"]) == (set() if row["labels"] == "hard" else {"convnet 0", "convnet 1"})
     assert rows[0]["image_bytes"] == 640  # a byte a pixel
@@ -152,7 +152,10 @@ def test_two_processes_make_the_set_of_one(tmp_path):
         ),
         (["method.committee.priors=[50,60,70]"], "3 prior accuracies for the networks convnet: give one for each"),
         (["method.batch=3"], "10 classes do not divide into blocks of method.batch=3: take 2"),
-        (["protocol=rded", "protocol.soft=maybe"], "unknown protocol.soft 'maybe': one of hand, stored, once, none"),
+        (
+            ["protocol=rded", "protocol.soft=maybe"],
+            "unknown protocol.soft 'maybe': one of on_the_fly, stored, once, none",
+        ),
         (["protocol=rded", "protocol.committee.mode=train"], "unknown mode 'train' of a committee: one of eval, batch"),
     ],
 )
