@@ -50,6 +50,8 @@ def test_one_class_a_step_and_the_same_set_for_a_seed(asked_on, tmp_path):
 def test_what_cannot_be_put_together_is_refused(asked_on, tmp_path):
     with pytest.raises(ValueError, match="method.factor is 3: images of 8x8 do not divide by it"):
         asked_on(RDED, factor=3)
+    with pytest.raises(ValueError, match="method.steps is 4, a step is one of the 3 classes: leave it null"):
+        asked_on(RDED, steps=4)
     with pytest.raises(ValueError, match="method.pool is 4, expected at least ipc x factor.2 = 8"):
         asked_on(RDED, pool=4, factor=2)
     few = data.load(

@@ -191,7 +191,7 @@ def test_pairs_are_chosen_as_the_paper_does(teacher):
     assert sorted(rotated) == list(itertools.combinations(range(5), 2))
     assert len({pair_of(committee, "random", index, 0) for index in range(60)}) == 10
     assert pair_of(committee, "random", 3, 0) == pair_of(committee, "random", 3, 0)
-    with pytest.raises(ValueError, match="unknown method.pairs 'most': one of best, rotate, random"):
+    with pytest.raises(ValueError, match="unknown method.pairs 'most': one of all, best, rotate, random"):
         pair_of(committee, "most", 0, 0)
 
 
@@ -211,6 +211,7 @@ def test_what_cannot_be_recovered_is_refused(asked_on, student, teacher):
     for changes, message in [
         (dict(init="x"), "unknown method.init 'x': one of noise, real, composite"),
         (dict(curriculum="x"), "unknown method.curriculum 'x': one of none, step, linear, cosine"),
+        (dict(pairs="x"), "unknown method.pairs 'x': one of all, best, rotate, random"),
         (dict(milestone=2.0), "method.milestone is 2.0, expected in"),
         (dict(precision="fp8"), "unknown method.precision 'fp8': one of fp32, bf16"),
     ]:

@@ -38,6 +38,8 @@ class RDED(Method):
         if pool < shared["ipc"] * factor**2:
             raise ValueError(f"method.pool is {pool}, expected at least ipc x factor^2 = {shared['ipc'] * factor**2}")
         steps = real.num_classes if steps is None else steps
+        if steps > real.num_classes:
+            raise ValueError(f"method.steps is {steps}, a step is one of the {real.num_classes} classes: leave it null")
         super().__init__(steps=steps, **shared)
         self.committee = committee
 
@@ -51,8 +53,6 @@ class RDED(Method):
 
     def learn(self, step: int) -> None:
         """Put one class's images together."""
-        if step >= self.real.num_classes:
-            return
         settings: Mapping[str, Any] = self.hparams
         images, errors = composites(
             self.real, self.committee, settings["ipc"], self.seed, settings["pool"], settings["patches"],

@@ -239,15 +239,15 @@ class Recovery(Method):
 def pair_of(committee: Committee, pairs: str, index: int, seed: int) -> tuple[int, ...]:
     """The members that recover the images of one ipc index; see `Recovery`'s ``pairs``."""
     every = tuple(range(len(committee.nets)))
-    if pairs == "all" or len(every) <= 2:
-        return every
     both = list(itertools.combinations(every, 2))
     ways = {
+        "all": lambda: every,
         "best": lambda: tuple(sorted(sorted(every, key=lambda member: -committee.priors[member])[:2])),
         "rotate": lambda: both[index % len(both)],
         "random": lambda: both[int(torch.randint(len(both), (), generator=rng.generator(seed, "pair", index)))],
     }
-    return pick(ways, pairs, "method.pairs")()
+    way = pick(ways, pairs, "method.pairs")
+    return every if len(every) <= 2 else way()
 
 
 def smallest_crop(curriculum: str, area: float, milestone: float, done: float) -> float:
