@@ -65,6 +65,16 @@ def test_groups_have_the_statistics_they_have_alone(teacher):
     assert torch.allclose(distance(net, images, groups=3), alone, rtol=1e-5)
 
 
+def test_moments_are_the_mean_and_the_biased_variance_of_a_batch_norms_input():
+    norm, maps = nn.BatchNorm2d(3).eval(), torch.randn(4, 3, 2, 2)
+    with gathered_statistics(norm, 2) as moments:
+        norm(maps)
+    for group, (mean, variance) in zip(maps.split(2), zip(*moments[0], strict=True), strict=True):
+        by_channel = group.transpose(0, 1).flatten(1)
+        assert torch.allclose(mean, by_channel.mean(1), atol=1e-6)
+        assert torch.allclose(variance, by_channel.var(1, correction=0), atol=1e-6)
+
+
 # Section 10, check E: the bound at a quarter, a half and three quarters of the run.
 @pytest.mark.parametrize(
     "curriculum, bounds",
