@@ -22,7 +22,7 @@ SCORED = 2000  # real images that a teacher is scored on before it is asked
 
 @dataclass(frozen=True)
 class Committee:
-    """Networks with frozen weights, in evaluation mode.
+    """Networks with frozen weights, channels last, in evaluation mode.
 
     Attributes:
         names: of the members, for messages.
@@ -39,6 +39,7 @@ class Committee:
             raise ValueError(f"{len(self.priors)} prior accuracies for {len(self.nets)} teachers")
         for net in self.nets:
             net.eval().requires_grad_(False)
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
     def load(

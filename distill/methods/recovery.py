@@ -126,11 +126,6 @@ class Recovery(Method):
         super().__init__(steps=steps, **shared)
         self.pixels: Tensor
 
-    def begin(self, synset: SyntheticSet | None = None) -> None:
-        super().begin(synset)
-        for net in self.committee.nets:
-            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
     def initial_set(self) -> SyntheticSet:
         init, ipc = self.hparams["init"], self.hparams["ipc"]
         if init == "composite":
