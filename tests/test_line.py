@@ -58,7 +58,8 @@ def toy(method, *more):
     experts = ["method.experts.count=2"] if "experts" in node else []
     if "committee" in node:
         experts = ["student.convnet.norm=batch", *(f"method.committee.{setting}" for setting in TEACHERS)]
-    return [*TOY, f"method={method}", *experts, *more]
+    rows = ["method.log_every=1"] if "log_every" in node else []
+    return [*TOY, f"method={method}", *experts, *rows, *more]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -5,10 +5,13 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.loggers import CSVLogger
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from distill.augment import boxes, resize_boxes
 from distill.committee import Committee, batch_norms
+from distill.methods.base import Diverged
 from distill.methods.recovery import (
     Recovery,
     clamp_displayable,
@@ -174,6 +177,49 @@ def test_recovery_lowers_its_loss_and_the_teachers_know_the_images(asked_on, com
     assert float(method.update(0).detach()) < 0.5 * before
     guesses = [net(synset.images).argmax(1) for net in committee.nets]
     assert all((guess == synset.labels).all() for guess in guesses)
+
+
+def test_the_device_is_waited_for_only_where_metrics_are_written(asked_on, tmp_path, monkeypatch):
+    method, at, waits = asked_on(Recovery, iterations=20, together=4, log_every=5, snapshot_every=1000), [0], set()
+
+    class Waits(TorchDispatchMode):
+        def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+            if operation is torch.ops.aten._local_scalar_dense.default:  # a number that Python asks of a tensor
+                waits.update(at)
+            return operation(*args, **(kwargs or {}))
+
+    def drawn(*args):  # numbers of a generator that are never on the device
+        step = at.pop()
+        found = boxes(*args)
+        at.append(step)
+        return found
+
+    learn = method.learn
+    method.learn = lambda step: (at.__setitem__(0, step + 1), learn(step))
+    monkeypatch.setattr("distill.methods.recovery.boxes", drawn)
+    with Waits():
+        distill(method, tmp_path, {"method": "recovery"}, [CSVLogger(tmp_path)], "cpu", lambda *a: None)
+    assert waits == {0, 5, 10, 15, 20}  # 0: as the set is written for the first time
+
+
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted_later(asked_on, tmp_path):
+    method, after = asked_on(Recovery, iterations=6, log_every=6, snapshot_every=1000), []
+    update, learn = method.update, method.learn
+    method.update = lambda step: update(step) * (torch.nan if step in (2, 3) else 1.0)
+    method.learn = lambda step: (learn(step), after.append((pixels((0, method)).clone(), method.skips)))
+    run(method, tmp_path)
+    images, skips = zip(*after, strict=True)
+    assert torch.equal(images[1], images[3]) and not torch.equal(images[3], images[4])
+    assert skips[-1] == 0 and method.skips == 2 and method.skips_in_a_row == 0
+    assert all(each.isfinite().all() for each in images)
+
+
+def test_recovery_that_stays_not_finite_is_given_up(asked_on, tmp_path):
+    method = asked_on(Recovery, iterations=6, log_every=3, snapshot_every=1000, max_skips=4)
+    update = method.update
+    method.update = lambda step: update(step) * torch.nan
+    with pytest.raises(Diverged, match="4 steps in a row were skipped, at last because the loss or its gradient"):
+        run(method, tmp_path)
 
 
 def test_what_is_stored_are_eight_bits_within_the_displayable(asked_on, tmp_path):

@@ -59,6 +59,7 @@ class Method(LightningModule):
         )
         self.real, self.student, self.seed = real, student, seed
         self.start_step = 0
+        self.log_every = 1  # outer steps between rows of the metrics
         self.skips = 0  # of all outer steps
         self.skips_in_a_row = 0
         self.skipped_because = ""
@@ -115,20 +116,27 @@ class Method(LightningModule):
 
     def training_step(self, step: int) -> None:
         """One outer step: learn, or skip and count. Nothing that diverged reaches the set or the momentum."""
+        reason = ""
         try:
             self.learn(int(step))
-        except Skip as reason:
-            self.skips += 1
-            self.skips_in_a_row += 1
-            self.skipped_because = str(reason)
-            if self.skips_in_a_row >= self.hparams["max_skips"]:
-                raise Diverged(
-                    f"outer step {int(step)}: {self.skips_in_a_row} steps in a row were skipped, at last because {reason}; "
-                    "lower method.lr_img or method.lr_lr, or raise method.max_skips"
-                ) from None
-        else:
-            self.skips_in_a_row = 0
+        except Skip as skip:
+            reason = str(skip)
+        self.tally(int(step), reason)
         self.log_dict({"skipped_steps": float(self.skips), "step": float(step)})
+
+    def tally(self, step: int, reason: str) -> None:
+        """Count outer step ``step``, skipped for ``reason`` if there is one; raises `Diverged` where too many were."""
+        if not reason:
+            self.skips_in_a_row = 0
+            return
+        self.skips += 1
+        self.skips_in_a_row += 1
+        self.skipped_because = reason
+        if self.skips_in_a_row >= self.hparams["max_skips"]:
+            raise Diverged(
+                f"outer step {step}: {self.skips_in_a_row} steps in a row were skipped, at last because {reason}; "
+                "lower method.lr_img or method.lr_lr, or raise method.max_skips"
+            )
 
     def train_dataloader(self) -> DataLoader:
         """The numbers of the outer steps that are left."""

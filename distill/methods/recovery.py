@@ -66,6 +66,7 @@ class Recovery(Method):
         crop_each: a crop, mirror and shift for each image instead of one for the unit.
         init: ``noise``, ``real`` images or ``composite`` (RDED's, of ``patches`` crops by the first teacher).
         lr_img, betas: Adam on the images; the rate follows half a cosine to zero.
+        log_every: steps between rows of the metrics, where the device is waited for and skipped steps are counted.
         precision: of the teachers' forward and backward pass, ``fp32`` or ``bf16``; images, moments and norms are fp32.
 
     Raises:
@@ -96,6 +97,7 @@ class Recovery(Method):
         pool: int,
         lr_img: float,
         betas: tuple[float, float],
+        log_every: int,
         precision: str,
         **shared: Any,
     ):
@@ -124,6 +126,8 @@ class Recovery(Method):
         self.stacks = stacks[share[0] :: share[1]]
         steps = iterations * len(self.stacks) if steps is None else steps
         super().__init__(steps=steps, **shared)
+        self.log_every = log_every
+        self.skipped: list[Tensor] = []  # whether each step since the last count was
         self.pixels: Tensor
 
     def initial_set(self) -> SyntheticSet:
@@ -151,7 +155,7 @@ class Recovery(Method):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         self.open(min(self.start_step // self.hparams["iterations"], len(self.stacks) - 1))
         group = {"name": "images", "params": [self.pixels]}
-        return torch.optim.Adam([group], self.hparams["lr_img"], self.hparams["betas"])
+        return torch.optim.Adam([group], self.hparams["lr_img"], self.hparams["betas"], fused=True)
 
     def open(self, stack: int) -> None:
         """Take a stack's images out of the set, (units, block, C, H, W), as what is learned."""
@@ -177,10 +181,25 @@ class Recovery(Method):
             group["params"] = [self.pixels]
             optimizer.optimizer.state.clear()
         group["lr"] = self.hparams["lr_img"] * 0.5 * (1 + math.cos(math.pi * iteration / self.hparams["iterations"]))
-        super().learn(step)
+        optimizer.zero_grad()
+        loss = self.update(step)
+        self.manual_backward(loss)
+        assert self.pixels.grad is not None
+        self.skipped.append(~(loss.isfinite() & self.pixels.grad.isfinite().all()))
+        optimizer.optimizer.found_inf = self.skipped[-1].float()  # 1 makes a fused step that changes nothing
+        optimizer.step()
         with torch.no_grad():
             clamp_displayable(self.pixels, self.synset)
             self.synset.images[self.where(self.units)] = self.pixels.detach()
+
+    def tally(self, step: int, reason: str) -> None:
+        """Count the steps since the last count; only here is the device waited for."""
+        after, every = step + 1, (self.log_every, self.hparams["snapshot_every"], self.hparams["steps"])
+        if not any(after % each == 0 for each in every):
+            return
+        for skipped in torch.stack(self.skipped).tolist():
+            super().tally(step, "the loss or its gradient is not finite" if skipped else "")
+        self.skipped = []
 
     def update(self, step: int) -> Tensor:
         iteration = step % self.hparams["iterations"]
