@@ -13,6 +13,7 @@ from distill.augment import boxes, resize_boxes
 from distill.committee import Committee, batch_norms
 from distill.methods.base import Diverged
 from distill.methods.recovery import (
+    MeasuredNorm,
     Recovery,
     clamp_displayable,
     gathered_statistics,
@@ -76,6 +77,31 @@ def test_moments_are_the_mean_and_the_biased_variance_of_a_batch_norms_input():
         by_channel = group.transpose(0, 1).flatten(1)
         assert torch.allclose(mean, by_channel.mean(1), atol=1e-6)
         assert torch.allclose(variance, by_channel.var(1, correction=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_a_measured_norm_is_what_autograd_makes_of_the_norm_and_the_moments(layout):
+    torch.manual_seed(0)
+    norm, weights = nn.BatchNorm2d(3).double().eval().requires_grad_(False), torch.randn(3, 2, 3, dtype=torch.float64)
+    for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+        tensor.uniform_(0.5, 2)
+    maps = torch.randn(4, 3, 2, 5, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+
+    def gradient(normed, mean, variance):
+        total = (normed.sin()).sum() + (weights[0] * mean).sum() + (weights[1] * variance.square()).sum()
+        return torch.autograd.grad(total, maps)[0]
+
+    variance, mean = torch.var_mean(maps.unflatten(0, (2, 2)), (1, 3, 4), correction=0)
+    ours = MeasuredNorm.apply(maps, norm, 2)
+    assert torch.allclose(gradient(*ours), gradient(norm(maps), mean, variance), atol=1e-12)
+
+
+def test_moments_of_half_precision_maps_are_in_full_precision():
+    norm, maps = nn.BatchNorm2d(3).eval(), (torch.randn(64, 3, 8, 8) + 3).bfloat16()
+    _, mean, variance = MeasuredNorm.apply(maps, norm, 1)
+    assert mean.dtype == variance.dtype == torch.float32
+    assert torch.allclose(mean[0], maps.float().mean((0, 2, 3)), rtol=1e-4)
+    assert torch.allclose(variance[0], maps.float().var((0, 2, 3), correction=0), rtol=1e-4)
 
 
 # Section 10, check E: the bound at a quarter, a half and three quarters of the run.
