@@ -8,7 +8,7 @@ demo: .venv/ready
 	$(BIN)/python run.py
 
 test: .venv/ready
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 8
 
 check: .venv/ready
 	$(BIN)/ruff check .

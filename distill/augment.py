@@ -107,32 +107,30 @@ def shuffle_strips(images: Tensor, g: Generator, strips: int, dim: int) -> Tenso
 def boxes(count: int, images: Tensor, area: float, g: Generator, ratio: tuple[float, float] = (3 / 4, 4 / 3)) -> Tensor:
     """``count`` boxes (top, left, height, width), (count, 4), as torchvision's RandomResizedCrop draws them."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**62, (), generator=g)))
+        torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=g)))
         drawn = [RandomResizedCrop.get_params(images, [area, 1.0], list(ratio)) for _ in range(count)]
     return torch.tensor(drawn)
 
 
-def resize_boxes(images: Tensor, boxes: Tensor, side: int | None = None) -> Tensor:
-    """Each image's box (B, 4), or one for all (1, 4), as a whole image (of ``side``): bilinear, without aligned corners.
+def resize_boxes(images: Tensor, boxes: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    """Each image's box (B, 4), or one for all (1, 4), as a whole image (of ``size``): bilinear, antialiased where it shrinks.
 
     Two products with matrices; equal to cutting the box out and interpolating it, so that no pixel beyond it leaks in.
     """
     height, width = images.shape[2:]
+    tall_to, wide_to = size or (height, width)
 
     def sampling(first: Tensor, length: Tensor, of: int, to: int) -> Tensor:
-        at = (
-            ((torch.arange(to, dtype=torch.float64) + 0.5) * length[:, None] / to - 0.5)
-            .clamp_min(0)
-            .minimum(length[:, None] - 1)
-        )
-        low = at.floor()
-        share = (at - low)[:, :, None]
-        pixels, low = torch.arange(of), (low + first[:, None])[:, :, None]
-        high = (low + 1).minimum((first + length - 1)[:, None, None])
-        return ((pixels == low) * (1 - share) + (pixels == high) * share).to(images)
+        first, length = first[:, None, None].double(), length[:, None, None].double()
+        shrinks = (length / to).clamp_min(1)  # a tent as wide as a pixel of what comes, or of what was there
+        at = first - 0.5 + (torch.arange(to)[:, None] + 0.5) * length / to
+        at = torch.where(shrinks > 1, at, at.maximum(first).minimum(first + length - 1))
+        pixels = torch.arange(of)
+        weights = (1 - (pixels - at).abs() / shrinks).clamp_min(0) * ((pixels >= first) & (pixels < first + length))
+        return (weights / weights.sum(2, keepdim=True)).to(images, non_blocking=True)
 
     top, left, tall, wide = boxes.unbind(1)
-    rows, columns = sampling(top, tall, height, side or height), sampling(left, wide, width, side or width)
+    rows, columns = sampling(top, tall, height, tall_to), sampling(left, wide, width, wide_to)
     return rows[:, None] @ images @ columns[:, None].mT
 
 

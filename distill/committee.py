@@ -4,6 +4,7 @@ CV-DD (arXiv:2501.07575) lets five networks vote; SRe2L (arXiv:2306.13092), CDA 
 (arXiv:2312.03526) ask one.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from distill.data import Split
+from distill.files import hash_tensors
 from distill.students import Student
 from distill.trajectory import HELP, ExpertStore
 
@@ -80,6 +82,12 @@ class Committee:
         names, nets, priors = zip(*chosen, strict=True)
         return Committee(names, nets, priors)
 
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hex digits of the members' weights and statistics."""
+        states = {f"{i}.{name}": value for i, net in enumerate(self.nets) for name, value in net.state_dict().items()}
+        return hash_tensors(states)[:12]
+
     def votes(self, temperature: float) -> Tensor:
         """Weight of each member's voice, (members,), summing to 1: softmax of the priors in percent over ``temperature``."""
         return (torch.tensor(self.priors) / temperature).softmax(0)
@@ -113,7 +121,7 @@ class Committee:
         Raises:
             ValueError: a member is too weak, or knows the classes in another order.
         """
-        every = max(1, len(real) // SCORED)
+        every = math.ceil(len(real) / SCORED)
         images, labels = real.images[::every], real.labels[::every]
         scores = []
         for name, net in zip(self.names, self.nets, strict=True):

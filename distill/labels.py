@@ -140,7 +140,12 @@ class LabelStore(Dataset):
         self.identity = {
             "images": synset.hash,
             "views": {**views, "seed": seed},
-            "committee": {"members": list(committee.names), "votes": votes, "mode": protocol.committee["mode"]},
+            "committee": {
+                "members": list(committee.names),
+                "weights": committee.fingerprint,
+                "votes": votes,
+                "mode": protocol.committee["mode"],
+            },
             "top_k": protocol.top_k,
         }
         named = (folder / "labels.json").exists()
@@ -208,7 +213,7 @@ class LabelStore(Dataset):
         batches = range(math.ceil(len(order) / self.protocol.batch))
         logits = torch.cat([self.teaching.ask(self.views(epoch, batch)[0]) for batch in batches]).cpu()
         tensors = {"order": order.int(), "logits": logits.half()}
-        if self.protocol.top_k is not None:
+        if self.protocol.top_k is not None and self.protocol.top_k < logits.shape[1]:
             kept, classes = logits.topk(self.protocol.top_k, 1)
             # The others share what is left of the softmax at the loss's temperature.
             others = logits.scatter(1, classes, -math.inf).div(self.protocol.temperature).logsumexp(1)

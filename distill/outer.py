@@ -82,7 +82,7 @@ def distill(
         devices=1,
         logger=list(loggers),
         callbacks=[home],
-        log_every_n_steps=max(1, min(method.log_every, method.hparams["steps"] - method.start_step)),
+        log_every_n_steps=method.log_every,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

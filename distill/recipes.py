@@ -40,7 +40,7 @@ class Recipe:
             None is E // 2 + 1.
         decay_momentum: momentum from there on; None keeps it.
         batch: images a step; the last, smaller batch of an epoch is kept.
-        augment: ``none``, ``dsa`` or ``dc_mnist``.
+        augment: ``none``, ``dsa``, ``siamese``, ``dc_mnist`` or ``crop_flip``; with a committee ``resized_crop`` too.
         precision: of the network's forward and backward pass, ``fp32`` or ``bf16`` (autocast); weights stay in fp32.
 
     Raises:
@@ -289,8 +289,8 @@ class CommitteeProtocol(CosineRecipe, Protocol):
         squared: multiply that loss by tau squared.
         vote_temperature: of the softmax over the teachers' accuracies in percent.
         top_k: keep that many logits of a stored label, and one number for the others; None keeps all.
-        batch_of_ipc: ``batch`` by images per class where a paper varies it (RDED: twice that from 100 classes on); an ipc takes
-            its smaller neighbour's, and no batch is larger than the set. None leaves ``batch`` as it is.
+        batch_of_ipc: ``batch`` by images per class where a paper varies it (RDED: twice that from 100 classes on; not on
+            Tiny-ImageNet); an ipc takes its smaller neighbour's, no batch is larger than the set. None leaves ``batch`` alone.
         mix: ``none``, ``cutmix`` or ``mixup``; one share and one box for a batch.
         mix_alpha: the share is drawn from Beta(alpha, alpha).
         area: smallest share of an image that a crop keeps, with ``augment: resized_crop``.

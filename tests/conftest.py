@@ -162,7 +162,7 @@ def matching_on(real, student):
 RECOVERY = dict(
     iterations=4, steps=None, batch=100, together=4, share=(0, 1), pairs="all", vote_temperature=5.0, bn_weight=0.01,
     first_bn_weight=10.0, curriculum="cosine", milestone=1.0, area=0.08, roll=1, roll_both=False, crop_each=False,
-    init="noise", patches=3, pool=16, lr_img=0.25, betas=(0.5, 0.9), precision="fp32",
+    init="noise", patches=3, pool=16, factor=1, lr_img=0.25, betas=(0.5, 0.9), precision="fp32",
     log_every=1,
 )  # fmt: skip
 RDED = dict(steps=None, pool=16, patches=3, factor=1)

@@ -24,7 +24,7 @@ def test_a_tile_holds_the_crop_of_its_rank(real, monkeypatch):
     # Every crop is one colour that tells its place in the pool; the teacher likes the last ones best.
     places = torch.arange(16.0)
     monkeypatch.setattr(
-        "distill.methods.rded.resize_boxes", lambda own, boxes, side: places.view(-1, 1, 1, 1).expand(-1, 3, side, side)
+        "distill.methods.rded.resize_boxes", lambda own, boxes, size: places.view(-1, 1, 1, 1).expand(-1, 3, *size)
     )
     seen = {}
 

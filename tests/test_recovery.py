@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import load_npz
 from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -15,7 +16,7 @@ from distill.methods.base import Diverged
 from distill.methods.recovery import (
     MeasuredNorm,
     Recovery,
-    clamp_displayable,
+    displayable,
     gathered_statistics,
     pair_of,
     smallest_crop,
@@ -28,17 +29,17 @@ from distill.students import ConvNet
 def distance(net, images, groups=1, first=10.0):
     with gathered_statistics(net, groups) as moments:
         net(images)
-    return statistics_distance(batch_norms(net), moments, first)
+    return statistics_distance(moments, first)
 
 
 @torch.no_grad()
 def test_the_distance_is_zero_for_the_batch_whose_statistics_the_teacher_keeps(teacher):
     net, images = teacher().eval(), torch.randn(6, 3, 8, 8)
     assert distance(net, images) > 0.1
-    for place, norm in enumerate(batch_norms(net)):
+    for norm in batch_norms(net):
         with gathered_statistics(net, 1) as moments:
             net(images)
-        norm.running_mean, norm.running_var = (each[0] for each in moments[place])
+        norm.running_mean, norm.running_var = (each[0] for each in moments[norm])
     assert distance(net, images).item() == pytest.approx(0.0, abs=1e-5)
 
 
@@ -46,7 +47,7 @@ def test_the_distances_gradient_is_the_closed_form():
     norm, maps = nn.BatchNorm2d(3).double().eval(), torch.randn(4, 3, 5, 5, dtype=torch.float64, requires_grad=True)
     norm.running_mean, norm.running_var = torch.randn(3).double(), torch.rand(3).double()
     mean, variance = maps.mean((0, 2, 3)), maps.var((0, 2, 3), correction=0)
-    loss = statistics_distance([norm], [(mean[None], variance[None])], 1.0)
+    loss = statistics_distance({norm: (mean[None], variance[None])}, 1.0)
     (gradient,) = torch.autograd.grad(loss.sum(), maps)
     dm, dv = (mean - norm.running_mean).detach(), (variance - norm.running_var).detach()
     centred = (maps - mean[:, None, None]).detach()
@@ -59,8 +60,9 @@ def test_the_distances_gradient_is_the_closed_form():
 def test_only_the_first_batch_norm_counts_more():
     norms = [nn.BatchNorm2d(2), nn.BatchNorm2d(2)]
     moments = [(torch.tensor([[3.0, 4.0]]), torch.ones(1, 2)), (torch.zeros(1, 2), torch.tensor([[1.0, 3.0]]))]
-    assert statistics_distance(norms, moments, 1.0).item() == pytest.approx(5 + 2)
-    assert statistics_distance(norms, moments, 10.0).item() == pytest.approx(10 * 5 + 2)
+    moments = dict(zip(norms, moments, strict=True))
+    assert statistics_distance(moments, 1.0).item() == pytest.approx(5 + 2)
+    assert statistics_distance(moments, 10.0).item() == pytest.approx(10 * 5 + 2)
 
 
 def test_groups_have_the_statistics_they_have_alone(teacher):
@@ -73,7 +75,7 @@ def test_moments_are_the_mean_and_the_biased_variance_of_a_batch_norms_input():
     norm, maps = nn.BatchNorm2d(3).eval(), torch.randn(4, 3, 2, 2)
     with gathered_statistics(norm, 2) as moments:
         norm(maps)
-    for group, (mean, variance) in zip(maps.split(2), zip(*moments[0], strict=True), strict=True):
+    for group, (mean, variance) in zip(maps.split(2), zip(*moments[norm], strict=True), strict=True):
         by_channel = group.transpose(0, 1).flatten(1)
         assert torch.allclose(mean, by_channel.mean(1), atol=1e-6)
         assert torch.allclose(variance, by_channel.var(1, correction=0), atol=1e-6)
@@ -121,6 +123,17 @@ def test_the_curriculum_is_the_papers(curriculum, bounds):
     assert smallest_crop(curriculum, 0.08, 0.0, 0.0) == 0.08  # SRe2L
 
 
+@pytest.mark.parametrize("size", [(4, 4), (5, 9), (7, 3)], ids=str)
+def test_a_box_that_shrinks_is_antialiased(size):
+    images = torch.randn(3, 3, 16, 16, dtype=torch.float64)
+    found = torch.tensor([[0, 0, 16, 16], [2, 1, 10, 12], [5, 4, 6, 3]])
+    for image, (top, left, tall, wide), ours in zip(
+        images, found.tolist(), resize_boxes(images, found, size), strict=True
+    ):
+        part = image[None, :, top : top + tall, left : left + wide]
+        assert torch.allclose(ours, F.interpolate(part, size, mode="bilinear", antialias=True)[0], atol=1e-6)
+
+
 def test_crops_are_drawn_as_torchvision_draws_them():
     g = torch.Generator().manual_seed(0)
     found = boxes(3000, torch.zeros(1, 3, 224, 224), 0.08, g)
@@ -154,7 +167,7 @@ def test_nothing_outside_the_crop_has_a_gradient_and_equal_images_have_equal_one
     assert (gradient[..., outside] == 0).all() and (gradient[..., ~outside] != 0).any()
     with torch.no_grad():
         method.pixels[:] = method.pixels[:, :1]
-    method.synset.classes[:] = 0
+    method.labels[:] = 0
     (gradient,) = torch.autograd.grad(method.update(0), method.pixels)
     assert torch.allclose(gradient[0, 0], gradient[0, 1], atol=1e-9)
 
@@ -206,7 +219,7 @@ def test_recovery_lowers_its_loss_and_the_teachers_know_the_images(asked_on, com
 
 
 def test_the_device_is_waited_for_only_where_metrics_are_written(asked_on, tmp_path, monkeypatch):
-    method, at, waits = asked_on(Recovery, iterations=20, together=4, log_every=5, snapshot_every=1000), [0], set()
+    method, at, waits = asked_on(Recovery, iterations=20, together=4, log_every=5, snapshot_every=600), [0], set()
 
     class Waits(TorchDispatchMode):
         def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
@@ -229,7 +242,7 @@ def test_the_device_is_waited_for_only_where_metrics_are_written(asked_on, tmp_p
 
 
 def test_a_step_that_is_not_finite_changes_nothing_and_is_counted_later(asked_on, tmp_path):
-    method, after = asked_on(Recovery, iterations=6, log_every=6, snapshot_every=1000), []
+    method, after = asked_on(Recovery, iterations=6, log_every=6, snapshot_every=600), []
     update, learn = method.update, method.learn
     method.update = lambda step: update(step) * (torch.nan if step in (2, 3) else 1.0)
     method.learn = lambda step: (learn(step), after.append((pixels((0, method)).clone(), method.skips)))
@@ -257,9 +270,10 @@ def test_what_is_stored_are_eight_bits_within_the_displayable(asked_on, tmp_path
     assert torch.equal(synset.images, method.synset.copy().quantised().images)
     shown = synset.preprocessing.inverse(method.synset.images.detach())
     assert shown.min() > -1e-4 and shown.max() < 1 + 1e-4
-    wild = torch.randn(2, 3, 8, 8) * 100
-    clamp_displayable(wild, synset)
-    assert synset.preprocessing.inverse(wild).sub(0.5).abs().max().item() == pytest.approx(0.5, abs=1e-4)
+    low, high = displayable(synset)
+    assert method.synset.images.min() == low.min() and method.synset.images.max() == high.max()
+    black, white = (synset.preprocessing.inverse(bound[None]) for bound in (low, high))
+    assert torch.allclose(black, torch.zeros(1), atol=1e-6) and torch.allclose(white, torch.ones(1), atol=1e-6)
 
 
 def five(teacher):
@@ -296,9 +310,16 @@ def test_what_cannot_be_recovered_is_refused(asked_on, student, teacher):
         (dict(pairs="x"), "unknown method.pairs 'x': one of all, best, rotate, random"),
         (dict(milestone=2.0), "method.milestone is 2.0, expected in"),
         (dict(precision="fp8"), "unknown method.precision 'fp8': one of fp32, bf16"),
+        (dict(steps=9, together=4), "method.steps is 9, all iterations of all stacks are 4: leave it null"),
+        (dict(init="composite", pool=7, factor=2), r"method.pool is 7, expected at least ipc x factor\^2 = 8"),
     ]:
         with pytest.raises(ValueError, match=message):
             asked_on(Recovery, **changes)
+
+
+def test_whitened_images_cannot_be_recovered(asked_on, npz):
+    with pytest.raises(ValueError, match="recovery keeps pixels displayable .*: set data.zca=false"):
+        asked_on(Recovery, real=load_npz(npz, zca=True).train)
 
 
 def test_every_start_is_the_same_for_a_seed_and_another_for_another(asked_on):
@@ -311,4 +332,4 @@ def test_a_wide_network_takes_the_statistics_of_every_batch_norm():
     net = ConvNet((3, 8, 8), 3, depth=3, width=4, norm="batch", pooling="none", activation="relu").eval()
     with gathered_statistics(net, 2) as moments:
         net(torch.randn(4, 3, 8, 8))
-    assert [tuple(mean.shape) for mean, _ in moments] == [(2, 4)] * 3
+    assert [tuple(mean.shape) for mean, _ in moments.values()] == [(2, 4)] * 3

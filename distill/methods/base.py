@@ -122,7 +122,8 @@ class Method(LightningModule):
         except Skip as skip:
             reason = str(skip)
         self.tally(int(step), reason)
-        self.log_dict({"skipped_steps": float(self.skips), "step": float(step)})
+        if (int(step) + 1) % self.log_every == 0:
+            self.log_dict({"skipped_steps": float(self.skips), "step": float(step)})
 
     def tally(self, step: int, reason: str) -> None:
         """Count outer step ``step``, skipped for ``reason`` if there is one; raises `Diverged` where too many were."""

@@ -91,7 +91,7 @@ def composites(
             )
         g = rng.generator(seed, "patches", cls)
         crops = torch.stack(
-            [resize_boxes(own, boxes(len(own), own, 0.08, g, (1.0, 1.0)), tall) for _ in range(patches)], 1
+            [resize_boxes(own, boxes(len(own), own, 0.08, g, (1.0, 1.0)), (tall, wide)) for _ in range(patches)], 1
         )
         above, beside = (height - tall) // 2, (width - wide) // 2
         framed = F.pad(crops, (beside, width - wide - beside, above, height - tall - above)).flatten(0, 1)

@@ -34,6 +34,9 @@ CURRICULA = {
 INITS = ("noise", "real", "composite")
 
 
+Moments = dict[nn.BatchNorm2d, tuple[Tensor, Tensor]]  # mean and variance, (groups, C), of what goes into each
+
+
 class Unit(NamedTuple):
     """What is recovered together and shares batch statistics: image ``ipc_index`` of each of some classes, by some teachers."""
 
@@ -65,13 +68,16 @@ class Recovery(Method):
         area: that share; None crops and mirrors nothing.
         roll: largest circular shift in pixels along each axis, from zero, or from its negative with ``roll_both``.
         crop_each: a crop, mirror and shift for each image instead of one for the unit.
-        init: ``noise``, ``real`` images or ``composite`` (RDED's, of ``patches`` crops by the first teacher).
+        init: ``noise``, ``real`` images or ``composite`` (RDED's, by the first teacher, as ``pool``, ``patches`` and
+            ``factor`` say).
         lr_img, betas: Adam on the images; the rate follows half a cosine to zero.
-        log_every: steps between rows of the metrics, where the device is waited for and skipped steps are counted.
+        log_every: steps between rows of the metrics, where the device is waited for and skipped steps are counted; their
+            common divisor with ``snapshot_every`` counts.
         precision: of the teachers' forward and backward pass, ``fp32`` or ``bf16``; images, moments and norms are fp32.
 
     Raises:
-        ValueError: a value is unknown, a member has no batch norm, or the classes do not divide into blocks.
+        ValueError: a value is unknown, a member has no batch norm, the classes do not divide into blocks, or the real images
+            are whitened.
     """
 
     def __init__(
@@ -96,6 +102,7 @@ class Recovery(Method):
         init: str,
         patches: int,
         pool: int,
+        factor: int,
         lr_img: float,
         betas: tuple[float, float],
         log_every: int,
@@ -111,6 +118,12 @@ class Recovery(Method):
         for name, net in zip(committee.names, committee.nets, strict=True):
             if not batch_norms(net):
                 raise ValueError(f"teacher {name} has no batch norm, whose statistics recovery needs: use norm=batch")
+        if shared["real"].preprocessing.space == "zca":
+            raise ValueError(
+                "recovery keeps pixels displayable one by one, which whitened images are not: set data.zca=false"
+            )
+        if init == "composite" and pool < shared["ipc"] * factor**2:
+            raise ValueError(f"method.pool is {pool}, expected at least ipc x factor^2 = {shared['ipc'] * factor**2}")
         classes = shared["real"].num_classes
         self.block = min(batch, classes)
         if classes % self.block:
@@ -125,18 +138,20 @@ class Recovery(Method):
         same = [list(group) for _, group in itertools.groupby(units, key=lambda unit: unit.members)]
         stacks = [group[i : i + together] for group in same for i in range(0, len(group), together)]
         self.stacks = stacks[share[0] :: share[1]]
-        steps = iterations * len(self.stacks) if steps is None else steps
+        most = iterations * len(self.stacks)
+        if steps is not None and steps > most:
+            raise ValueError(f"method.steps is {steps}, all iterations of all stacks are {most}: leave it null")
+        steps = most if steps is None else steps
         super().__init__(steps=steps, **shared)
-        self.log_every = log_every
+        self.log_every = min(math.gcd(log_every, self.hparams["snapshot_every"]), max(1, steps))
         self.skipped: list[Tensor] = []  # whether each step since the last count was
         self.pixels: Tensor
 
     def initial_set(self) -> SyntheticSet:
         init, ipc = self.hparams["init"], self.hparams["ipc"]
         if init == "composite":
-            kept = composites(
-                self.real, self.committee.members([0]), ipc, self.seed, self.hparams["pool"], self.hparams["patches"], 1
-            )
+            own = (self.hparams[name] for name in ("pool", "patches", "factor"))
+            kept = composites(self.real, self.committee.members([0]), ipc, self.seed, *own)
             return super().initial_set().with_(images=kept[0])
         synset = super().initial_set()
         if init == "noise":
@@ -161,7 +176,12 @@ class Recovery(Method):
     def open(self, stack: int) -> None:
         """Take a stack's images out of the set, (units, block, C, H, W), as what is learned."""
         self.units = self.stacks[stack]
-        self.pixels = self.synset.images.detach()[self.where(self.units)].clone().requires_grad_()
+        self.places = self.where(self.units).to(self.synset.images.device)
+        self.pixels = self.synset.images.detach()[self.places].clone().requires_grad_()
+        self.labels = self.synset.classes[self.places]
+        asked = self.committee.members(self.units[0].members)
+        self.asked = list(zip(asked.nets, asked.votes(self.hparams["vote_temperature"]).tolist(), strict=True))
+        self.bounds = displayable(self.synset)
 
     def made(self) -> Tensor:
         """Indices of this process's images."""
@@ -190,8 +210,8 @@ class Recovery(Method):
         optimizer.optimizer.found_inf = self.skipped[-1].float()  # 1 makes a fused step that changes nothing
         optimizer.step()
         with torch.no_grad():
-            clamp_displayable(self.pixels, self.synset)
-            self.synset.images[self.where(self.units)] = self.pixels.detach()
+            self.pixels.copy_(self.pixels.maximum(self.bounds[0]).minimum(self.bounds[1]))
+            self.synset.images[self.places] = self.pixels.detach()
 
     def tally(self, step: int, reason: str) -> None:
         """Count the steps since the last count; only here is the device waited for."""
@@ -205,19 +225,17 @@ class Recovery(Method):
     def update(self, step: int) -> Tensor:
         iteration = step % self.hparams["iterations"]
         views = self.views(iteration)
-        labels = self.synset.classes[self.where(self.units)]
-        committee = self.committee.members(self.units[0].members)
         dtype = PRECISIONS[self.hparams["precision"]]
-        loss, mismatch = torch.zeros(()), torch.zeros(())
-        for net, weight in zip(committee.nets, committee.votes(self.hparams["vote_temperature"]).tolist(), strict=True):
+        loss = mismatch = views.new_zeros(())
+        for net, weight in self.asked:
             with gathered_statistics(net, len(self.units)) as moments:
                 flat = views.flatten(0, 1).contiguous(memory_format=torch.channels_last)
                 with torch.autocast(flat.device.type, dtype, enabled=dtype is not None):
                     logits = net(flat)
-            errors = F.cross_entropy(logits.float(), labels.flatten(), reduction="none").view(labels.shape).mean(1)
-            distance = statistics_distance(batch_norms(net), moments, self.hparams["first_bn_weight"])
-            loss = loss.to(errors) + weight * (errors + self.hparams["bn_weight"] * distance).sum()
-            mismatch = mismatch.to(errors) + weight * distance.detach().sum()
+            errors = F.cross_entropy(logits.float(), self.labels.flatten(), reduction="none")
+            distance = statistics_distance(moments, self.hparams["first_bn_weight"])
+            by_unit = errors.view(self.labels.shape).mean(1) + self.hparams["bn_weight"] * distance
+            loss, mismatch = loss + weight * by_unit.sum(), mismatch + weight * distance.detach().sum()
         self.log_dict({"matching_loss": loss.detach() / len(self.units), "statistics": mismatch / len(self.units)})
         return loss
 
@@ -240,7 +258,7 @@ class Recovery(Method):
             )
             images = resize_boxes(images, boxes(count, images, low, g))
             if "flip" in self.real.strategy:
-                mirrored = torch.rand(count, 1, 1, 1, generator=g).to(images) < 0.5
+                mirrored = (torch.rand(count, 1, 1, 1, generator=g) < 0.5).to(images.device, non_blocking=True)
                 images = torch.where(mirrored, images.flip(3), images)
         if not self.hparams["roll"]:
             return images
@@ -276,13 +294,13 @@ def smallest_crop(curriculum: str, area: float, milestone: float, done: float) -
 
 
 @contextmanager
-def gathered_statistics(net: nn.Module, groups: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """A list that gets, as images go through ``net``, mean and biased variance, (groups, C), of every batch norm's input."""
-    found: list[tuple[Tensor, Tensor]] = []
+def gathered_statistics(net: nn.Module, groups: int) -> Iterator[Moments]:
+    """What gets, as images go through ``net``, mean and biased variance, (groups, C), of every batch norm's input."""
+    found: Moments = {}
 
     def measured(norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
         normed, mean, variance = MeasuredNorm.apply(maps, norm, groups)
-        found.append((mean, variance))
+        found[norm] = mean, variance
         return normed
 
     norms = batch_norms(net)
@@ -324,26 +342,23 @@ class MeasuredNorm(torch.autograd.Function):
         return by_group.flatten(0, 1).addcmul_(normed, scale.view(-1, 1, 1)).to(maps.dtype), None, None
 
 
-def statistics_distance(
-    norms: Sequence[nn.BatchNorm2d], moments: Sequence[tuple[Tensor, Tensor]], first: float
-) -> Tensor:
-    """How far moments (groups, C) are from the norms' running statistics, (groups,): sum of 2-norms, not squared.
+def statistics_distance(moments: Moments, first: float) -> Tensor:
+    """How far moments (groups, C), layer by layer, are from running statistics, (groups,): sum of 2-norms, not squared.
 
     Args:
         first: weight of the first batch norm; the others have 1.
 
     Source: SRe2L's code; the gradient of a norm that vanishes is 0.
     """
-    total = torch.zeros(())
-    for place, (norm, (mean, variance)) in enumerate(zip(norms, moments, strict=True)):
+    parts = []
+    for norm, (mean, variance) in moments.items():
         assert norm.running_mean is not None and norm.running_var is not None
-        apart = (mean - norm.running_mean).norm(dim=1) + (variance - norm.running_var).norm(dim=1)
-        total = total.to(apart) + (first if place == 0 else 1.0) * apart
-    return total
+        parts.append((mean - norm.running_mean).norm(dim=1) + (variance - norm.running_var).norm(dim=1))
+    return first * parts[0] + sum(parts[1:])
 
 
-def clamp_displayable(images: Tensor, synset: SyntheticSet) -> None:
-    """Keep images (..., C, H, W) of the set's space within what pixels in [0, 1] can be, in place."""
-    channels, low = images.shape[-3], torch.zeros(1, images.shape[-3], 1, 1).to(images)
-    bounds = [synset.preprocessing(low + value).view(channels, 1, 1) for value in (0.0, 1.0)]
-    images.copy_(images.maximum(bounds[0]).minimum(bounds[1]))
+def displayable(synset: SyntheticSet) -> tuple[Tensor, Tensor]:
+    """The least and the largest values (C, 1, 1) that pixels in [0, 1] have in the set's space."""
+    black = torch.zeros(1, synset.images.shape[1], 1, 1).to(synset.images)
+    low, high = (synset.preprocessing(black + value)[0] for value in (0.0, 1.0))
+    return low, high
