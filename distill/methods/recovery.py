@@ -49,7 +49,7 @@ class Recovery(Method):
     """Recover images unit by unit; units that ask the same teachers go through them as one stack.
 
     A unit's draws are functions of the seed and its key (ipc index, block) alone: its images are the same whichever units it is
-    stacked with and whichever process works on it.
+    stacked with and whichever process works on it. (A stack skips a step together where one of its losses is not finite.)
 
     Args:
         committee: the teachers.
