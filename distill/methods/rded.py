@@ -35,8 +35,7 @@ class RDED(Method):
             raise ValueError(
                 f"method.factor is {factor}: images of {real.shape[1]}x{real.shape[2]} do not divide by it"
             )
-        if pool < shared["ipc"] * factor**2:
-            raise ValueError(f"method.pool is {pool}, expected at least ipc x factor^2 = {shared['ipc'] * factor**2}")
+        check_pool(pool, shared["ipc"], factor)
         steps = real.num_classes if steps is None else steps
         if steps > real.num_classes:
             raise ValueError(f"method.steps is {steps}, a step is one of the {real.num_classes} classes: leave it null")
@@ -61,6 +60,12 @@ class RDED(Method):
         with torch.no_grad():
             self.synset.images[self.synset.classes == step] = images
         self.log("matching_loss", errors.mean())
+
+
+def check_pool(pool: int, ipc: int, factor: int) -> None:
+    """Raise ValueError if ``pool`` images of a class are too few for its composites."""
+    if pool < ipc * factor**2:
+        raise ValueError(f"method.pool is {pool}, expected at least ipc x factor^2 = {ipc * factor**2}")
 
 
 def composites(

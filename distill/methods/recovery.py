@@ -20,7 +20,7 @@ from distill import rng
 from distill.augment import boxes, resize_boxes
 from distill.committee import Committee, batch_norms
 from distill.methods.base import Method
-from distill.methods.rded import composites
+from distill.methods.rded import check_pool, composites
 from distill.recipes import PRECISIONS
 from distill.students import pick
 from distill.synset import SyntheticSet
@@ -122,8 +122,8 @@ class Recovery(Method):
             raise ValueError(
                 "recovery keeps pixels displayable one by one, which whitened images are not: set data.zca=false"
             )
-        if init == "composite" and pool < shared["ipc"] * factor**2:
-            raise ValueError(f"method.pool is {pool}, expected at least ipc x factor^2 = {shared['ipc'] * factor**2}")
+        if init == "composite":
+            check_pool(pool, shared["ipc"], factor)
         classes = shared["real"].num_classes
         self.block = min(batch, classes)
         if classes % self.block:
