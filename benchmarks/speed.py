@@ -7,6 +7,7 @@ What is compared: ConvNet-3 at CIFAR-10 size with DSA, `distill` in its fastest 
 """
 
 import argparse
+import copy
 import dataclasses
 import statistics
 import subprocess
@@ -184,12 +185,11 @@ def recover(repeat: int) -> None:
     nets = (ResNet((3, 32, 32), 10, depth=18, norm="batch"), MobileNetV2((3, 32, 32), 10))
     labels, groups = torch.arange(10), [torch.randn(10, 3, 32, 32, requires_grad=True) for _ in range(4)]
     optimizers = [torch.optim.Adam([images], 0.25, (0.5, 0.9)) for images in groups]
+    as_built = [copy.deepcopy(net).eval().requires_grad_(False) for net in nets]  # the committee's are channels last
 
     def plainly() -> None:
-        for net in nets:  # as it is built
-            net.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
         for images, optimizer in zip(groups, optimizers, strict=True):
-            plain.recover(nets, images, labels, optimizer)
+            plain.recover(as_built, images, labels, optimizer)
 
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         make = instantiate(compose("config", ["method=cda", "data=cifar10"]).method)
@@ -211,8 +211,6 @@ def recover(repeat: int) -> None:
         optimizer = method.configure_optimizers()
 
         def iteration() -> None:
-            for each in nets:
-                each.to(memory_format=torch.channels_last)
             for stack in range(len(method.stacks)):
                 method.open(stack)
                 optimizer.param_groups[0]["params"] = [method.pixels]

@@ -205,6 +205,9 @@ class MobileNetV2(Student):
         ]
         net = tv.MobileNetV2(inverted_residual_setting=[list(stage) for stage in stages])
         net.features[0][0] = nn.Conv2d(shape[0], 32, 3, padding=1, bias=False)
+        for module in net.modules():
+            if isinstance(module, nn.ReLU6):
+                module.inplace = False  # in place, autograd copies what goes in
         super().__init__(
             shape, num_classes, _default_initialisation(nn.Sequential(net.features, nn.AdaptiveAvgPool2d(1)))
         )
