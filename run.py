@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import difflib
 import errno
 import os
 import re
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.utils import instantiate
@@ -47,6 +49,7 @@ class Line:
 
         from distill.data import load
 
+        check_values(cfg)
         self.cfg, self.out, self.bars = cfg, Path(cfg.out), bars
         self.asked: dict[str, Committee] = {}
         self.rank, self.processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -66,11 +69,13 @@ class Line:
 
     def check(self) -> None:
         """Let what is impossible fail now rather than after the experts are trained."""
+        from distill.committee import check_settings
+
         if self.processes > 1 and "share" not in self.cfg.method:
             raise ValueError(f"this method cannot be shared by {self.processes} processes: run it without torchrun")
-        if self.cfg.compile not in (True, False, "auto"):
-            raise ValueError(f"compile is {self.cfg.compile!r}, expected true, false or auto")
         self.protocol()
+        for node in self.committees():
+            check_settings(plain(node))
         for name in self.students:
             self.student(name)()
         if self.cfg.task != "evaluate" and not self.teachers_alone:
@@ -321,9 +326,16 @@ class Line:
             synsets, self.real, students, self.protocol(), report, method=method, ipc=ipc, seed=self.cfg.seed,
             iterates=iterates, command=self.command, published=published, paths=paths, student_hashes=hashes,
             committee=self.committee(self.cfg.protocol.committee) if self.cfg.protocol.get("soft", "none") != "none" else None,
-            labels_path=Path(self.cfg.labels_path),
+            labels_path=self.labels_path(method),
             workers=self.cfg.workers if self.device.type == "cpu" else 1, compile=self.cfg.compile, progress=self.progress,
         )  # fmt: skip
+
+    def labels_path(self, method: str) -> Path:
+        """Where labels are kept; one store that somebody gave is of the synthetic set alone."""
+        from distill.report import RANDOM
+
+        given = Path(self.cfg.labels_path)
+        return self.out / "labels" if method == RANDOM and (given / "labels.json").exists() else given
 
     def random_rows(self, report: Report, ipc: int) -> None:
         from distill import rng
@@ -424,6 +436,8 @@ def report(cfg: DictConfig) -> list[Path]:
     from distill.report import Report
 
     own = Path(cfg.out) / "report.json"
+    if cfg.runs is not None and (not isinstance(cfg.runs, ListConfig) or not cfg.runs):
+        raise ValueError(f"runs is {cfg.runs}, expected a list of folders: runs=[DIR,DIR]")
     paths = [own] if cfg.runs is None else [Path(run) / "report.json" for run in cfg.runs]
     missing = [str(path.parent) for path in paths if not path.is_file()]
     if missing:
@@ -448,6 +462,27 @@ def keep_freed_memory() -> None:
         return  # another C library
     libc.mallopt(-3, mmap_threshold)
     libc.mallopt(-1, trim_threshold)
+
+
+def check_values(cfg: DictConfig) -> None:
+    """Raise ValueError if a value of the run itself is none that it can have."""
+    from distill.ranges import check_ranges
+
+    whole = {"seed": "whole [0, inf)", "syntheses": "whole [1, inf)", "workers": "whole [1, inf)"}
+    check_ranges("", cfg, {**whole, "threads": "null or whole [1, inf)"})
+    check_ranges("baselines", cfg.baselines, {"random": "whole [0, inf)"})
+    if cfg.compile not in (True, False, "auto"):
+        raise ValueError(f"compile is {cfg.compile!r}, expected true, false or auto")
+    ipcs = cfg.ipc if isinstance(cfg.ipc, ListConfig) else [cfg.ipc]
+    if not ipcs or not all(isinstance(ipc, int) for ipc in ipcs):
+        raise ValueError(f"ipc is {cfg.ipc}, expected a whole number or a list of some")
+    for name in ("out", "experts_path", "labels_path"):
+        if not isinstance(cfg[name], str):
+            raise ValueError(
+                f"{name} is {cfg[name]}, expected the path of a folder: leave {name} out for the usual one"
+            )
+    if not any(isinstance(node, DictConfig) and "_target_" in node for node in cfg.student.values()):
+        raise ValueError("no student is named: student=[convnet]")
 
 
 def device(name: str) -> torch.device:
@@ -486,9 +521,11 @@ def recorded_overrides(synset: str) -> list[str]:
 def complete_overrides(arguments: list[str]) -> list[str]:
     """The command line; for task=evaluate synset=... with the recorded choices it does not make itself."""
     given = dict(item.split("=", 1) for item in arguments if "=" in item and not item.startswith("-"))
-    if given.get("task") != "evaluate" or "synset" not in given or "experiment" in given or "data" in given:
+    if given.get("task") != "evaluate" or "synset" not in given or "experiment" in given:
         return arguments
     kept = [item for item in recorded_overrides(given["synset"]) if item.split("=", 1)[0] not in given]
+    if "data" in given:  # settings of another set have no place
+        kept = [item for item in kept if not item.startswith(("data.", "experiment="))]
     if "student" in given:  # settings of networks that are not asked for have no place
         asked = re.findall(r"\w+", given["student"])
         kept = [item for item in kept if not item.startswith("student.") or item.split(".")[1] in asked]
@@ -516,11 +553,34 @@ def explained(error: BaseException) -> str:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         known = sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
         return f"unknown {group} {name!r}: one of {', '.join(known)}"
+    unknown = re.match(r"Could not override '([\w.]+)'", str(error))
+    if unknown:
+        return unknown_value(unknown[1])
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
         return f"the disk is full ({error}): files already written are whole; free some space, then the same command goes on"
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} is missing: give {error.full_key}=VALUE"
     return str(error)
+
+
+def unknown_value(key: str) -> str:
+    """What to say where the command line sets a value that this choice of groups does not have."""
+    groups = [path.name for path in CONFIGS.iterdir() if path.is_dir()]
+    choices = [item for item in sys.argv[1:] if item.split("=", 1)[0] in groups]
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        node = hydra.compose("config", choices)
+    parents: list[str] = []
+    for name in key.split("."):
+        known = [str(each) for each in node] if isinstance(node, DictConfig) else []
+        if name not in known:
+            break
+        node = node[name]
+        parents.append(name)
+    close = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    names = ", ".join(known) or "no values with these choices"
+    return f"unknown value {key}: {hint}{'.'.join(parents) or 'the run'} has {names}"
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="config")

@@ -170,7 +170,7 @@ def make(name: str, strategy: str) -> Augment:
         "crop_flip": lambda: PaddedCrop("flip" in strategy),
     }
     if name not in known:
-        raise ValueError(f"unknown augmentation {name!r}: one of {', '.join(known)}")
+        raise ValueError(f"unknown augmentation {name!r}: one of {', '.join(known)}, with a committee resized_crop too")
     return known[name]()
 
 

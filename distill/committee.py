@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 
 from distill.data import Split
 from distill.files import hash_tensors
-from distill.students import Student
+from distill.ranges import check_ranges, inside
+from distill.students import Student, pick
 from distill.trajectory import HELP, ExpertStore
 
 MODES = ("eval", "batch")
@@ -151,11 +153,21 @@ def _complaint(counts: Tensor, classes: Sequence[str], score: float, minimum: fl
     )
 
 
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise ValueError if ``settings`` (``configs/experts/teacher.yaml``) describe no committee."""
+    networks, priors = settings.get("networks"), settings.get("priors")
+    if not isinstance(networks, list) or not networks:
+        raise ValueError(f"a committee's networks are {networks}, expected a list of names: networks=[resnet18_bn]")
+    check_ranges("committee", settings, {"count": "whole [1, inf)", "minimum": "[0, 1]"})
+    pick(dict.fromkeys(MODES), settings["mode"], "mode of a committee")
+    if priors is not None and not (isinstance(priors, list) and all(inside(each, "[0, 100]") for each in priors)):
+        raise ValueError(f"a committee's priors are {priors}, expected null or a list of accuracies in percent")
+
+
 @contextmanager
 def batch_statistics(net: nn.Module, mode: str) -> Iterator[None]:
     """Within it, batch norms of ``net`` normalise with the batch at hand where ``mode`` is ``batch``; nothing is kept of it."""
-    if mode not in MODES:
-        raise ValueError(f"unknown mode {mode!r} of a committee: one of {', '.join(MODES)}")
+    pick(dict.fromkeys(MODES), mode, "mode of a committee")
     norms = batch_norms(net) if mode == "batch" else []
     kept = [(norm.running_mean, norm.running_var) for norm in norms]
     try:

@@ -95,7 +95,7 @@ class Split:
     def check_ipc(self, ipc: int) -> None:
         """Raise a ValueError unless every class has ``ipc`` images, and ipc is at least 1."""
         sizes = [len(self.of_class(cls)) for cls in range(self.num_classes)]
-        if not 1 <= ipc <= min(sizes):
+        if not isinstance(ipc, int) or not 1 <= ipc <= min(sizes):
             smallest = self.class_names[sizes.index(min(sizes))]
             raise ValueError(
                 f"ipc is {ipc}, expected 1 to {min(sizes)}: class {smallest!r} has {min(sizes)} training images"
@@ -165,6 +165,8 @@ def load(
         FileNotFoundError: the files are missing and could not be fetched.
         ValueError: the set is unusable: labels out of range, fewer than two classes, wrong shapes or types.
     """
+    if not isinstance(workers, int) or workers < 1:
+        raise ValueError(f"data.workers is {workers!r}, expected a whole number of at least 1")
     if lazy:
         if path is None or size is None or mean is None or std is None or zca:
             raise ValueError(

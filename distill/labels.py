@@ -156,7 +156,7 @@ class LabelStore(Dataset):
                 if theirs.get(key) != value:
                     raise ValueError(
                         f"labels in {folder} were made for {key} {theirs.get(key)}, this run has {value}: "
-                        "name another labels_path, or null to have them made"
+                        "name another labels_path, or leave it out to have them made"
                     )
         self.at_hand: tuple[int, Tensor] | None = None
 

@@ -96,7 +96,7 @@ def distill(
         why = method.skipped_because or "see skipped_steps in its metrics"
         print(
             f"warning: {method.skips} of {method.hparams['steps']} outer steps of {folder.name} were skipped ({why}): it "
-            "learned little; lower method.lr_img or method.lr_lr",
+            "learned little; lower its step sizes (method.lr_*)",
             file=sys.stderr,
         )
     return home.synset_path

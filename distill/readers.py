@@ -128,7 +128,12 @@ def listing(path: Path) -> tuple[list[tuple[Path, int]], list[tuple[Path, int]],
             for file in sorted((folder / cls).iterdir())
         ]
 
-    return files(path / "train"), files(tests[0]), classes
+    train, test = files(path / "train"), files(tests[0])
+    for folder, found in ((path / "train", train), (tests[0], test)):
+        empty = set(range(len(classes))) - {k for _, k in found}
+        if empty:
+            raise ValueError(f"{folder / classes[min(empty)]} holds no images: every class needs some there")
+    return train, test, classes
 
 
 def _folder(path: Path, size: int | None) -> Arrays:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.func import grad
 
 from distill.files import digest
+from distill.ranges import check_ranges
 
 R = TypeVar("R", bound="Recipe")
 Net = Callable[[Tensor], Tensor]  # images (B, C, H, W) -> logits (B, K)
@@ -21,6 +22,31 @@ MAX_LR = 10.0  # no published student rate is near it; beyond lies a learned rat
 
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
+RANGES = {
+    "epochs": "whole [0, inf)",
+    "extra_epochs": "whole [0, inf)",
+    "lr": "(-inf, inf)",
+    "momentum": "[0, 1)",
+    "weight_decay": "[0, inf)",
+    "batch": "whole [1, inf)",
+}
+COSINE_RANGES = {
+    "stretch": "null or (0, inf)",
+    "warmup_epochs": "whole [0, inf)",
+    "warmup_start": "[0, 1]",
+    "decoupled_decay": "[0, inf)",
+}
+PROTOCOL_RANGES = {"students": "whole [1, inf)", "test_every": "null or whole [1, inf)"}
+COMMITTEE_RANGES = {
+    "temperature": "(0, inf)",
+    "vote_temperature": "(0, inf)",
+    "top_k": "null or whole [1, inf)",
+    "mix_alpha": "(0, inf)",
+    "area": "(0, 1]",
+    "shuffle": "whole [1, inf)",
+    "micro_batches": "whole [1, inf)",
+    "ema": "null or [0, 1]",
+}
 
 
 @dataclass(frozen=True)
@@ -62,6 +88,7 @@ class Recipe:
     precision: str
 
     def __post_init__(self) -> None:
+        check_ranges(self.group, vars(self), RANGES)
         if not 0 < self.lr <= MAX_LR:
             raise ValueError(
                 f"learning rate is {self.lr}, expected above 0 and at most {MAX_LR:g}: it diverged or was mistyped"
@@ -70,8 +97,11 @@ class Recipe:
             raise ValueError(f"unknown optimizer {self.optimizer!r}: one of sgd, adam")
         if self.precision not in PRECISIONS:
             raise ValueError(f"unknown precision {self.precision!r}: one of {', '.join(PRECISIONS)}")
-        if self.epochs < 0 or self.batch < 1:
-            raise ValueError(f"epochs {self.epochs} and batch {self.batch}: expected at least 0 and 1")
+
+    @property
+    def group(self) -> str:
+        """What messages call the settings."""
+        return "protocol" if isinstance(self, Protocol) else "recipe"
 
     @property
     def passes(self) -> int:
@@ -220,6 +250,10 @@ class CosineRecipe(Recipe):
     warmup_start: float
     decoupled_decay: float
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self.group, vars(self), COSINE_RANGES)
+
     def rate(self, epoch: int) -> float:
         """Step size in ``epoch``."""
         if epoch < self.warmup_epochs:
@@ -267,8 +301,7 @@ class Protocol(Recipe):
             raise ValueError(f"unknown labels {self.labels!r}: one of own, hard, both")
         if self.iterate not in ("last", "val", "test"):
             raise ValueError(f"unknown iterate {self.iterate!r}: one of last, val, test")
-        if self.students < 1:
-            raise ValueError(f"{self.students} students, expected at least 1")
+        check_ranges(self.group, vars(self), PROTOCOL_RANGES)
         unknown = set(self.choices) - set(self.__dataclass_fields__)
         if unknown:
             raise ValueError(f"choices name {sorted(unknown)[0]!r}, which is no field of a protocol")
@@ -318,10 +351,21 @@ class CommitteeProtocol(CosineRecipe, Protocol):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_ranges(self.group, vars(self), COMMITTEE_RANGES)
         known = {"soft": ("on_the_fly", "stored", "once", "none"), "mix": ("none", "cutmix", "mixup")}
         for name, values in known.items():
             if getattr(self, name) not in values:
                 raise ValueError(f"unknown protocol.{name} {getattr(self, name)!r}: one of {', '.join(values)}")
+        if not isinstance(self.squared, bool):
+            raise ValueError(f"protocol.squared is {self.squared!r}, expected true or false")
+        if self.batch_of_ipc is not None and not isinstance(self.batch_of_ipc, Mapping):
+            raise ValueError(
+                f"protocol.batch_of_ipc is {self.batch_of_ipc!r}, expected null or batches by ipc: {{1: 10}}"
+            )
+        if self.micro_batches > self.batch:
+            raise ValueError(
+                f"protocol.micro_batches is {self.micro_batches}, expected at most the batch of {self.batch}"
+            )
 
     def sized(self, images: int, classes: int) -> "CommitteeProtocol":
         """With the batch of a set of so many images."""

@@ -154,6 +154,14 @@ def test_a_set_somebody_gave_you_is_judged_by_other_students_on_its_own_data(lin
     assert json.loads((tmp_path / "plain" / "report.json").read_text())["rows"][0]["protocol"] == "dcb-none"
 
 
+def test_naming_a_sets_own_data_judges_it_as_before(line, made, tmp_path):
+    rows = []
+    for out, named in (("silent", []), ("named", ["data=digits"])):
+        succeeds(line(*QUICK, f"synset={made}", "protocol=dcb-none", f"out={out}", *named))
+        rows += json.loads((tmp_path / out / "report.json").read_text())["rows"]
+    assert [rows[0][key] == rows[1][key] for key in ("student_hash", "protocol", "accuracies")] == [True] * 3
+
+
 def test_best_on_test_is_reported_beside_the_last_snapshot_under_a_papers_protocol(line, made, tmp_path):
     code, _, message = line(*QUICK, f"synset={made}", "protocol=mtt", "out=paper")
     assert code == 0, message
@@ -244,7 +252,7 @@ print("HEAVY", sorted({"torch", "wandb", "sklearn", "kornia"} & set(sys.modules)
         (["protocol=best"], "unknown protocol 'best': one of ast, cvdd, datm, dc"),
         (["student=convnett"], "unknown student 'convnett': one of alexnet, convnet"),
         (["student=[convnet,x]"], "unknown student 'x': one of alexnet"),
-        (["method.stepz=3"], "Could not override 'method.stepz'"),
+        (["method.stepz=3"], "unknown value method.stepz: did you mean steps? method has"),
         (["ipc=0"], "ipc is 0, expected 1 to"),
         (["ipc=5000"], "ipc is 5000, expected 1 to 125: class '8' has 125 training images"),
         (["device=cuda"], "device=cuda was asked for, but this machine has no CUDA device"),
@@ -260,7 +268,7 @@ print("HEAVY", sorted({"torch", "wandb", "sklearn", "kornia"} & set(sys.modules)
         (["method.lr_student=-1"], "method.lr_student is -1, expected above 0"),
         (["student.convnet.norm=batch"], "keeps batch statistics"),
         (["student.convnet.norm=x"], "unknown norm 'x': one of instance, batch"),
-        (["protocol.epochs=-5"], "epochs -5"),
+        (["protocol.epochs=-5"], "epochs is -5, expected a whole number in"),
         (["task=evaluate", "synset=none.safetensors"], "no synthetic set at none.safetensors"),
         (["compile=maybe"], "compile is 'maybe', expected true, false or auto"),
         (["precision=fp8"], "unknown precision 'fp8': one of fp32, bf16"),

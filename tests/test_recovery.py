@@ -308,7 +308,7 @@ def test_what_cannot_be_recovered_is_refused(asked_on, student, teacher):
         (dict(init="x"), "unknown method.init 'x': one of noise, real, composite"),
         (dict(curriculum="x"), "unknown method.curriculum 'x': one of none, step, linear, cosine"),
         (dict(pairs="x"), "unknown method.pairs 'x': one of all, best, rotate, random"),
-        (dict(milestone=2.0), "method.milestone is 2.0, expected in"),
+        (dict(milestone=2.0), r"method.milestone is 2.0, expected a number in \[0, 1\]"),
         (dict(precision="fp8"), "unknown method.precision 'fp8': one of fp32, bf16"),
         (dict(steps=9, together=4), "method.steps is 9, all iterations of all stacks are 4: leave it null"),
         (dict(init="composite", pool=7, factor=2), r"method.pool is 7, expected at least ipc x factor\^2 = 8"),

@@ -10,8 +10,11 @@ from torch.utils.data import DataLoader
 
 from distill import rng
 from distill.data import Split
+from distill.ranges import check_ranges
 from distill.students import Student
 from distill.synset import SyntheticSet
+
+RANGES = {"steps": "whole [0, inf)", "snapshot_every": "whole [1, inf)", "max_skips": "whole [1, inf)"}
 
 
 class Skip(Exception):
@@ -51,6 +54,7 @@ class Method(LightningModule):
         snapshot_every: int,
         max_skips: int,
     ):
+        check_ranges("method", locals(), RANGES)
         super().__init__()
         real.check_ipc(ipc)
         self.automatic_optimization = False
@@ -136,7 +140,7 @@ class Method(LightningModule):
         if self.skips_in_a_row >= self.hparams["max_skips"]:
             raise Diverged(
                 f"outer step {step}: {self.skips_in_a_row} steps in a row were skipped, at last because {reason}; "
-                "lower method.lr_img or method.lr_lr, or raise method.max_skips"
+                "lower its step sizes (method.lr_*), or raise method.max_skips"
             )
 
     def train_dataloader(self) -> DataLoader:

@@ -12,7 +12,15 @@ from distill.augment import boxes, resize_boxes
 from distill.committee import Committee
 from distill.data import Split
 from distill.methods.base import Method
+from distill.ranges import check_ranges
 from distill.synset import SyntheticSet
+
+RANGES = {
+    "steps": "null or whole [0, inf)",
+    "pool": "whole [1, inf)",
+    "patches": "whole [1, inf)",
+    "factor": "whole [1, inf)",
+}
 
 
 class RDED(Method):
@@ -30,7 +38,9 @@ class RDED(Method):
     """
 
     def __init__(self, *, committee: Committee, steps: int | None, pool: int, patches: int, factor: int, **shared: Any):
+        check_ranges("method", locals(), RANGES)
         real: Split = shared["real"]
+        real.check_ipc(shared["ipc"])
         if real.shape[1] % factor or real.shape[2] % factor:
             raise ValueError(
                 f"method.factor is {factor}: images of {real.shape[1]}x{real.shape[2]} do not divide by it"

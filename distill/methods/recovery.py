@@ -21,6 +21,7 @@ from distill.augment import boxes, resize_boxes
 from distill.committee import Committee, batch_norms
 from distill.methods.base import Method
 from distill.methods.rded import check_pool, composites
+from distill.ranges import check_ranges, inside
 from distill.recipes import PRECISIONS
 from distill.students import pick
 from distill.synset import SyntheticSet
@@ -32,6 +33,23 @@ CURRICULA = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
 }
 INITS = ("noise", "real", "composite")
+RANGES = {
+    "iterations": "whole [1, inf)",
+    "steps": "null or whole [0, inf)",
+    "batch": "whole [1, inf)",
+    "together": "whole [1, inf)",
+    "vote_temperature": "(0, inf)",
+    "bn_weight": "[0, inf)",
+    "first_bn_weight": "[0, inf)",
+    "milestone": "[0, 1]",
+    "area": "null or (0, 1]",
+    "roll": "whole [0, inf)",
+    "patches": "whole [1, inf)",
+    "pool": "whole [1, inf)",
+    "factor": "whole [1, inf)",
+    "lr_img": "(0, inf)",
+    "log_every": "whole [1, inf)",
+}
 
 
 Moments = dict[nn.BatchNorm2d, tuple[Tensor, Tensor]]  # mean and variance, (groups, C), of what goes into each
@@ -109,12 +127,14 @@ class Recovery(Method):
         precision: str,
         **shared: Any,
     ):
+        check_ranges("method", locals(), RANGES)
         pick(CURRICULA, curriculum, "method.curriculum")
         pick(PRECISIONS, precision, "method.precision")
         if init not in INITS:
             raise ValueError(f"unknown method.init {init!r}: one of {', '.join(INITS)}")
-        if not 0 <= milestone <= 1:
-            raise ValueError(f"method.milestone is {milestone}, expected in [0, 1]")
+        if len(betas) != 2 or not all(inside(beta, "[0, 1)") for beta in betas):
+            raise ValueError(f"method.betas are {list(betas)}, expected two in [0, 1)")
+        shared["real"].check_ipc(shared["ipc"])
         for name, net in zip(committee.names, committee.nets, strict=True):
             if not batch_norms(net):
                 raise ValueError(f"teacher {name} has no batch norm, whose statistics recovery needs: use norm=batch")
@@ -124,6 +144,9 @@ class Recovery(Method):
             )
         if init == "composite":
             check_pool(pool, shared["ipc"], factor)
+        rank, processes = share
+        if not 0 <= rank < processes:
+            raise ValueError(f"method.share is {list(share)}, expected [rank, processes] with 0 <= rank < processes")
         classes = shared["real"].num_classes
         self.block = min(batch, classes)
         if classes % self.block:
@@ -137,7 +160,7 @@ class Recovery(Method):
         units = sorted(Unit(members, index, block) for index, members in enumerate(chosen) for block in blocks)
         same = [list(group) for _, group in itertools.groupby(units, key=lambda unit: unit.members)]
         stacks = [group[i : i + together] for group in same for i in range(0, len(group), together)]
-        self.stacks = stacks[share[0] :: share[1]]
+        self.stacks = stacks[rank::processes]
         most = iterations * len(self.stacks)
         if steps is not None and steps > most:
             raise ValueError(f"method.steps is {steps}, all iterations of all stacks are {most}: leave it null")
