@@ -115,7 +115,9 @@ def join(methods: Sequence[Method], shares: Sequence[Path], folder: Path) -> Pat
     for method, synset in zip(methods, sets, strict=True):
         images[method.made()] = synset.images[method.made()]
     steps = sum(synset.record["step"] for synset in sets)
-    sets[0].with_(images=images).save(path, {"step": steps})
+    whole = sets[0].with_(images=images)
+    whole.save(path, {"step": steps})
+    save_grid(folder, whole)
     return path
 
 
@@ -165,8 +167,7 @@ class _Home(Callback):
         save_tensors(self.folder / "snapshots" / f"step_{step:06d}{SUFFIX}", own, kind)
         artefact = method.artefact()
         artefact.save(self.synset_path, {**self.record, "step": step, "skipped_steps": method.skips})
-        with replacing(self.folder / "grid.png") as part:
-            torchvision.utils.save_image(self.grid(artefact), part, format="png")
+        save_grid(self.folder, artefact)
         skipped = {"skips": method.skips, "skips_in_a_row": method.skips_in_a_row}
         save_tensors(
             self.state_path,
@@ -177,15 +178,6 @@ class _Home(Callback):
             },
             {**kind, **skipped},
         )
-
-    def grid(self, synset: SyntheticSet) -> Tensor:
-        """At most ten images of each class, a row for each class, (3, H', W')."""
-        ipc = len(synset) // synset.num_classes
-        shown = [k * ipc + i for k in range(synset.num_classes) for i in range(min(ipc, 10))]
-        pixels = synset.pixels[shown]
-        times = max(1, 32 // pixels.shape[2])
-        large = pixels.repeat_interleave(times, 2).repeat_interleave(times, 3)
-        return torchvision.utils.make_grid(large, nrow=min(ipc, 10), padding=2, pad_value=1.0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.momentum:
@@ -214,7 +206,23 @@ class _Home(Callback):
         self.write(method, self.done, optimizer_tensors(trainer.optimizers[0]))
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.log_image("synthetic", [self.grid(method.synset.copy())])
+                logger.log_image("synthetic", [grid(method.synset.copy())])
+
+
+def save_grid(folder: Path, synset: SyntheticSet) -> None:
+    """Write ``grid.png``: at most ten images of each class."""
+    with replacing(folder / "grid.png") as part:
+        torchvision.utils.save_image(grid(synset), part, format="png")
+
+
+def grid(synset: SyntheticSet) -> Tensor:
+    """At most ten images of each class, a row for each class, (3, H', W')."""
+    ipc = len(synset) // synset.num_classes
+    shown = [k * ipc + i for k in range(synset.num_classes) for i in range(min(ipc, 10))]
+    pixels = synset.pixels[shown]
+    times = max(1, 32 // pixels.shape[2])
+    large = pixels.repeat_interleave(times, 2).repeat_interleave(times, 3)
+    return torchvision.utils.make_grid(large, nrow=min(ipc, 10), padding=2, pad_value=1.0)
 
 
 def iterates(path: Path) -> dict[int, SyntheticSet]:

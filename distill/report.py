@@ -35,10 +35,12 @@ class Report:
         self.path = path
         self.rows: list[Row] = []
         self.scores: dict[str, float] = {}
+        self.spent = 0.0  # seconds on the row that is being made, by runs before this one too
         if path.exists():
             try:
                 record = json.loads(path.read_text())
                 self.rows, self.scores = record["rows"], record.get("unfinished", {})
+                self.spent = record.get("spent", 0.0)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f"{path} is not a report ({error}): move it away or choose another out=DIR") from None
 
@@ -50,12 +52,14 @@ class Report:
         """Add a row and write the file."""
         self.rows.append(row)
         self.scores.clear()
+        self.spent = 0.0
         write_json(self.path, {"rows": self.rows})
 
-    def keep(self, scores: Mapping[str, float]) -> None:
-        """Keep single students of the row that is being made, for a run that is killed."""
+    def keep(self, scores: Mapping[str, float], spent: float) -> None:
+        """Keep single students of the row that is being made, and the seconds it took, for a run that is killed."""
         self.scores.update(scores)
-        write_json(self.path, {"rows": self.rows, "unfinished": self.scores})
+        self.spent = spent
+        write_json(self.path, {"rows": self.rows, "unfinished": self.scores, "spent": spent})
 
     def table(self) -> Table:
         """The rows for people at a terminal."""

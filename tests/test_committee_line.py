@@ -138,6 +138,8 @@ def test_two_processes_make_the_set_of_one(tmp_path):
     whole, shared = (distill.load(tmp_path / out / "digits-cda-ipc3-seed0") for out in ("one", "two"))
     assert whole.hash == shared.hash and whole.record["step"] == shared.record["step"] == 9
     assert torch.equal(whole.images, shared.images)
+    grids = [tmp_path / out / "digits-cda-ipc3-seed0" / "grid.png" for out in ("one", "two")]
+    assert grids[0].read_bytes() == grids[1].read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -82,12 +82,14 @@ def test_a_killed_evaluation_trains_no_student_twice(real, student, tmp_path, mo
 
     with pytest.raises(KeyboardInterrupt):
         measure(progress=stop)
-    assert list(json.loads((tmp_path / "a.json").read_text())["unfinished"].values()) == expected[:2]
+    record = json.loads((tmp_path / "a.json").read_text())
+    assert list(record["unfinished"].values()) == expected[:2] and record["spent"] > 0
+    (tmp_path / "a.json").write_text(json.dumps({**record, "spent": 1000.0}))
     trained = []
     original = training.train
     monkeypatch.setattr("distill.evaluate.train", lambda *a, **k: trained.append(1) or original(*a, **k))
     (row,) = measure()
-    assert row["accuracies"] == expected and len(trained) == 1
+    assert row["accuracies"] == expected and len(trained) == 1 and 1000 < row["seconds"] < 1100
     assert json.loads((tmp_path / "a.json").read_text()) == {"rows": [row]}
 
 

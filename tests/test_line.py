@@ -252,7 +252,7 @@ print("HEAVY", sorted({"torch", "wandb", "sklearn", "kornia"} & set(sys.modules)
         (["protocol=best"], "unknown protocol 'best': one of ast, cvdd, datm, dc"),
         (["student=convnett"], "unknown student 'convnett': one of alexnet, convnet"),
         (["student=[convnet,x]"], "unknown student 'x': one of alexnet"),
-        (["method.stepz=3"], "unknown value method.stepz: did you mean steps? method has"),
+        (["method.stepz=3"], "unknown value method.stepz: did you mean steps\\? method has"),
         (["ipc=0"], "ipc is 0, expected 1 to"),
         (["ipc=5000"], "ipc is 5000, expected 1 to 125: class '8' has 125 training images"),
         (["device=cuda"], "device=cuda was asked for, but this machine has no CUDA device"),
