@@ -97,6 +97,20 @@ def test_soft_labels_come_with_their_hard_twin_and_random_images(line, protocol,
     assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "outputs").rglob("*.safetensors")}
 
 
+def test_labels_that_somebody_gave_are_the_sets_and_random_images_get_their_own(line, tmp_path):  # noqa: F811
+    succeeds(line(*judged_by("cvdd")))
+    synset = distill.load(tmp_path / "outputs" / "digits-rded-ipc1-seed0")
+    records = {
+        path.parent: json.loads(path.read_text()) for path in (tmp_path / "outputs").glob("labels/*/labels.json")
+    }
+    (given,) = [folder for folder, record in records.items() if record["images"] == synset.hash]
+    before = {path: path.stat().st_mtime_ns for path in given.iterdir()}
+    succeeds(line(*judged_by("cvdd"), "out=again", "experts_path=outputs/experts", f"labels_path={given}"))
+    first, again = (json.loads((tmp_path / out / "report.json").read_text())["rows"] for out in ("outputs", "again"))
+    assert [row["accuracies"] for row in first] == [row["accuracies"] for row in again]
+    assert before == {path: path.stat().st_mtime_ns for path in given.iterdir()}
+
+
 def test_a_line_killed_while_it_labels_ends_where_an_unbroken_one_does(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir(), broken.mkdir()

@@ -6,6 +6,7 @@ from PIL import Image
 
 from distill import data, preprocessing
 from distill.preprocessing import Preprocessing
+from distill.readers import listing
 
 
 def test_digits_come_in_one_fixed_stratified_split(tmp_path):
@@ -126,6 +127,15 @@ def folder_of(root, sizes=((8, 8),) * 4):
             for i, size in enumerate(sizes):
                 Image.new("RGB", size, (40 * i, 10, 10)).save(root / part / cls / f"{i}.png")
     return root
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_class_without_images_is_refused(tmp_path, part):
+    root = folder_of(tmp_path / "pets")
+    for file in (root / part / "cat").iterdir():
+        file.unlink()
+    with pytest.raises(ValueError, match=f"{part}/cat holds no images: every class needs some there"):
+        listing(root)
 
 
 def test_an_image_folder_is_read_and_resized(tmp_path):
