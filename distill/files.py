@@ -68,6 +68,17 @@ def digest(record: Any) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
+def flat(record: Any, prefix: str = "") -> dict[str, Any]:
+    """The values of nested dictionaries by their dotted names."""
+    if not isinstance(record, dict):
+        return {prefix: record}
+    return {
+        key: value
+        for name, part in record.items()
+        for key, value in flat(part, f"{prefix}.{name}" if prefix else name).items()
+    }
+
+
 def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, types, shapes and bytes."""
     sha = hashlib.sha256()

@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import Tensor
 
-from distill.files import load_tensors, replacing, save_tensors, write_json
+from distill.files import flat, load_tensors, replacing, save_tensors, write_json
 from distill.methods.base import Diverged, Method
 from distill.synset import SUFFIX, SyntheticSet, load
 from distill.training import optimizer_tensors, restore_optimizer
@@ -36,10 +36,10 @@ def claim(folder: Path, config: Mapping[str, Any]) -> None:
         write_json(path, config)
         return
     try:
-        before = _flat(json.loads(path.read_text()))
+        before = flat(json.loads(path.read_text()))
     except ValueError as error:
         raise ValueError(f"{path} is not readable ({error}): restore it, or delete {folder} to start anew") from None
-    now = _flat(json.loads(json.dumps(config)))
+    now = flat(json.loads(json.dumps(config)))
     differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if differing:
         key = differing[0]
@@ -234,13 +234,3 @@ def iterates(path: Path) -> dict[int, SyntheticSet]:
         found[int(state["step"])] = final.with_(label_kind=state["label_kind"], **{"lr": None, **tensors})
     own = bool(found) and found[max(found)].hash == final.hash  # or those of another set in the same folder
     return found if own else {}
-
-
-def _flat(record: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(record, dict):
-        return {prefix: record}
-    return {
-        key: value
-        for name, part in record.items()
-        for key, value in _flat(part, f"{prefix}.{name}" if prefix else name).items()
-    }

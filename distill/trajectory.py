@@ -15,7 +15,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from distill.files import digest, hash_tensors, load_tensors, replacing, save_tensors, write_json, write_safetensors
+from distill.files import (
+    digest,
+    flat,
+    hash_tensors,
+    load_tensors,
+    replacing,
+    save_tensors,
+    write_json,
+    write_safetensors,
+)
 
 HELP = "train them with `python run.py task=experts` and the same data, student and method"
 
@@ -66,9 +75,24 @@ class ExpertStore:
         """
         if self.missing:
             raise FileNotFoundError(
-                f"{self.count - len(self.missing)} of {self.count} experts in {self.folder}: {HELP}"
+                f"{self.count - len(self.missing)} of {self.count} experts in {self.folder}: {HELP}{self._nearest()}"
             )
         return self
+
+    def _nearest(self) -> str:
+        """What tells this store from the most similar one beside it; empty if none differs in few values."""
+        own, beside = flat(dict(self.identity)), []
+        for path in sorted(self.folder.parent.glob("*/manifest.json")):
+            try:
+                theirs = flat(_manifest(path.parent))
+            except ValueError:
+                continue  # damaged, and another's
+            beside.append((path.parent.name, [key for key in own | theirs if own.get(key) != theirs.get(key)], theirs))
+        name, differing, theirs = min(beside, key=lambda each: len(each[1]), default=("", [], {}))
+        if not 0 < len(differing) <= 3:
+            return ""
+        values = ", ".join(f"{key} ({theirs.get(key)} there, {own.get(key)} here)" for key in differing)
+        return f"; {name} differs in {values}"
 
     def write(
         self, expert: int, weights: Tensor, accuracy: float, statistics: Mapping[str, Tensor] | None = None

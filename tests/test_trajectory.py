@@ -38,6 +38,8 @@ def test_experts_are_found_by_content(experts, real, tmp_path):
     assert not ExpertStore(root, identity(real), 2).missing
     for other in (identity(real, seed=1), identity(real, student="mlp")):
         assert ExpertStore(root, other, 2).missing == [0, 1]
+    with pytest.raises(FileNotFoundError, match=r"0 of 2 experts in .*; .* differs in seed \(0 there, 1 here\)$"):
+        ExpertStore(root, identity(real, seed=1), 2).complete()
 
 
 @pytest.mark.parametrize(
