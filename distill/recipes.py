@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import grad
 
 from distill.files import digest
-from distill.ranges import check_ranges
+from distill.ranges import check_ranges, inside
 
 R = TypeVar("R", bound="Recipe")
 Net = Callable[[Tensor], Tensor]  # images (B, C, H, W) -> logits (B, K)
@@ -25,7 +25,6 @@ PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
 RANGES = {
     "epochs": "whole [0, inf)",
     "extra_epochs": "whole [0, inf)",
-    "lr": "(-inf, inf)",
     "momentum": "[0, 1)",
     "weight_decay": "[0, inf)",
     "batch": "whole [1, inf)",
@@ -89,7 +88,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_ranges(self.group, vars(self), RANGES)
-        if not 0 < self.lr <= MAX_LR:
+        if not inside(self.lr, f"(0, {MAX_LR}]"):
             raise ValueError(
                 f"learning rate is {self.lr}, expected above 0 and at most {MAX_LR:g}: it diverged or was mistyped"
             )
