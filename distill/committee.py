@@ -159,7 +159,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     if not isinstance(networks, list) or not networks:
         raise ValueError(f"a committee's networks are {networks}, expected a list of names: networks=[resnet18_bn]")
     check_ranges("committee", settings, {"count": "whole [1, inf)", "minimum": "[0, 1]"})
-    pick(dict.fromkeys(MODES), settings["mode"], "mode of a committee")
+    pick(dict.fromkeys(MODES), settings["mode"], "committee.mode")
     if priors is not None and not (isinstance(priors, list) and all(inside(each, "[0, 100]") for each in priors)):
         raise ValueError(f"a committee's priors are {priors}, expected null or a list of accuracies in percent")
 
@@ -167,7 +167,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
 @contextmanager
 def batch_statistics(net: nn.Module, mode: str) -> Iterator[None]:
     """Within it, batch norms of ``net`` normalise with the batch at hand where ``mode`` is ``batch``; nothing is kept of it."""
-    pick(dict.fromkeys(MODES), mode, "mode of a committee")
+    pick(dict.fromkeys(MODES), mode, "committee.mode")
     norms = batch_norms(net) if mode == "batch" else []
     kept = [(norm.running_mean, norm.running_var) for norm in norms]
     try:

@@ -19,6 +19,7 @@ from torch import Generator, Tensor
 
 from distill import preprocessing
 from distill.preprocessing import Preprocessing
+from distill.ranges import check_ranges
 from distill.readers import Arrays, decode, listing, read
 from distill.students import Shape
 
@@ -165,8 +166,7 @@ def load(
         FileNotFoundError: the files are missing and could not be fetched.
         ValueError: the set is unusable: labels out of range, fewer than two classes, wrong shapes or types.
     """
-    if not isinstance(workers, int) or workers < 1:
-        raise ValueError(f"data.workers is {workers!r}, expected a whole number of at least 1")
+    check_ranges("data", {"workers": workers}, {"workers": "whole [1, inf)"})
     if lazy:
         if path is None or size is None or mean is None or std is None or zca:
             raise ValueError(

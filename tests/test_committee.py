@@ -64,5 +64,5 @@ def test_a_weak_teacher_and_priors_that_do_not_fit_are_refused(teacher, real):
         weak.check(real.train, 0.9)
     with pytest.raises(ValueError, match="2 prior accuracies for 1 teachers"):
         Committee(("a",), (teacher(),), (1.0, 2.0))
-    with pytest.raises(ValueError, match="unknown mode of a committee 'train': one of eval, batch"):
+    with pytest.raises(ValueError, match="unknown committee.mode 'train': one of eval, batch"):
         weak.logits(torch.zeros(2, 3, 8, 8), 1.0, "train")

@@ -193,7 +193,7 @@ def test_two_processes_make_the_set_of_one(tmp_path):
             ["protocol=rded", "protocol.soft=maybe"],
             "unknown protocol.soft 'maybe': one of on_the_fly, stored, once, none",
         ),
-        (["protocol=rded", "protocol.committee.mode=train"], "unknown mode of a committee 'train': one of eval, batch"),
+        (["protocol=rded", "protocol.committee.mode=train"], "unknown committee.mode 'train': one of eval, batch"),
     ],
 )
 def test_bad_input_gets_one_line(line, changes, message, tmp_path):  # noqa: F811
