@@ -122,9 +122,14 @@ class Recipe:
         return self.epochs // 2 + 1 if self.decay_epoch is None else self.decay_epoch
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """What stores and rows know it by: its values."""
+        return asdict(self)
+
+    @property
     def hash(self) -> str:
-        """Twelve hex digits of all fields."""
-        return digest(asdict(self))
+        """Twelve hex digits of `identity`."""
+        return digest(self.identity)
 
     def with_(self: R, **fields: Any) -> R:
         """A copy with other values."""
@@ -205,6 +210,11 @@ class ExpertRecipe(Recipe):
             raise ValueError(
                 f"ramp_start {self.ramp_start} and ramp_epochs {self.ramp_epochs}: expected in (0, 1] and at least 0"
             )
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Its values, and which penalty is meant: stores of the square of the mean, as it once was, hold other experts."""
+        return super().identity | ({"penalty": "mean of squares"} if self.gradient_penalty else {})
 
     @property
     def loss_settings(self) -> tuple[Any, ...]:
@@ -404,7 +414,7 @@ def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def gradient_penalty(net: Net, images: Tensor) -> Tensor:
-    """(mean of the 2-norm over colour channels of d/dx (sum of logits) - 1)^2, one norm for each image and pixel.
+    """Mean over images and pixels of (n - 1)^2, a scalar >= 0; n is the 2-norm over colour channels of d/dx (sum of logits).
 
     Args:
         net: maps images to logits.
@@ -413,7 +423,7 @@ def gradient_penalty(net: Net, images: Tensor) -> Tensor:
     Source: AST, arXiv:2310.10541, as its code has it.
     """
     slope = grad(lambda x: net(x).sum())(images)
-    return (slope.square().sum(1).clamp_min(1e-24).sqrt().mean() - 1).square()
+    return (slope.square().sum(1).clamp_min(1e-24).sqrt() - 1).square().mean()
 
 
 def gsam_gradient(gradient: Callable[[Tensor], Tensor], weights: Tensor, rho: float, alpha: float) -> Tensor:

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ import torch.nn.functional as F
 from conftest import make_recipe
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from distill import augment
 from distill.recipes import gradient_penalty, gsam_gradient
@@ -128,15 +130,39 @@ def test_networks_with_state_train_one_at_a_time(real, norm, dropout):
     assert all(not torch.equal(a, b) for a, b in zip(before, net.buffers(), strict=True))
 
 
-def test_the_ramp_and_the_gradient_penalty_of_ast():
+def test_asts_ramp_grows_linearly_to_one():
     recipe = make_recipe(ramp_start=0.5, ramp_epochs=10)
     weights = [float(recipe.ramp(torch.tensor(float(epoch)))) for epoch in range(12)]
     assert weights == pytest.approx([0.5 + 0.05 * epoch for epoch in range(10)] + [1.0, 1.0])
-    mix = torch.tensor([0.6, 0.0, 0.8]).view(3, 1, 1)  # d(sum of logits)/dx has norm 1 at every pixel
-    linear = lambda x: (x * mix).flatten(1).sum(1, keepdim=True)  # noqa: E731
-    images = torch.randn(4, 3, 5, 5)
-    assert float(gradient_penalty(linear, images)) == pytest.approx(0.0, abs=1e-12)
-    assert float(gradient_penalty(lambda x: 3 * linear(x), images)) == pytest.approx(4.0)
+
+
+def test_the_gradient_penalty_squares_before_it_averages():
+    images, mix = torch.randn(4, 3, 5, 6), torch.tensor([0.6, 0.0, 0.8]).view(3, 1, 1)  # norm 1 over the channels
+    slope = torch.where(torch.arange(6) < 3, 0.5, 1.5)  # norms of one half of the pixels and of the other: 1 on average
+    net = lambda x: (x * mix * slope).flatten(1).sum(1, keepdim=True)  # noqa: E731
+    assert float(gradient_penalty(net, images)) == pytest.approx(0.25)
+
+
+def test_the_gradient_penalty_of_a_curved_network_equals_finite_differences():
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 4, 3, padding=1)
+    net = nn.Sequential(conv, nn.Softplus(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16, 3)).double()
+    images, step, terms = torch.randn(2, 3, 4, 4, dtype=torch.float64), 1e-5, []
+    with torch.no_grad():
+        for image in images:
+            moves = step * torch.eye(48, dtype=torch.float64).view(48, 3, 4, 4)  # one channel of one pixel each
+            slope = (net(image + moves).sum(1) - net(image - moves).sum(1)) / (2 * step)
+            terms.append((slope.view(3, 16).norm(dim=0) - 1) ** 2)
+    penalty = gradient_penalty(net, images)
+    assert float(penalty) == pytest.approx(float(torch.stack(terms).mean()), rel=1e-7)
+    weights = list(net.parameters())[:3]  # it shapes the weights: its gradient in them is a second derivative
+    assert all(part.abs().max() > 0 for part in torch.autograd.grad(penalty, weights))
+
+
+def test_experts_made_under_the_former_penalty_are_not_taken_for_others():
+    assert make_recipe().identity == asdict(make_recipe())  # stores without a penalty are still found
+    recipe = make_recipe(gradient_penalty=2.0)
+    assert recipe.identity != asdict(recipe)
 
 
 def test_a_thousand_epochs_are_502_at_the_base_rate_and_499_after_it():
