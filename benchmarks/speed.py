@@ -28,6 +28,7 @@ sys.path[:0] = [str(ROOT)]
 from benchmarks import plain  # noqa: E402
 from distill import rng  # noqa: E402
 from distill.augment import DSA  # noqa: E402
+from distill.cli.main import keep_freed_memory  # noqa: E402
 from distill.committee import Committee  # noqa: E402
 from distill.data import Split  # noqa: E402
 from distill.fastest import fuse  # noqa: E402
@@ -39,7 +40,6 @@ from distill.preprocessing import Preprocessing  # noqa: E402
 from distill.students import ConvNet, FlatStudent, MobileNetV2, ResNet, flatten, restart  # noqa: E402
 from distill.training import train  # noqa: E402
 from distill.unroll import CompiledDerivatives, Derivatives, InnerStep, unroll  # noqa: E402
-from run import keep_freed_memory  # noqa: E402
 
 AUGMENT = DSA("color_crop_cutout_flip_scale_rotate")
 

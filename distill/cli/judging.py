@@ -1,0 +1,122 @@
+"""Rows of students for the sets of one configuration, beside random real images; and pages of reports."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, ListConfig
+from rich.console import Console
+
+from distill import rng
+from distill.cli.line import Line
+from distill.evaluate import evaluate as train_students
+from distill.files import alone_in, digest
+from distill.outer import iterates
+from distill.page import write_page
+from distill.report import RANDOM, WHOLE, Report
+from distill.synset import SyntheticSet, file_of, load
+
+
+def evaluate(line: Line) -> None:
+    """Train students on the sets and on random real images, and write report and page."""
+    with alone_in(line.out):
+        report_rows(line)
+
+
+def report_rows(line: Line) -> None:
+    report = Report(line.out / "report.json")
+    groups = [(line.cfg.synset, line.synsets)] if line.synsets else []
+    if not groups:
+        for ipc in line.ipcs:
+            paths = [line.folder(ipc, line.cfg.seed + i) for i in range(line.cfg.syntheses)]
+            groups.append((paths, [load(path) for path in paths]))
+    for paths, synsets in groups:
+        made, ipc = str(synsets[0].record.get("method", "unknown")), len(synsets[0]) // synsets[0].num_classes
+        if any((s.record.get("method", "unknown"), len(s)) != (made, len(synsets[0])) for s in synsets):
+            raise ValueError("synset lists sets of different methods or sizes: evaluate them one after the other")
+        found = [file_of(path) for path in paths]
+        snapshots = [iterates(path) for path in found]
+        near = [os.path.relpath(path, line.out) for path in found]
+        rows(line, report, synsets, made, ipc, snapshots, line.cfg.published, near)
+        random_rows(line, report, ipc)
+    if line.cfg.baselines.whole:
+        whole_row(line, report)
+    line.bars.stop()
+    Console(width=None if sys.stdout.isatty() else 120).print(report.table())
+    if line.wandb is not None:
+        import wandb
+
+        columns: list[Any] = sorted({key for row in report.rows for key in row})
+        cells = [[str(row.get(key)) for key in columns] for row in report.rows]
+        line.wandb.log({"report": wandb.Table(columns=columns, data=cells)})
+    again = ["python", "run.py", "task=report", f"out={line.out}"]
+    line.written += [report.path, *write_page(report, [report], shlex.join(again))]
+
+
+def rows(
+    line: Line,
+    report: Report,
+    synsets: list[SyntheticSet],
+    method: str,
+    ipc: int | None,
+    snapshots: Any = (),
+    published: str | None = None,
+    paths: Sequence[str] = (),
+) -> None:
+    students = {name: line.student(name) for name in line.students}
+    hashes = {name: digest(node) for name, node in line.students.items()}
+    train_students(
+        synsets, line.real, students, line.protocol(), report, method=method, ipc=ipc, seed=line.cfg.seed,
+        iterates=snapshots, command=line.command, published=published, paths=paths, student_hashes=hashes,
+        committee=line.committee(line.cfg.protocol.committee) if line.cfg.protocol.get("soft", "none") != "none" else None,
+        labels_path=labels_path(line, method),
+        workers=line.cfg.workers if line.device.type == "cpu" else 1, compile=line.cfg.compile, progress=line.progress,
+    )  # fmt: skip
+
+
+def labels_path(line: Line, method: str) -> Path:
+    """Where labels are kept; one store that somebody gave is of the synthetic set alone."""
+    given = Path(line.cfg.labels_path)
+    return line.out / "labels" if method == RANDOM and (given / "labels.json").exists() else given
+
+
+def random_rows(line: Line, report: Report, ipc: int) -> None:
+    count = line.cfg.baselines.random
+    subsets = [
+        SyntheticSet.from_real(line.real.train, ipc, rng.generator(line.cfg.seed, "random subset", i))
+        for i in range(count)
+    ]
+    if subsets:
+        rows(line, report, subsets, RANDOM, ipc)
+
+
+def whole_row(line: Line, report: Report) -> None:
+    rows(
+        line,
+        report,
+        [SyntheticSet.of_images(line.real.train, torch.arange(len(line.real.train)))],
+        WHOLE,
+        None,
+    )
+
+
+def report(cfg: DictConfig) -> list[Path]:
+    """task=report: one page for the rows of ``runs``, or of ``out`` alone."""
+    own = Path(cfg.out) / "report.json"
+    if cfg.runs is not None and (not isinstance(cfg.runs, ListConfig) or not cfg.runs):
+        raise ValueError(f"runs is {cfg.runs}, expected a list of folders: runs=[DIR,DIR]")
+    paths = [own] if cfg.runs is None else [Path(run) / "report.json" for run in cfg.runs]
+    missing = [str(path.parent) for path in paths if not path.is_file()]
+    if missing:
+        raise ValueError(f"no report.json in {', '.join(missing)}: name folders that a run wrote as its out")
+    if own.exists() and own not in paths:
+        raise ValueError(
+            f"{cfg.out} holds the report of another run: choose another folder with out=DIR, or add it to runs"
+        )
+    return write_page(Report(own), [Report(path) for path in paths], shlex.join(["python", *sys.argv]))

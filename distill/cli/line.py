@@ -1,0 +1,194 @@
+"""Line: what one configuration names, as objects: real images, networks, stores of experts, methods, protocol."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from rich.progress import Progress
+
+from distill.cli import CONFIGS
+from distill.cli.checks import check_values, device, plain
+from distill.committee import Committee, check_settings
+from distill.data import RealData
+from distill.data import load as load_data
+from distill.files import digest
+from distill.recipes import Protocol
+from distill.synset import SyntheticSet
+from distill.synset import load as load_set
+from distill.trajectory import ExpertStore
+
+
+class Line:
+    """The straight line of one configuration; each method is an arrow, and skips what its file already answers."""
+
+    def __init__(self, cfg: DictConfig, bars: Progress):
+        check_values(cfg)
+        self.cfg, self.out, self.bars = cfg, Path(cfg.out), bars
+        self.asked: dict[str, Committee] = {}
+        self.rank, self.processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        # An overlay may set a value of a network that the command line replaced by another one.
+        self.students = {name: node for name, node in plain(cfg.student).items() if "_target_" in node}
+        self.device = device(cfg.device)
+        if cfg.threads is not None:
+            torch.set_num_threads(cfg.threads)
+        self.synsets = self.given_sets()
+        prepare = self.synsets[0].preprocessing if self.synsets else None
+        settings: dict[str, Any] = OmegaConf.to_container(cfg.data, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+        self.real: RealData = load_data(settings.pop("name"), **settings, prepare=prepare, device=self.device)
+        self.check()
+        self.command = shlex.join(["python", "run.py", *HydraConfig.get().overrides.task])
+        self.written: list[Path] = []
+        self.wandb: Any = None
+
+    def check(self) -> None:
+        """Let what is impossible fail now rather than after the experts are trained."""
+        if self.processes > 1 and "share" not in self.cfg.method:
+            raise ValueError(f"this method cannot be shared by {self.processes} processes: run it without torchrun")
+        self.protocol()
+        for node in self.committees():
+            check_settings(plain(node))
+        for name in self.students:
+            self.student(name)()
+        if self.cfg.task != "evaluate" and not self.teachers_alone:
+            for ipc in self.ipcs:
+                self.method(ipc, self.cfg.seed, self.untrained)
+
+    def progress(self, text: str, done: int, total: int) -> None:
+        task = next((task.id for task in self.bars.tasks if task.description == text), None)
+        self.bars.update(self.bars.add_task(text, total=total) if task is None else task, completed=done)
+
+    # --- real images -> experts ---------------------------------------------------------------------------------------
+
+    def expert_store(self) -> ExpertStore | None:
+        """Where this configuration's expert trajectories are or will be; None for methods that learn from none."""
+        if "experts" not in self.cfg.method:
+            return None
+        return self.store(self.cfg.method.experts, self.first_student)
+
+    def store(self, experts: DictConfig, network: str) -> ExpertStore:
+        """Where ``experts`` of this network are or will be."""
+        train = self.real.train
+        identity = {
+            "data": {"name": train.name, "fingerprint": self.real.fingerprint, "classes": list(train.class_names)},
+            "preprocessing": str(train.preprocessing),
+            "shape": list(train.shape),
+            "student": self.network(network),
+            "recipe": instantiate(experts.recipe).identity,  # no class path: where the class lives may change
+            "seed": self.cfg.seed,
+        }
+        return ExpertStore(Path(self.cfg.experts_path), identity, experts.count)
+
+    @property
+    def teachers_alone(self) -> bool:
+        """Whether ``task=experts experts=...`` names what is to be trained."""
+        return self.cfg.task == "experts" and self.cfg.get("experts") is not None
+
+    def committees(self) -> list[DictConfig]:
+        """Configurations of the teachers that the method and the protocol ask."""
+        nodes = [self.cfg.method.get("committee")]
+        if self.cfg.protocol.get("soft", "none") != "none" and self.cfg.task != "distill":
+            nodes.append(self.cfg.protocol.committee)
+        return [node for node in nodes if node is not None]
+
+    def teacher_stores(self, node: DictConfig) -> dict[str, ExpertStore]:
+        return {name: self.store(node, name) for name in node.networks}
+
+    def committee(self, node: DictConfig) -> Committee:
+        """The trained teachers of a configuration, scored on real images before they are asked for anything."""
+        key = digest(plain(node))
+        if key not in self.asked:
+            stores = self.teacher_stores(node)
+            committee = Committee.load(
+                stores, lambda name: self.student(name)(), self.device, node.priors and list(node.priors)
+            )
+            committee.check(self.real.val if len(self.real.val) else self.real.train, node.minimum)
+            self.asked[key] = committee
+        return self.asked[key]
+
+    def untrained(self, node: DictConfig) -> Committee:
+        """Networks as a committee, to see whether a method takes them."""
+        nets = [self.student(name)() for name in node.networks for _ in range(node.count)]
+        return Committee(tuple(node.networks) * node.count, tuple(nets), (0.0,) * len(nets))
+
+    # --- experts -> synthetic set -------------------------------------------------------------------------------------
+
+    def method(self, ipc: int, seed: int, committee: Any = None, share: tuple[int, int] | None = None) -> Any:
+        """The method of this configuration, for one synthesis.
+
+        Args:
+            committee: makes its teachers from their configuration; None loads them.
+            share: (rank, processes), for one process's share of the work.
+        """
+        store = self.expert_store()
+        needs: dict[str, Any] = {} if store is None else {"experts": store}
+        if "committee" in self.cfg.method:
+            needs["committee"] = (committee or self.committee)(self.cfg.method.committee)
+        if share is not None:
+            needs["share"] = share
+        make = instantiate(self.cfg.method)
+        return make(real=self.real.train, ipc=ipc, student=self.student(self.first_student), seed=seed, **needs)
+
+    def wait(self) -> None:
+        """Until every process of a torchrun is here."""
+        if self.processes > 1:
+            import torch.distributed as dist
+
+            if not dist.is_initialized():
+                dist.init_process_group("gloo", timeout=timedelta(days=7))
+            dist.barrier()
+
+    def learned_from(self, store: ExpertStore | None) -> Any:
+        """Names of the stores whose experts or teachers stand behind a synthesis."""
+        if "committee" in self.cfg.method:
+            return [each.folder.name for each in self.teacher_stores(self.cfg.method.committee).values()]
+        return None if store is None else store.folder.name
+
+    def folder(self, ipc: int, seed: int) -> Path:
+        name = HydraConfig.get().runtime.choices["method"]
+        return self.out / f"{self.real.train.name}-{name}-ipc{ipc}-seed{seed}"
+
+    # --- what the configuration names ---------------------------------------------------------------------------------
+
+    def given_sets(self) -> list[SyntheticSet]:
+        if self.cfg.task != "evaluate" or self.cfg.synset is None:
+            return []
+        self.cfg.synset = [self.cfg.synset] if isinstance(self.cfg.synset, str) else self.cfg.synset
+        return [load_set(path) for path in self.cfg.synset]
+
+    @property
+    def ipcs(self) -> list[int]:
+        return list(self.cfg.ipc) if isinstance(self.cfg.ipc, ListConfig) else [self.cfg.ipc]
+
+    @property
+    def first_student(self) -> str:
+        return next(iter(self.students))
+
+    def network(self, name: str) -> Any:
+        """Configuration of a network: a student's, or that of a teacher which is no student here."""
+        if name in self.students:
+            return self.students[name]
+        known = sorted(path.stem for path in (CONFIGS / "student").glob("*.yaml"))
+        if name not in known:
+            raise ValueError(f"unknown network {name!r} of a committee: one of {', '.join(known)}")
+        return plain(OmegaConf.load(CONFIGS / "student" / f"{name}.yaml"))
+
+    def student(self, name: str) -> Any:
+        return partial(instantiate(self.network(name)), self.real.train.shape, self.real.train.num_classes)
+
+    def protocol(self) -> Protocol:
+        """The preset; its name tells another precision than fp32, and by a plus that this configuration changes it."""
+        chosen = HydraConfig.get().runtime.choices["protocol"]
+        preset = hydra.compose("config", [f"protocol={chosen}", "data=npz"]).protocol  # no overlay is called after npz
+        changed = OmegaConf.to_container(self.cfg.protocol) != OmegaConf.to_container(preset)
+        precision = "" if self.cfg.protocol.precision == "fp32" else f" {self.cfg.protocol.precision}"
+        return instantiate(self.cfg.protocol, name=self.cfg.protocol.name + "+" * changed + precision)

@@ -1,0 +1,68 @@
+"""The command line: python run.py [task=experts|distill|evaluate|all|report] ... ; see --help."""
+
+import ctypes
+import os
+import sys
+import warnings
+
+import hydra
+from omegaconf import DictConfig
+
+from distill.cli import CONFIGS
+from distill.cli.errors import errors_in_one_line
+from distill.cli.recorded import complete_overrides
+
+TASKS = ("experts", "distill", "evaluate", "all", "report")
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
+@errors_in_one_line()
+def line(cfg: DictConfig) -> None:
+    if cfg.task not in TASKS:
+        raise ValueError(f"unknown task {cfg.task!r}: one of {', '.join(TASKS)}")
+    from rich.console import Console  # what computes is imported here: --help and --cfg answer at once
+    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    from distill.cli import judging, stages
+    from distill.cli.line import Line
+
+    warnings.filterwarnings("ignore", module="pytorch_lightning|torch.utils.data|lightning_fabric")
+    keep_freed_memory()
+    if cfg.task == "report":
+        for path in judging.report(cfg):
+            print(f"wrote {path}")
+        return
+    columns = Progress.get_default_columns()
+    with Progress(*columns, MofNCompleteColumn(), TimeElapsedColumn(), console=Console(stderr=True)) as bars:
+        straight = Line(cfg, bars)
+        arrows = {"experts": stages.experts, "distill": stages.distill, "evaluate": judging.evaluate}
+        for task in arrows if cfg.task == "all" else (cfg.task,):
+            if task == "distill" or straight.rank == 0:  # of several processes the first does what cannot be shared
+                arrows[task](straight)
+            straight.wait()
+        if straight.wandb is not None:
+            straight.wandb.finish()
+    for path in straight.written if straight.rank == 0 else ():
+        print(f"wrote {path}")
+
+
+def main() -> None:
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # what Hydra finds wrong reaches us, and becomes one line
+    sys.argv[1:] = complete_overrides(sys.argv[1:])
+    with errors_in_one_line():
+        line()
+
+
+def keep_freed_memory() -> None:
+    """Let glibc reuse large blocks, here and in workers, rather than give each back and fault it in again.
+
+    Training steps on 256 digits (ConvNet-2, width 32, two cores): 8.6 to 10.1 ms without, 5.7 to 6.4 ms with it.
+    """
+    mmap_threshold, trim_threshold = 32 * 2**20, 2**31 - 1  # the largest that glibc takes
+    os.environ |= {"MALLOC_MMAP_THRESHOLD_": str(mmap_threshold), "MALLOC_TRIM_THRESHOLD_": str(trim_threshold)}
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return  # another C library
+    libc.mallopt(-3, mmap_threshold)
+    libc.mallopt(-1, trim_threshold)

@@ -1,0 +1,125 @@
+"""Experts and synthetic sets of one configuration; each is a file, and skipped where the file is there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from pytorch_lightning.loggers import CSVLogger
+
+from distill.cli.checks import plain
+from distill.cli.line import Line
+from distill.files import alone_in
+from distill.outer import claim, join
+from distill.outer import distill as run_method
+from distill.trajectory import ExpertStore
+from experts.teachers import train_teachers
+from experts.train import train_experts
+
+
+def experts(line: Line) -> None:
+    """Train what the method and the protocol learn from."""
+    store = None if line.teachers_alone else line.expert_store()
+    if store is not None:
+        recipe, net = instantiate(line.cfg.method.experts.recipe), line.student(line.first_student)
+        with alone_in(store.folder):
+            train_experts(store, line.real, net, recipe, line.cfg.seed, line.progress, line.cfg.compile)
+        line.written.append(store.folder)
+    for node in [line.cfg.experts] if line.teachers_alone else line.committees():
+        for name, store in line.teacher_stores(node).items():
+            if store.folder in line.written:
+                continue
+            with alone_in(store.folder):
+                recipe = instantiate(node.recipe)
+                train_teachers(store, line.real, line.student(name), recipe, line.cfg.seed, line.progress)
+            line.written.append(store.folder)
+
+
+def distill(line: Line) -> None:
+    """Make the synthetic sets of every size and seed."""
+    store = line.expert_store()
+    if store is not None:
+        store.complete()
+    for ipc in line.ipcs:
+        for i in range(line.cfg.syntheses):
+            line.written.append(synthesis(line, ipc, line.cfg.seed + i, store))
+
+
+def synthesis(line: Line, ipc: int, seed: int, store: ExpertStore | None) -> Path:
+    """The set of one size and seed, made or found; its path."""
+    folder = line.folder(ipc, seed)
+    identity = {
+        "data": line.real.fingerprint,
+        "student": line.students[line.first_student],
+        "method": plain(line.cfg.method),
+        "experts": line.learned_from(store),
+        "ipc": ipc,
+        "seed": seed,
+    }
+    record = {
+        "method": HydraConfig.get().runtime.choices["method"],
+        "ipc": ipc,
+        "seed": seed,
+        "picked_on": "last",
+        "protocol": plain(line.cfg.protocol),
+        "config": plain(line.cfg),
+        "overrides": list(HydraConfig.get().overrides.task),
+        "data_fingerprint": line.real.fingerprint,
+        "experts": identity["experts"],
+    }
+    loggers: list[Any] = [CSVLogger(folder, name="metrics", flush_logs_every_n_steps=100)]
+    if line.cfg.logger.wandb is not None:
+        loggers += wandb_loggers(line, folder.name)
+    accelerator = "gpu" if line.device.type == "cuda" else "cpu"
+    if line.processes == 1:
+        with alone_in(folder):
+            claim(folder, identity)
+            return run_method(line.method(ipc, seed), folder, record, loggers, accelerator, line.progress)
+    shares = [folder / f"share_{rank}_of_{line.processes}" for rank in range(line.processes)]
+    own = shares[line.rank]
+    with alone_in(own):
+        claim(own, identity)
+        method = line.method(ipc, seed, share=(line.rank, line.processes))
+        run_method(method, own, record, loggers, accelerator, line.progress)
+    line.wait()
+    if line.rank == 0:
+        with alone_in(folder):
+            claim(folder, identity)
+            join(
+                [line.method(ipc, seed, share=(rank, line.processes)) for rank in range(line.processes)],
+                shares,
+                folder,
+            )
+    line.wait()
+    return folder / "synset.safetensors"
+
+
+def wandb_loggers(line: Line, prefix: str) -> list[Any]:
+    """A Weights & Biases logger for one synthesis; none, with a warning, if the service fails: it stops no run."""
+    import wandb
+    from pytorch_lightning.loggers import WandbLogger
+
+    if line.wandb is None:
+        settings = line.cfg.logger.wandb
+        has_key = bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
+        mode: Any = os.environ.get("WANDB_MODE") or settings.mode or ("online" if has_key else "offline")
+        try:
+            line.wandb = wandb.init(
+                project=settings.project,
+                entity=settings.entity,
+                mode=mode,
+                dir=line.out,
+                config=plain(line.cfg),
+                settings=wandb.Settings(init_timeout=60, silent=True, console="off"),
+            )
+        except Exception as error:  # whatever the service or its client raises, the run goes on
+            print(f"warning: Weights & Biases is left out: {error}", file=sys.stderr)
+            return []
+        line.written.append(Path(line.wandb.dir).parent)
+    logger = WandbLogger(experiment=line.wandb, prefix=prefix)
+    logger.LOGGER_JOIN_CHAR = "/"  # a section for each synthesis
+    return [logger]
