@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torchvision.transforms import RandomResizedCrop
 
+from distill.preprocessing import Preprocessing
+
 Augment = Callable[[Tensor, int], Tensor]
 
 
@@ -54,19 +56,21 @@ def dc_mnist(images: Tensor, draw: int) -> Tensor:
 
 
 class PaddedCrop:
-    """Shifts up to an eighth of the side (4 px at 32), zero filled, and half of the images mirrored: how CIFAR is trained on.
+    """Shifts up to an eighth of the side (4 px at 32), and half of the images mirrored: how CIFAR is trained on.
 
     Args:
         mirror: False where a mirrored image is another sign.
+        pixels: the images' preprocessing fills with black pixels, as if images were moved before it; None fills with zeros
+            after it, the mean grey of normalised images.
     """
 
-    def __init__(self, mirror: bool):
-        self.mirror = mirror
+    def __init__(self, mirror: bool, pixels: Preprocessing | None = None):
+        self.mirror, self.pixels = mirror, pixels
 
     def __call__(self, images: Tensor, draw: int) -> Tensor:
         """Views of ``images`` (B, C, H, W), same shape."""
         g = Generator().manual_seed(draw)
-        views = crop(images, g)
+        views = crop(images, g) if self.pixels is None else self.pixels(crop(self.pixels.inverse(images), g))
         return flip(views, g) if self.mirror else views
 
 
@@ -170,7 +174,10 @@ def make(name: str, strategy: str) -> Augment:
         "crop_flip": lambda: PaddedCrop("flip" in strategy),
     }
     if name not in known:
-        raise ValueError(f"unknown augmentation {name!r}: one of {', '.join(known)}, with a committee resized_crop too")
+        raise ValueError(
+            f"unknown augmentation {name!r}: one of {', '.join(known)}; in a recipe crop_flip_black, with a committee "
+            "resized_crop too"
+        )
     return known[name]()
 
 

@@ -155,7 +155,7 @@ class Trial:
         store = None
         if self.protocol.soft == "stored":
             assert self.committee is not None
-            views = augmentation(self.protocol, self.split.strategy)
+            views = augmentation(self.protocol, self.split)
             store = LabelStore(self.labels_path, self.synset, self.protocol, views, self.seeds()[0], self.committee)
         return Labels(self.synset, self.protocol, self.committee, store)
 
@@ -186,7 +186,7 @@ class Trial:
             synset.hard if protocol.labels == "hard" else synset.targets,
             protocol.with_(lr=_rate(synset, protocol)),
             seeds=self.seeds(),
-            augment=augmentation(protocol, self.split.strategy),
+            augment=augmentation(protocol, self.split),
             label=self.labels(),
             compiled=self.compiled,
             after_epoch=test if self.peak else None,

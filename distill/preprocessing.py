@@ -4,6 +4,7 @@ Three spaces: ``pixel01`` (as is), ``normalised`` (per-channel constants) and ``
 """
 
 import hashlib
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -52,10 +53,13 @@ class Preprocessing:
             mean, std = (self.tensors[name].to(images).view(-1, 1, 1) for name in ("mean", "std"))
             return images * std + mean
         if self.space == "zca":
-            mean, matrix = (self.tensors[name].to(images).double() for name in ("mean", "matrix"))
-            pixels = torch.linalg.solve(matrix, images.flatten(1).double().T).T + mean
-            return pixels.to(images).view_as(images)
+            mean, matrix = (tensor.to(images.device) for tensor in (self.tensors["mean"], self._unwhitening))
+            return (images.flatten(1).double() @ matrix + mean).to(images).view_as(images)
         return images
+
+    @cached_property
+    def _unwhitening(self) -> Tensor:
+        return torch.linalg.inv(self.tensors["matrix"].double())
 
     @property
     def fingerprint(self) -> str:

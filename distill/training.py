@@ -215,11 +215,14 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def augmentation(recipe: Recipe, strategy: str) -> Augment:
-    """The recipe's augmentation with a data set's DSA families."""
+def augmentation(recipe: Recipe, split: Split) -> Augment:
+    """The recipe's augmentation of a data set's images, with its DSA families and its preprocessing."""
+    mirror = "flip" in split.strategy
+    if recipe.augment == "crop_flip_black":
+        return augment.PaddedCrop(mirror, split.preprocessing)
     if isinstance(recipe, CommitteeProtocol) and recipe.augment == "resized_crop":
-        return augment.ResizedCrop(recipe.area, recipe.shuffle, "flip" in strategy)
-    return augment.make(recipe.augment, strategy)
+        return augment.ResizedCrop(recipe.area, recipe.shuffle, mirror)
+    return augment.make(recipe.augment, split.strategy)
 
 
 @torch.no_grad()

@@ -64,7 +64,7 @@ def train_teachers(
             real.train.labels,
             recipe,
             seeds=[rng.derive(seed, "teachers", teacher)],
-            augment=augmentation(recipe, real.train.strategy),
+            augment=augmentation(recipe, real.train),
             after_epoch=keep,
             progress=before,
         )

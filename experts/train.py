@@ -100,7 +100,7 @@ def trajectories(
         real.labels,
         recipe,
         seeds=seeds,
-        augment=augmentation(recipe, real.strategy),
+        augment=augmentation(recipe, real),
         compiled=compiled,
         after_epoch=keep,
         progress=progress,

@@ -1,10 +1,14 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from torchvision.transforms.functional import pad, to_tensor
 
 from distill import augment
-from distill.augment import DSA, FAMILIES
+from distill.augment import DSA, FAMILIES, PaddedCrop
+from distill.preprocessing import Preprocessing, fit_zca, normalised
 
 ALL = "color_crop_cutout_flip_scale_rotate"
 draws = st.integers(0, 2**62)
@@ -119,6 +123,29 @@ def test_dc_mnist_gives_each_image_one_of_its_three_changes():
     views = augment.dc_mnist(images, 3)
     assert views.shape == images.shape and torch.equal(views, augment.dc_mnist(images, 3))
     assert not torch.equal(views, images)
+
+
+@pytest.mark.parametrize("space", ["normalised", "zca", "pixel01"])
+def test_black_crops_are_those_of_torchvision_before_the_preprocessing(space):
+    g = np.random.default_rng(0)
+    pictures = [Image.fromarray(g.integers(0, 256, (16, 24, 3), dtype=np.uint8)) for _ in range(6)]
+    pixels = torch.stack([to_tensor(picture) for picture in pictures])
+    spaces = {
+        "normalised": normalised([0.49, 0.48, 0.45], [0.2, 0.3, 0.4]),
+        "zca": fit_zca(torch.rand(50, 3, 16, 24)),
+        "pixel01": Preprocessing("pixel01"),
+    }
+    prepare = spaces[space]
+    views = PaddedCrop(mirror=False, pixels=prepare)(prepare(pixels), 5)
+    moved = set()
+    for picture, view in zip(pictures, views, strict=True):  # RandomCrop((16, 24), padding=(3, 2)), at every place
+        padded = to_tensor(pad(picture, [3, 2]))
+        places = {(top, left): padded[:, top : top + 16, left : left + 24] for top in range(5) for left in range(7)}
+        apart = {at: float((prepare(each[None])[0] - view).abs().max()) for at, each in places.items()}
+        moved.add(min(apart, key=apart.get))
+        nearest, next_one, *_ = sorted(apart.values())
+        assert nearest < 1e-4 and next_one > 0.1
+    assert len(moved) > 3
 
 
 def test_unknown_names_are_told_with_the_known_ones():

@@ -28,7 +28,7 @@ def judged_by(protocol, *more):
 # Field by field from the tables: passes, batch, zeta, labels, tau, mix, alpha, crop, smallest crop, micro-batches, mode.
 # decoupled.md section 4, evaluation.md sections 6 and 7.
 TABLE = {
-    "sre2l-cifar": (400, 128, 1, "on_the_fly", 30, "mixup", 0.8, "crop_flip", None, 1, "batch"),
+    "sre2l-cifar": (400, 128, 1, "on_the_fly", 30, "mixup", 0.8, "crop_flip_black", None, 1, "batch"),
     "sre2l-in": (300, 1024, 1, "stored", 20, "cutmix", 1.0, "resized_crop", 0.08, 1, "eval"),
     "cvdd": (300, 16, 1, "stored", 20, "cutmix", 1.0, "resized_crop", 0.08, 2, "batch"),
     "rded": (300, 100, 2, "on_the_fly", 20, "cutmix", 1.0, "resized_crop", 1.0, 1, "eval"),
@@ -76,6 +76,11 @@ def test_methods_are_configured_as_the_table_says(method, values):
         {} if method == "rded" else dict(lr_img=0.25, bn_weight=0.01, first_bn_weight=10.0, batch=100, betas=[0.5, 0.9])
     )
     assert {name: node[name] for name in values | shared} == values | shared
+
+
+@pytest.mark.parametrize("name", ["teacher", "committee"])
+def test_teachers_see_crops_over_black_as_their_papers_recipes_pad_before_normalisation(name):
+    assert instantiate(composed(f"experts={name}", "data=cifar10").experts.recipe).augment == "crop_flip_black"
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from distill import augment, rng
 from distill.augment import cutmix, mixup
 from distill.committee import Committee
+from distill.data import Split
 from distill.labels import Labels, LabelStore, mixed
 from distill.recipes import divergence
 from distill.synset import SyntheticSet
@@ -74,7 +75,11 @@ def test_labels_made_once_mix_in_probability(synset, committee):
 
 def store(folder, synset, teachers, **changes):
     asked = protocol(soft="stored", **changes)
-    return LabelStore(folder, synset, asked, augmentation(asked, "flip"), 11, teachers)
+    return LabelStore(folder, synset, asked, augmentation(asked, as_split(synset)), 11, teachers)
+
+
+def as_split(synset):
+    return Split(synset.images, synset.labels, synset.class_names, synset.data, synset.preprocessing, "flip")
 
 
 @pytest.mark.parametrize("mode, parts", [("eval", 1), ("batch", 2)])
@@ -102,7 +107,7 @@ def test_what_training_sees_is_what_the_store_holds(tmp_path, synset, committee,
         seen.append(labels(views, index, draw, epoch))
         return seen[-1]
 
-    views = augmentation(held.protocol, "flip")
+    views = augmentation(held.protocol, as_split(synset))
     train([teacher()], synset.images, synset.labels, held.protocol, seeds=[11], augment=views, label=watched)
     for key, (view, told) in zip(held.keys(), seen, strict=True):
         assert torch.equal(held[key][0], view) and torch.equal(held[key][1], told)

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"
 # Each module may import what stands before it.
 ORDER = [
-    "distill.files", "distill.fastest", "distill.ranges", "distill.rng", "distill.augment", "distill.students",
-    "distill.preprocessing", "distill.readers", "distill.data", "distill.recipes", "distill.training", "distill.trajectory",
+    "distill.files", "distill.fastest", "distill.ranges", "distill.rng", "distill.students",
+    "distill.preprocessing", "distill.augment", "distill.readers", "distill.data", "distill.recipes", "distill.training", "distill.trajectory",
     "distill.committee",
     "distill.unroll", "distill.synset", "distill", "distill.methods", "distill.methods.base",
     "distill.methods.*", "distill.outer", "distill.labels", "distill.report", "distill.page", "distill.evaluate", "experts",

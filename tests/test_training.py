@@ -24,7 +24,7 @@ def trained(student, real, recipe, seed=0, **kw):
         real.train.labels,
         recipe,
         seeds=[seed],
-        augment=augmentation(recipe, real.train.strategy),
+        augment=augmentation(recipe, real.train),
         **kw,
     )
     return flatten(net)
@@ -34,7 +34,7 @@ def test_training_learns_and_is_a_function_of_its_seed_alone(student, real):
     recipe = make_recipe(epochs=15, augment="dsa", momentum=0.9)
     torch.manual_seed(0)
     net = student()
-    train([net], real.train.images, real.train.labels, recipe, seeds=[3], augment=augmentation(recipe, "flip"))
+    train([net], real.train.images, real.train.labels, recipe, seeds=[3], augment=augmentation(recipe, real.train))
     assert accuracy(net, real.test, recipe) > 0.8
     first = trained(student, real, recipe, seed=3)
     torch.rand(17)
@@ -70,9 +70,9 @@ def test_a_stack_of_networks_trains_each_as_if_it_were_alone(student, real, chan
     nets = [student() for _ in range(3)]
     alone = [copy.deepcopy(net) for net in nets]
     images, labels = real.train.images, real.train.labels
-    train(nets, images, labels, recipe, seeds=[5, 6, 7], augment=augmentation(recipe, "flip_crop"))
+    train(nets, images, labels, recipe, seeds=[5, 6, 7], augment=augmentation(recipe, real.train))
     for net, seed in zip(alone, [5, 6, 7], strict=True):
-        train([net], images, labels, recipe, seeds=[seed], augment=augmentation(recipe, "flip_crop"))
+        train([net], images, labels, recipe, seeds=[seed], augment=augmentation(recipe, real.train))
     for one, other in zip(nets, alone, strict=True):
         assert torch.allclose(flatten(one), flatten(other), atol=1e-4)
     assert not torch.allclose(flatten(nets[0]), flatten(nets[1]), atol=1e-1)
@@ -257,4 +257,15 @@ def test_unknown_parts_of_a_recipe_are_told_with_the_known_ones():
         make_recipe(precision="fp8")
     with pytest.raises(ValueError, match="gsam_rho is 0.1 and gsam_alpha None: give both"):
         make_recipe(gsam_rho=0.1)
-    assert augmentation(make_recipe(), "flip") is augment.none
+
+
+def test_a_recipe_says_what_its_crops_are_filled_with(real):
+    views = {
+        name: augmentation(make_recipe(augment=name), real.train)(real.train.images[:20], 3)
+        for name in ("none", "crop_flip", "crop_flip_black")
+    }
+    assert torch.equal(views["none"], real.train.images[:20])
+    black = real.train.preprocessing(torch.zeros(1, *real.train.shape)).expand_as(views["crop_flip"])
+    filled = views["crop_flip"] == 0  # no preprocessed pixel is exactly the mean
+    assert filled.any() and torch.equal(views["crop_flip_black"][filled], black[filled])
+    assert torch.allclose(views["crop_flip_black"][~filled], views["crop_flip"][~filled], atol=1e-5)
