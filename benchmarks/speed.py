@@ -30,6 +30,7 @@ from distill import rng  # noqa: E402
 from distill.augment import DSA  # noqa: E402
 from distill.cli.main import keep_freed_memory  # noqa: E402
 from distill.committee import Committee  # noqa: E402
+from distill.cvdd_networks import MobileNetV2  # noqa: E402
 from distill.data import Split  # noqa: E402
 from distill.fastest import fuse  # noqa: E402
 from distill.methods.class_matching import WAYS  # noqa: E402
@@ -37,7 +38,7 @@ from distill.methods.dm import class_means  # noqa: E402
 from distill.methods.gradient_matching import Matcher, row_distance, with_gradient  # noqa: E402
 from distill.methods.trajectory_matching import inner_loss, trajectory_error  # noqa: E402
 from distill.preprocessing import Preprocessing  # noqa: E402
-from distill.students import ConvNet, FlatStudent, MobileNetV2, ResNet, flatten, restart  # noqa: E402
+from distill.students import ConvNet, FlatStudent, ResNet, flatten, restart  # noqa: E402
 from distill.training import train  # noqa: E402
 from distill.unroll import CompiledDerivatives, Derivatives, InnerStep, unroll  # noqa: E402
 

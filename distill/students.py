@@ -1,9 +1,9 @@
 """Networks a synthetic set is judged with, and calls on one flat parameter vector.
 
 Every network is `features` (images (B, C, H, W) -> maps) followed by a linear `classifier` on the flattened maps, and
-starts from PyTorch's default initialisation. At 32 px the definitions are those of the dataset-condensation papers
-(DC, arXiv:2006.05929; MTT, arXiv:2203.11932; DC-BENCH, arXiv:2207.09639). From 64 px on, LeNet, AlexNet and ResNet
-double their first stride and VGG11 its last pooling, as DATM and PAD do on Tiny-ImageNet.
+starts from PyTorch's default initialisation unless it says otherwise. At 32 px the definitions are those of the
+dataset-condensation papers (DC, arXiv:2006.05929; MTT, arXiv:2203.11932; DC-BENCH, arXiv:2207.09639). From 64 px on,
+LeNet, AlexNet and ResNet double their first stride and VGG11 its last pooling, as DATM and PAD do on Tiny-ImageNet.
 """
 
 import math
@@ -60,6 +60,9 @@ class Student(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W)."""
         return self.classifier(self.features(images).flatten(1))
+
+    def start(self) -> None:
+        """Go from PyTorch's default start, which fresh layers have, to the network's own."""
 
 
 class ConvNet(Student):
@@ -154,6 +157,8 @@ class ResNet(Student):
     Args:
         depth: 18, 34 or 50.
         norm: ``instance`` (the field's default) or ``batch``.
+        init: ``default`` (PyTorch's, which configurations without it mean) or ``kaiming`` (torchvision's, which SRe2L, CDA and
+            RDED keep in all convolutions but the exchanged stem).
     """
 
     STAGES: Mapping[int, tuple[Any, list[int]]] = {
@@ -162,12 +167,20 @@ class ResNet(Student):
         50: (tv.resnet.Bottleneck, [3, 4, 6, 3]),
     }
 
-    def __init__(self, shape: Shape, num_classes: int, *, depth: int, norm: str):
+    def __init__(self, shape: Shape, num_classes: int, *, depth: int, norm: str, init: str = "default"):
+        pick(dict.fromkeys(("default", "kaiming")), init, "ResNet init")
         block, layers = pick(self.STAGES, depth, "ResNet depth")
         net = tv.ResNet(block, layers, norm_layer=pick(NORMS, norm, "norm"))
         net.conv1 = nn.Conv2d(shape[0], 64, 3, stride=_first_stride(shape), padding=1, bias=False)
         net.maxpool = nn.Identity()
-        super().__init__(shape, num_classes, _default_initialisation(_resnet_features(net)))
+        super().__init__(shape, num_classes, default_initialisation(_resnet_features(net)))
+        self.init = init
+        self.start()
+
+    def start(self) -> None:
+        """Torchvision's Kaiming-normal convolutions behind the stem, where ``init`` says so."""
+        if self.init == "kaiming":
+            kaiming_initialisation(self, exchanged=1)
 
 
 class ImageNetResNet(Student):
@@ -188,29 +201,11 @@ class ImageNetResNet(Student):
         super().__init__(shape, num_classes, _resnet_features(net))
         if weights is not None and num_classes == net.fc.out_features:
             self.classifier.load_state_dict(net.fc.state_dict())
+        self.exchanged = int(shape[0] != 3)
 
-
-class MobileNetV2(Student):
-    """MobileNetV2 in CIFAR form: stem and first two stages of stride 1 (CV-DD's committee)."""
-
-    def __init__(self, shape: Shape, num_classes: int):
-        stages = [
-            (1, 16, 1, 1),
-            (6, 24, 2, 1),
-            (6, 32, 3, 2),
-            (6, 64, 4, 2),
-            (6, 96, 3, 1),
-            (6, 160, 3, 2),
-            (6, 320, 1, 1),
-        ]
-        net = tv.MobileNetV2(inverted_residual_setting=[list(stage) for stage in stages])
-        net.features[0][0] = nn.Conv2d(shape[0], 32, 3, padding=1, bias=False)
-        for module in net.modules():
-            if isinstance(module, nn.ReLU6):
-                module.inplace = False  # in place, autograd copies what goes in
-        super().__init__(
-            shape, num_classes, _default_initialisation(nn.Sequential(net.features, nn.AdaptiveAvgPool2d(1)))
-        )
+    def start(self) -> None:
+        """Torchvision's Kaiming-normal convolutions."""
+        kaiming_initialisation(self, self.exchanged)
 
 
 class ShuffleNetV2(Student):
@@ -220,18 +215,7 @@ class ShuffleNetV2(Student):
         net = tv.ShuffleNetV2([4, 8, 4], [24, 48, 96, 192, 1024])
         net.conv1[0] = nn.Conv2d(shape[0], 24, 3, padding=1, bias=False)
         layers = [net.conv1, net.stage2, net.stage3, net.stage4, net.conv5, nn.AdaptiveAvgPool2d(1)]
-        super().__init__(shape, num_classes, _default_initialisation(nn.Sequential(*layers)))
-
-
-class DenseNet121(Student):
-    """DenseNet-121 in CIFAR form: 3x3 stem of stride 1, no max pooling (CV-DD's committee)."""
-
-    def __init__(self, shape: Shape, num_classes: int):
-        net = tv.DenseNet(32, (6, 12, 24, 16), 64)
-        net.features.conv0 = nn.Conv2d(shape[0], 64, 3, padding=1, bias=False)
-        net.features.pool0 = nn.Identity()
-        layers = nn.Sequential(net.features, nn.ReLU(), nn.AdaptiveAvgPool2d(1))
-        super().__init__(shape, num_classes, _default_initialisation(layers))
+        super().__init__(shape, num_classes, default_initialisation(nn.Sequential(*layers)))
 
 
 class ViT(Student):
@@ -294,8 +278,8 @@ def flatten(net: nn.Module) -> Tensor:
     return parameters_to_vector(net.parameters()).detach().clone()
 
 
-def restart(net: nn.Module) -> None:
-    """Fill ``net`` with fresh weights and statistics, under torch's global seed, as building it anew would.
+def restart(net: Student) -> None:
+    """Fill ``net`` with fresh weights and statistics, under torch's global seed, by the law that building it anew follows.
 
     Raises:
         ValueError: the network holds parameters that no layer knows how to restart.
@@ -307,6 +291,21 @@ def restart(net: nn.Module) -> None:
             filled |= {id(parameter) for parameter in module.parameters()}
     if any(id(parameter) not in filled for parameter in net.parameters()):
         raise ValueError(f"{type(net).__name__} cannot be restarted in place: choose a convolutional network")
+    net.start()
+
+
+def default_initialisation(net: nn.Module) -> nn.Module:
+    """``net`` with PyTorch's default start in its convolutions, which the field's networks keep; torchvision changes it."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.reset_parameters()
+    return net
+
+
+def kaiming_initialisation(net: nn.Module, exchanged: int) -> None:
+    """Torchvision's start: Kaiming-normal convolutions, but for the first ``exchanged``, which took the place of its own."""
+    for conv in [module for module in net.modules() if isinstance(module, nn.Conv2d)][exchanged:]:
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
 
 
 def stateless(net: nn.Module) -> bool:
@@ -329,11 +328,3 @@ def _first_stride(shape: Shape) -> int:
 def _resnet_features(net: tv.ResNet) -> nn.Sequential:
     stages = [net.layer1, net.layer2, net.layer3, net.layer4]
     return nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, *stages, net.avgpool)
-
-
-def _default_initialisation(net: nn.Module) -> nn.Module:
-    # torchvision starts convolutions with Kaiming-normal weights; the field's ResNets keep PyTorch's default.
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            module.reset_parameters()
-    return net

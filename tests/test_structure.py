@@ -16,12 +16,13 @@ ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"
 # Each module may import what stands before it.
 ORDER = [
-    "distill.files", "distill.fastest", "distill.ranges", "distill.rng", "distill.students", "distill.preprocessing",
-    "distill.augment", "distill.readers", "distill.data", "distill.recipes", "distill.training", "distill.trajectory",
-    "distill.committee", "distill.unroll", "distill.synset", "distill", "distill.methods", "distill.methods.base",
-    "distill.methods.*", "distill.outer", "distill.labels", "distill.report", "distill.page", "distill.evaluate",
-    "experts", "experts.train", "experts.teachers", "distill.cli", "distill.cli.checks", "distill.cli.recorded",
-    "distill.cli.errors", "distill.cli.line", "distill.cli.stages", "distill.cli.judging", "distill.cli.main", "run",
+    "distill.files", "distill.fastest", "distill.ranges", "distill.rng", "distill.students", "distill.cvdd_networks",
+    "distill.preprocessing", "distill.augment", "distill.readers", "distill.data", "distill.recipes",
+    "distill.training", "distill.trajectory", "distill.committee", "distill.unroll", "distill.synset", "distill",
+    "distill.methods", "distill.methods.base", "distill.methods.*", "distill.outer", "distill.labels",
+    "distill.report", "distill.page", "distill.evaluate", "experts", "experts.train", "experts.teachers",
+    "distill.cli", "distill.cli.checks", "distill.cli.recorded", "distill.cli.errors", "distill.cli.line",
+    "distill.cli.stages", "distill.cli.judging", "distill.cli.main", "run",
 ]  # fmt: skip
 
 

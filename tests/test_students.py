@@ -1,9 +1,24 @@
 import pytest
 import torch
+from torch import nn
 from torch.nn.utils import parameters_to_vector
 
 from distill import students
-from distill.students import MLP, VGG11, AlexNet, ConvNet, FlatStudent, ImageNetResNet, LeNet, ResNet, ViT, flatten
+from distill.committee import batch_norms
+from distill.cvdd_networks import DenseNet121, MobileNetV2
+from distill.students import (
+    MLP,
+    VGG11,
+    AlexNet,
+    ConvNet,
+    FlatStudent,
+    ImageNetResNet,
+    LeNet,
+    ResNet,
+    ViT,
+    flatten,
+    restart,
+)
 
 CONVNET = dict(depth=None, width=128, norm="instance", pooling="avg", activation="relu")
 VIT = dict(patch=4, dim=512, depth=6, heads=8, dropout=0.1)
@@ -26,6 +41,8 @@ def size(net):
         ((3, 32, 32), 10, lambda s, k: ResNet(s, k, depth=18, norm="instance"), 11_173_962),
         ((3, 32, 32), 10, lambda s, k: ResNet(s, k, depth=34, norm="batch"), 21_282_122),
         ((3, 32, 32), 10, lambda s, k: ResNet(s, k, depth=50, norm="instance"), 23_520_842),
+        ((3, 32, 32), 10, MobileNetV2, 2_296_922),  # CV-DD's code
+        ((3, 32, 32), 10, DenseNet121, 6_956_298),
         ((3, 224, 224), 1000, lambda s, k: ImageNetResNet(s, k, depth=18, weights=None), 11_689_512),
     ],
 )
@@ -73,6 +90,47 @@ def test_resnets_start_like_pytorch_layers_do():
     conv = ResNet((3, 32, 32), 10, depth=18, norm="instance").requires_grad_(False).features[4][0].conv1
     bound = (64 * 9) ** -0.5  # PyTorch's default: uniform within 1 / sqrt(fan in)
     assert conv.weight.abs().max() <= bound and conv.weight.std() == pytest.approx(bound / 3**0.5, rel=0.05)
+
+
+# Channels of CV-DD's batch norms in the order its code has them, the first of which weighs ten times.
+MOBILE = [32] + [
+    channels
+    for before, width, expansion, stride in [
+        (32, 16, 1, 1), (16, 24, 6, 1), (24, 24, 6, 1), (24, 32, 6, 2), *[(32, 32, 6, 1)] * 2, (32, 64, 6, 2),
+        *[(64, 64, 6, 1)] * 3, (64, 96, 6, 1), *[(96, 96, 6, 1)] * 2, (96, 160, 6, 2), *[(160, 160, 6, 1)] * 2,
+        (160, 320, 6, 1),
+    ]
+    for channels in [before * expansion] * 2 + [width] * (2 if stride == 1 and width != before else 1)
+] + [1280]  # fmt: skip
+DENSE = []
+for layers, channels in [(6, 64), (12, 128), (24, 256), (16, 512)]:
+    DENSE += [each for layer in range(layers) for each in (channels + 32 * layer, 128)] + [channels + 32 * layers]
+
+
+@pytest.mark.parametrize("make, count, widths", [(MobileNetV2, 57, MOBILE), (DenseNet121, 120, DENSE)])
+def test_cvdds_networks_have_its_batch_norms_in_its_order(make, count, widths):
+    net = make((3, 32, 32), 100)
+    norms, seen = batch_norms(net), []
+    for norm in norms:
+        norm.register_forward_hook(lambda norm, maps, out: seen.append(norm.num_features))
+    maps = net.features[:-1](torch.zeros(2, 3, 32, 32))
+    assert maps.shape[2:] == (4, 4) and net.classifier(torch.zeros(2, maps.shape[1])).shape == (2, 100)
+    assert [norm.num_features for norm in norms] == widths and len(widths) == count
+    assert sorted(seen) == sorted(widths) and seen[0] == widths[0]  # all of them are asked, and the first one first
+    assert not any(isinstance(module, nn.ReLU6) for module in net.modules())
+
+
+def test_decoupled_resnets_start_as_torchvisions_do():
+    torch.manual_seed(0)
+    net = ResNet((3, 32, 32), 10, depth=18, norm="batch", init="kaiming").requires_grad_(False)
+    for made in ("built", "restarted"):
+        stem, *convs = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
+        assert stem.weight.abs().max() <= 27**-0.5, made  # the exchanged stem keeps PyTorch's uniform start
+        for conv in convs:
+            fan_out = conv.out_channels * conv.kernel_size[0] ** 2
+            assert conv.weight.std() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05), made
+            assert conv.weight.abs().max() > 3 * conv.weight.std(), made  # normal, not uniform
+        restart(net)
 
 
 def test_flat_calls_equal_module_calls_and_flatten_round_trips():
