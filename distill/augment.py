@@ -1,7 +1,8 @@
 """Augmentations as functions of (images, draw): equal draws give equal views, so an inner loop can be replayed.
 
 A draw is an integer from `rng.derive`. All families are differentiable in the images; ``draws`` is
-how often their parameters are drawn: 1 moves all images alike, None draws for each.
+how often their parameters are drawn: 1 moves all images alike, None draws for each. Images need not be square: shares of a
+side are of each axis' own, angles are angles, and crops have the image's own shape but for the stretch that is drawn.
 Sources: DSA, Zhao & Bilen, ICML 2021, arXiv:2102.08259; DC's MNIST augmentation, arXiv:2006.05929; RDED's patch
 shuffle, arXiv:2312.03526; CutMix, arXiv:1905.04899; MixUp, arXiv:1710.09412.
 """
@@ -56,7 +57,7 @@ def dc_mnist(images: Tensor, draw: int) -> Tensor:
 
 
 class PaddedCrop:
-    """Shifts up to an eighth of the side (4 px at 32), and half of the images mirrored: how CIFAR is trained on.
+    """Shifts up to an eighth of each side (4 px at 32), and half of the images mirrored: how CIFAR is trained on.
 
     Args:
         mirror: False where a mirrored image is another sign.
@@ -92,7 +93,7 @@ class ResizedCrop:
         """Views of ``images`` (B, C, H, W), same shape."""
         g = Generator().manual_seed(draw)
         views = shuffle_strips(shuffle_strips(images, g, self.shuffle, 3), g, self.shuffle, 2)
-        views = resize_boxes(views, boxes(len(images), images, self.area, g))
+        views = resize_boxes(views, boxes(len(images), views, self.area, g), (images.shape[2], images.shape[3]))
         return flip(views, g) if self.mirror else views
 
 
@@ -108,11 +109,18 @@ def shuffle_strips(images: Tensor, g: Generator, strips: int, dim: int) -> Tenso
     return images.gather(dim, index.view(shape).expand_as(images.narrow(dim, 0, index.shape[1])))
 
 
-def boxes(count: int, images: Tensor, area: float, g: Generator, ratio: tuple[float, float] = (3 / 4, 4 / 3)) -> Tensor:
-    """``count`` boxes (top, left, height, width), (count, 4), as torchvision's RandomResizedCrop draws them."""
+def boxes(count: int, images: Tensor, area: float, g: Generator, stretch: float = 4 / 3) -> Tensor:
+    """``count`` boxes (top, left, height, width), (count, 4), as torchvision's RandomResizedCrop draws them on a square.
+
+    Args:
+        area: smallest share of an image that a box keeps.
+        stretch: a box's width / height is at least 1 / stretch and at most stretch times the image's own.
+    """
+    shape = images.shape[3] / images.shape[2]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=g)))
-        drawn = [RandomResizedCrop.get_params(images, [area, 1.0], list(ratio)) for _ in range(count)]
+        ratio = [shape / stretch, shape * stretch]
+        drawn = [RandomResizedCrop.get_params(images, [area, 1.0], ratio) for _ in range(count)]
     return torch.tensor(drawn)
 
 
@@ -192,7 +200,7 @@ def color(images: Tensor, g: Generator, draws: int | None = None) -> Tensor:
 
 
 def crop(images: Tensor, g: Generator, draws: int | None = None, shift: int | None = None) -> Tensor:
-    """Whole-pixel shifts up to ``shift`` (an eighth of the side by default) on both axes, zero filled."""
+    """Whole-pixel shifts up to ``shift`` (an eighth of each side by default) on both axes, zero filled."""
     height, width = images.shape[2:]
 
     def shifted(side: int) -> Tensor:
@@ -207,7 +215,7 @@ def crop(images: Tensor, g: Generator, draws: int | None = None, shift: int | No
 
 
 def cutout(images: Tensor, g: Generator, draws: int | None = None) -> Tensor:
-    """A square of half the side set to zero; its centre is uniform (the far edge included), what lies outside is lost."""
+    """A box of half of each side set to zero; its centre is uniform (the far edge included), what lies outside is lost."""
     height, width = images.shape[2:]
 
     def covered(side: int) -> Tensor:
@@ -236,7 +244,8 @@ def rotate(images: Tensor, g: Generator, draws: int | None = None, degrees: floa
     """Turn by an angle in [-degrees, degrees]."""
     angle = (2 * _uniform(images, g, draws)[:, 0, 0, 0] - 1) * math.radians(degrees)
     c, s, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    return warp(images, torch.stack([c, -s, zero, s, c, zero], 1).view(-1, 2, 3))
+    shape = images.shape[3] / images.shape[2]  # a grid's units are half the width along x and half the height along y
+    return warp(images, torch.stack([c, -s / shape, zero, s * shape, c, zero], 1).view(-1, 2, 3))
 
 
 def warp(images: Tensor, matrices: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ class ConvNet(Student):
     """``depth`` blocks of 3x3 convolution, norm, activation and 2x2 pooling (Gidaris & Komodakis's net as DC uses it).
 
     Args:
-        depth: number of blocks; None follows the resolution: 2 at 8 px, 3 at 28 and 32, 4 at 64, 5 at 128.
+        depth: number of blocks; None follows the shorter side: 2 at 8 px, 3 at 28 and 32, 4 at 64, 5 at 128.
         width: channels of every block.
         norm: ``instance``, ``batch``, ``layer``, ``group`` or ``none``.
         pooling: ``avg``, ``max`` or ``none``.
@@ -79,11 +79,11 @@ class ConvNet(Student):
     def __init__(
         self, shape: Shape, num_classes: int, *, depth: int | None, width: int, norm: str, pooling: str, activation: str
     ):
-        channels, height, _ = shape
-        depth = depth or max(2, round(math.log2(height)) - 2)
+        channels, *sides = shape
+        depth = depth or max(2, round(math.log2(min(sides))) - 2)
         blocks: list[nn.Module] = []
         for block in range(depth):
-            padding = 3 if block == 0 and height == 28 else 1  # 28 px becomes 32, so that three halvings fit
+            padding = _to_32(shape, 1) if block == 0 else 1
             blocks += [
                 nn.Conv2d(channels if block == 0 else width, width, 3, padding=padding),
                 pick(NORMS, norm, "norm")(width),
@@ -102,11 +102,11 @@ class MLP(Student):
 
 
 class LeNet(Student):
-    """LeNet-5 with ReLU and max pooling; 28 px images are padded to 32."""
+    """LeNet-5 with ReLU and max pooling; sides of 28 px are padded to 32."""
 
     def __init__(self, shape: Shape, num_classes: int):
         maps = nn.Sequential(
-            nn.Conv2d(shape[0], 6, 5, stride=_first_stride(shape), padding=2 if shape[1] == 28 else 0),
+            nn.Conv2d(shape[0], 6, 5, stride=_first_stride(shape), padding=_to_32(shape, 0)),
             nn.ReLU(),
             nn.MaxPool2d(2),
             nn.Conv2d(6, 16, 5),
@@ -123,7 +123,7 @@ class AlexNet(Student):
 
     def __init__(self, shape: Shape, num_classes: int):
         layers = [
-            nn.Conv2d(shape[0], 128, 5, stride=_first_stride(shape), padding=4 if shape[1] == 28 else 2),
+            nn.Conv2d(shape[0], 128, 5, stride=_first_stride(shape), padding=_to_32(shape, 2)),
             nn.ReLU(),
             nn.MaxPool2d(2),
             nn.Conv2d(128, 192, 5, padding=2),
@@ -143,7 +143,7 @@ class VGG11(Student):
         channels = shape[0]
         for stage in [[64], [128], [256, 256], [512, 512], [512, 512]]:
             for width in stage:
-                padding = 3 if not layers and shape[1] == 28 else 1
+                padding = 1 if layers else _to_32(shape, 1)
                 layers += [nn.Conv2d(channels, width, 3, padding=padding), pick(NORMS, norm, "norm")(width), nn.ReLU()]
                 channels = width
             layers.append(nn.MaxPool2d(2))
@@ -321,8 +321,13 @@ def pick(known: Mapping[Any, Any], name: Any, what: str) -> Any:
     return known[name]
 
 
+def _to_32(shape: Shape, padding: int) -> tuple[int, int]:
+    """A first convolution's padding of height and width: sides of 28 px become 32, so that halvings fit."""
+    return tuple(padding + 2 * (side == 28) for side in shape[1:])  # type: ignore[return-value]
+
+
 def _first_stride(shape: Shape) -> int:
-    return 2 if shape[1] >= 64 else 1
+    return 2 if min(shape[1:]) >= 64 else 1
 
 
 def _resnet_features(net: tv.ResNet) -> nn.Sequential:

@@ -30,7 +30,7 @@ class RDED(Method):
         committee: its first member looks at the crops.
         steps: classes; None is all of them.
         pool: real images of a class that are looked at.
-        patches: square crops of each.
+        patches: crops of each, of the image's own shape (square, as in the paper, where images are).
         factor: an image is put together from factor x factor patches.
 
     Raises:
@@ -90,8 +90,8 @@ def composites(
 ) -> tuple[Tensor, Tensor]:
     """Images put together from real crops, (classes x ipc, C, H, W), and the patches' errors, (classes, ipc x factor^2).
 
-    Of each of ``pool`` random images of a class the best of ``patches`` square crops is kept, of these the ones with the
-    smallest cross-entropy under the committee's first member; tile k of image n holds the one ranked k x ipc + n.
+    Of each of ``pool`` random images of a class the best of ``patches`` crops of its own shape is kept, of these the ones
+    with the smallest cross-entropy under the committee's first member; tile k of image n holds the one ranked k x ipc + n.
 
     Source: RDED's code; a crop is judged on a whole image of the mean colour with the crop in its centre.
     """
@@ -106,7 +106,7 @@ def composites(
             )
         g = rng.generator(seed, "patches", cls)
         crops = torch.stack(
-            [resize_boxes(own, boxes(len(own), own, 0.08, g, (1.0, 1.0)), (tall, wide)) for _ in range(patches)], 1
+            [resize_boxes(own, boxes(len(own), own, 0.08, g, stretch=1.0), (tall, wide)) for _ in range(patches)], 1
         )
         above, beside = (height - tall) // 2, (width - wide) // 2
         framed = F.pad(crops, (beside, width - wide - beside, above, height - tall - above)).flatten(0, 1)
