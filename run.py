@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""python run.py [task=experts|distill|evaluate|all|report] ... : the whole line from the command line; see --help."""
+"""python run.py [task=experts|distill|evaluate|all|report|list] ... : the whole line from the command line; see --help."""
 
 from distill.cli.main import main
 

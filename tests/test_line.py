@@ -246,11 +246,21 @@ print("HEAVY", sorted({"torch", "wandb", "sklearn", "kornia"} & set(sys.modules)
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["task=destill"], "unknown task 'destill': one of experts, distill, evaluate, all, report"),
-        (["data=cifar11"], "unknown data 'cifar11': one of cifar10, cifar100, digits"),
-        (["method=datmm"], f"unknown method 'datmm': one of {', '.join(METHODS)}"),
+        (
+            ["task=destill"],
+            "unknown task 'destill': did you mean distill\\? one of experts, distill, evaluate, all, report, list",
+        ),
+        (
+            ["data=cifar11"],
+            "unknown data 'cifar11': did you mean cifar10 or cifar100\\? one of cifar10, cifar100, digits",
+        ),
+        (["method=datmm"], f"unknown method 'datmm': did you mean datm\\? one of {', '.join(METHODS)}"),
+        (
+            ["experiment=dc_cifr10_ipc1"],
+            "unknown experiment 'dc_cifr10_ipc1': did you mean dc_cifar10_ipc1 or .* shows all",
+        ),
         (["protocol=best"], "unknown protocol 'best': one of ast, cvdd, datm, dc"),
-        (["student=convnett"], "unknown student 'convnett': one of alexnet, convnet"),
+        (["student=convnett"], "unknown student 'convnett': did you mean convnet or"),
         (["student=[convnet,x]"], "unknown student 'x': one of alexnet"),
         (["method.stepz=3"], "unknown value method.stepz: did you mean steps\\? method has"),
         (["ipc=0"], "ipc is 0, expected 1 to"),

@@ -21,7 +21,8 @@ ORDER = [
     "distill.training", "distill.trajectory", "distill.committee", "distill.unroll", "distill.synset", "distill",
     "distill.methods", "distill.methods.base", "distill.methods.*", "distill.outer", "distill.labels",
     "distill.report", "distill.page", "distill.evaluate", "experts", "experts.train", "experts.teachers",
-    "distill.cli", "distill.cli.checks", "distill.cli.recorded", "distill.cli.errors", "distill.cli.line",
+    "distill.cli", "distill.cli.checks", "distill.cli.names", "distill.cli.listing",
+    "distill.cli.recorded", "distill.cli.errors", "distill.cli.line",
     "distill.cli.stages", "distill.cli.judging", "distill.cli.main", "run",
 ]  # fmt: skip
 

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from distill.cli import CONFIGS
+from distill.cli.names import options, unknown
 
 
 @contextmanager
@@ -36,11 +37,10 @@ def explained(error: BaseException) -> str:
         return explained(error.__cause__)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        known = sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
-        return f"unknown {group} {name!r}: one of {', '.join(known)}"
-    unknown = re.match(r"Could not override '([\w.]+)'", str(error))
-    if unknown:
-        return unknown_value(unknown[1])
+        return unknown(group, name, options(group))
+    key = re.match(r"Could not override '([\w.]+)'", str(error))
+    if key:
+        return unknown_value(key[1])
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
         return f"the disk is full ({error}): files already written are whole; free some space, then the same command goes on"
     if isinstance(error, MissingMandatoryValue):

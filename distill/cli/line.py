@@ -18,6 +18,7 @@ from rich.progress import Progress
 
 from distill.cli import CONFIGS
 from distill.cli.checks import check_values, device, plain
+from distill.cli.names import options, unknown
 from distill.committee import Committee, check_settings
 from distill.data import RealData
 from distill.data import load as load_data
@@ -177,9 +178,8 @@ class Line:
         """Configuration of a network: a student's, or that of a teacher which is no student here."""
         if name in self.students:
             return self.students[name]
-        known = sorted(path.stem for path in (CONFIGS / "student").glob("*.yaml"))
-        if name not in known:
-            raise ValueError(f"unknown network {name!r} of a committee: one of {', '.join(known)}")
+        if name not in options("student"):
+            raise ValueError(unknown("network of a committee", name, options("student")))
         return plain(OmegaConf.load(CONFIGS / "student" / f"{name}.yaml"))
 
     def student(self, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The command line: python run.py [task=experts|distill|evaluate|all|report] ... ; see --help."""
+"""The command line: python run.py [task=experts|distill|evaluate|all|report|list] ... ; see --help."""
 
 import ctypes
 import os
@@ -10,16 +10,18 @@ from omegaconf import DictConfig
 
 from distill.cli import CONFIGS
 from distill.cli.errors import errors_in_one_line
+from distill.cli.listing import listing
+from distill.cli.names import check_experiment, unknown
 from distill.cli.recorded import complete_overrides
 
-TASKS = ("experts", "distill", "evaluate", "all", "report")
+TASKS = ("experts", "distill", "evaluate", "all", "report", "list")
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
 @errors_in_one_line()
 def line(cfg: DictConfig) -> None:
     if cfg.task not in TASKS:
-        raise ValueError(f"unknown task {cfg.task!r}: one of {', '.join(TASKS)}")
+        raise ValueError(unknown("task", cfg.task, TASKS))
     from rich.console import Console  # what computes is imported here: --help and --cfg answer at once
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
@@ -48,8 +50,12 @@ def line(cfg: DictConfig) -> None:
 
 def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # what Hydra finds wrong reaches us, and becomes one line
-    sys.argv[1:] = complete_overrides(sys.argv[1:])
     with errors_in_one_line():
+        if "task=list" in sys.argv:  # before Hydra, which takes no bare words
+            print(listing([item.rpartition("=")[2] for item in sys.argv[1:] if item != "task=list"]))
+            return
+        check_experiment(sys.argv[1:])
+        sys.argv[1:] = complete_overrides(sys.argv[1:])
         line()
 
 

@@ -1,0 +1,29 @@
+"""Names of configurations, and what was probably meant where there is no such name."""
+
+import difflib
+from collections.abc import Sequence
+
+from distill.cli import CONFIGS
+
+FEW = 20  # names that one line can hold
+
+
+def options(group: str) -> list[str]:
+    """Names that ``group=`` takes."""
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def unknown(kind: str, name: object, known: Sequence[str]) -> str:
+    """That ``name`` is none of ``known``, in one line: the nearest first, then all of them where they are few."""
+    close = difflib.get_close_matches(str(name), known, 3)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    rest = f"one of {', '.join(known)}" if len(known) <= FEW else f"`python run.py task=list` shows all {len(known)}"
+    return f"unknown {kind} {name!r}: {hint}{rest}"
+
+
+def check_experiment(arguments: Sequence[str]) -> None:
+    """Refuse an ``experiment=`` that has no file: the group is optional, so Hydra would leave it out in silence."""
+    for item in arguments:
+        group, _, name = item.partition("=")
+        if group == "experiment" and name not in [*options(group), "null"]:
+            raise ValueError(unknown(group, name, options(group)))

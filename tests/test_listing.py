@@ -1,0 +1,52 @@
+"""task=list and names that are not there."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from distill.cli.listing import listing
+from distill.cli.names import options, unknown
+
+
+def test_every_choice_is_listed_once():
+    for block in listing([]).split("\n\n"):
+        heading, *lines = block.splitlines()
+        group = heading.partition("=")[0]
+        cells_alone = [name for name in options(group) if group != "experiment" or "_ipc" in name]
+        assert sorted(line.split()[0] for line in lines) == cells_alone
+        assert all(len(line.split()) > 1 for line in lines), "each says what it is"
+
+
+def test_words_filter_whole_words_in_any_case_and_cells_show_number_and_source():
+    heading, *cells = listing(["CIFAR10", "datm"]).splitlines()
+    assert "± is a standard deviation" in heading
+    assert [cell.split()[0] for cell in cells] == [f"datm_cifar10_ipc{ipc}" for ipc in (1, 10, 50, 500, 1000)]
+    assert "66.8 ± 0.2" in cells[1] and "arXiv:2310.05773" in cells[1] and "the table of PAD" in cells[1]
+
+
+def test_a_word_that_nothing_has_is_told_its_neighbour():
+    with pytest.raises(ValueError, match="unknown word 'cifr10': did you mean cifar10"):
+        listing(["cifr10"])
+    with pytest.raises(ValueError, match="nothing has all of the words rded, svhn"):
+        listing(["rded", "svhn"])
+
+
+def test_of_many_names_only_the_nearest_are_told():
+    many = [f"mtt_set{i}_ipc1" for i in range(117)]
+    assert unknown("experiment", "mtt_st7_ipc1", many).startswith(
+        "unknown experiment 'mtt_st7_ipc1': did you mean mtt_set7_ipc1"
+    )
+    assert len(unknown("experiment", "x", many)) < 100
+    assert unknown("task", "destill", ["distill", "all"]) == (
+        "unknown task 'destill': did you mean distill? one of distill, all"
+    )
+
+
+def test_the_list_answers_without_torch_and_reads_a_setting_as_a_word():
+    code = "import sys; from distill.cli.main import main; main(); print('HEAVY', 'torch' in sys.modules)"
+    command = [sys.executable, "-c", code, "task=list", "data=cifar10", "rded"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("rded_cifar10_ipc") == 3 and "HEAVY False" in done.stdout
