@@ -1,8 +1,9 @@
 """Small real sets, networks and experts that the tests share."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,11 @@ STRATEGY = "color_crop_cutout_flip_scale_rotate"
 
 def composed(*overrides):
     """The configuration of ``python run.py`` with these overrides."""
+    return deepcopy(_composed(*overrides))
+
+
+@cache
+def _composed(*overrides):
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         return compose("config", list(overrides))
 

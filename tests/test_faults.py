@@ -14,6 +14,7 @@ import time
 import pytest
 import torch
 from conftest import composed
+from hydra.utils import get_class
 from test_line import METHODS, ROOT
 from test_line import toy as toy_line
 
@@ -23,6 +24,7 @@ import distill.outer
 import distill.page
 import experts.train
 from distill.files import alone_in, load_tensors, replacing, save_tensors
+from distill.methods.base import Method
 from distill.trajectory import ExpertStore
 
 
@@ -115,7 +117,16 @@ def result(folder, method):
     return distill.load(folder / "outputs" / f"digits-{method}-ipc1-seed0").hash, accuracies
 
 
-@pytest.mark.parametrize("method", METHODS)
+def families():
+    """Of each class below `Method` the method that adds most to it: what a restart needs is the class's."""
+    lines = {method: get_class(composed(f"method={method}").method._target_).__mro__ for method in METHODS}
+    found = {
+        line[line.index(Method) - 1]: method for method, line in sorted(lines.items(), key=lambda each: len(each[1]))
+    }
+    return sorted(found.values())
+
+
+@pytest.mark.parametrize("method", families())
 def test_a_line_killed_again_and_again_ends_where_an_unbroken_one_does(method, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir(), broken.mkdir()
