@@ -6,10 +6,10 @@ in their files until such an index asks for them.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,46 +17,13 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from distill import preprocessing
-from distill.preprocessing import Preprocessing
+from distill import folders, preprocessing
+from distill.lazy import LazyImages
+from distill.preprocessing import Preprocessing, to_pixels
 from distill.ranges import check_ranges
-from distill.readers import Arrays, decode, listing, read
+from distill.readers import read
 from distill.students import Shape
-
-
-class LazyImages:
-    """Images of files, decoded by several threads when they are asked for; stands where a tensor (N, 3, H, W) stands.
-
-    Args:
-        files: N of them.
-        side: of the square that is cut from their middle, in pixels.
-        prepare: from pixels to what networks see.
-        device: where decoded images live.
-        workers: threads.
-    """
-
-    def __init__(self, files: Sequence[Path], side: int, prepare: Preprocessing, device: torch.device, workers: int):
-        self.files, self.side, self.prepare, self.device, self.workers = list(files), side, prepare, device, workers
-
-    @property
-    def shape(self) -> torch.Size:
-        return torch.Size((len(self.files), 3, self.side, self.side))
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: Tensor | slice) -> Tensor:
-        """Images (*index.shape, 3, H, W)."""
-        index = torch.arange(len(self))[index] if isinstance(index, slice) else index.cpu()
-        files = [self.files[i] for i in index.flatten().tolist()]
-        with ThreadPoolExecutor(self.workers) as pool:
-            decoded = list(pool.map(partial(decode, side=self.side), files))
-        pixels = _to_pixels(np.stack(decoded)) if decoded else torch.zeros(0, *self.shape[1:])
-        return self.prepare(pixels.to(self.device)).view(*index.shape, *self.shape[1:])
-
-    def split(self, size: int) -> Iterator[Tensor]:
-        """One part after the other, as `torch.Tensor.split` gives them."""
-        return (self[first : first + size] for first in range(0, len(self), size))
+from distill.wording import listed
 
 
 @dataclass(frozen=True)
@@ -68,6 +35,7 @@ class Split:
         name: of the real set, as in ``configs/data``.
         preprocessing: how pixels in [0, 1] became these images.
         strategy: the DSA families that keep this set's classes apart, joined by ``_``.
+        held_out: how many images of each class validation took from this split; empty if none.
     """
 
     images: Tensor
@@ -76,6 +44,7 @@ class Split:
     name: str
     preprocessing: Preprocessing
     strategy: str
+    held_out: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -97,10 +66,13 @@ class Split:
         """Raise a ValueError unless every class has ``ipc`` images, and ipc is at least 1."""
         sizes = [len(self.of_class(cls)) for cls in range(self.num_classes)]
         if not isinstance(ipc, int) or not 1 <= ipc <= min(sizes):
-            smallest = self.class_names[sizes.index(min(sizes))]
-            raise ValueError(
-                f"ipc is {ipc}, expected 1 to {min(sizes)}: class {smallest!r} has {min(sizes)} training images"
-            )
+            raise ValueError(f"ipc is {ipc}, expected 1 to {min(sizes)}: {self.size_of(sizes.index(min(sizes)))}")
+
+    def size_of(self, cls: int) -> str:
+        """How many images a class has, in words, and how many more it would have without a validation split."""
+        taken = self.held_out[cls] if self.held_out else 0
+        more = f" ({taken} more are for validation: data.val=0 keeps them)" if taken else ""
+        return f"class {self.class_names[cls]!r} has {len(self.of_class(cls))} training images{more}"
 
     def sample(self, cls: int, n: int, g: Generator) -> Tensor:
         """``n`` different images of one class, (n, C, H, W)."""
@@ -118,12 +90,14 @@ class RealData:
 
     Attributes:
         fingerprint: twelve hex digits of the training images, their classes, the split and the preprocessing.
+        notes: what a user should be told about the files, in lines.
     """
 
     train: Split
     val: Split
     test: Split
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
 
 def load(
@@ -139,6 +113,7 @@ def load(
     classes: Sequence[int | str] | None = None,
     path: str | Path | None = None,
     size: int | None = None,
+    crop: bool = False,
     lazy: bool = False,
     workers: int = 4,
     prepare: Preprocessing | None = None,
@@ -154,9 +129,11 @@ def load(
         zca: whiten instead.
         val: fraction of the training set kept back for choices, in [0, 1); 0 trains on everything, as papers do.
         download: fetch a missing set.
-        classes: keep these classes only (indices or names), in this order; constants stay those of the whole set.
-        path: an ``.npz`` file or an image folder (``train/<class>/*``, ``test/<class>/*``) instead of a named set.
-        size: resize an image folder to squares of this side, in pixels.
+        classes: keep these classes only, in this order: names, or indices where no class is called by a number; constants
+            stay those of the whole set.
+        path: an ``.npz`` file or an image folder (see `distill.folders`) instead of a named set.
+        size: make squares of this side, in pixels, into which images are squeezed,
+        crop: or from which, their shorter edge at 8/7 of ``size``, the middle is taken.
         lazy: keep an image folder's files on disk and decode them when they are asked for; needs ``size``, ``mean``, ``std``.
         workers: threads that decode.
         prepare: the preprocessing of an existing synthetic set, used as it is instead of ``mean``, ``std`` or a fresh ZCA.
@@ -167,16 +144,18 @@ def load(
         ValueError: the set is unusable: labels out of range, fewer than two classes, wrong shapes or types.
     """
     check_ranges("data", {"workers": workers}, {"workers": "whole [1, inf)"})
+    if crop and size is None:
+        raise ValueError("data.crop=true takes the middle of images brought to data.size, which is null")
     if lazy:
-        if path is None or size is None or mean is None or std is None or zca:
+        if path is None or Path(path).suffix == ".npz" or size is None or mean is None or std is None or zca:
             raise ValueError(
                 "data.lazy needs an image folder (data.path), data.size, data.mean and data.std, and no data.zca"
             )
         prepare = prepare or preprocessing.normalised(list(mean), list(std))
-        return _lazy(name, Path(path), size, prepare, val, classes, strategy, torch.device(device), workers)
-    x_train, y_train, x_test, y_test, class_names = _checked(name, *read(name, Path(root), download, path, size))
+        return _lazy(name, Path(path), size, crop, prepare, val, classes, strategy, torch.device(device), workers)
+    x_train, y_train, x_test, y_test, class_names, notes = read(name, Path(root), download, path, size, crop)
     train, val_index = _stratified(y_train, val)
-    pixels = _to_pixels(x_train[train])
+    pixels = to_pixels(x_train[train])
     source = hashlib.sha256(np.ascontiguousarray(x_train).data)
     source.update(repr((y_train.tolist(), val)).encode())
     if prepare is not None:
@@ -203,18 +182,15 @@ def load(
         return Split(images.to(device), own[own >= 0].to(device), names, name, prepare, strategy)
 
     source.update(repr((kept, prepare.fingerprint)).encode())
-    return RealData(
-        split(pixels, y_train[train]),
-        split(_to_pixels(x_train[val_index]), y_train[val_index]),
-        split(_to_pixels(x_test), y_test),
-        source.hexdigest()[:12],
-    )
+    parts = [(pixels, y_train[train]), (to_pixels(x_train[val_index]), y_train[val_index]), (to_pixels(x_test), y_test)]
+    return _joined([split(x, y) for x, y in parts], source.hexdigest()[:12], notes)
 
 
 def _lazy(
     name: str,
     path: Path,
     side: int,
+    crop: bool,
     prepare: Preprocessing,
     val: float,
     classes: Sequence[int | str] | None,
@@ -222,49 +198,40 @@ def _lazy(
     device: torch.device,
     workers: int,
 ) -> RealData:
-    train, test, class_names = listing(path)
-    if len(class_names) < 2:
-        raise ValueError(f"{path / 'train'} holds {len(class_names)} class folders, expected at least 2")
-    kept = _kept(classes, class_names)
+    tree = folders.tree(path)
+    kept = _kept(classes, tree.classes)
     place = {cls: i for i, cls in enumerate(kept)}
-    names = tuple(class_names[cls] for cls in kept)
-    train, test = ([(file, place[cls]) for file, cls in files if cls in place] for files in (train, test))
+    names = tuple(tree.classes[cls] for cls in kept)
+    train, test = ([(file, place[cls]) for file, cls in files if cls in place] for files in (tree.train, tree.test))
     first, held_out = _stratified(np.array([cls for _, cls in train]), val)
-    source = hashlib.sha256(repr((val, side, names, prepare.fingerprint)).encode())
+    source = hashlib.sha256(repr((val, side, crop, names, prepare.fingerprint)).encode())
     for file, cls in train:
         source.update(f"{file.relative_to(path)} {file.stat().st_size} {cls}".encode())
 
     def split(files: list[tuple[Path, int]]) -> Split:
-        images: Any = LazyImages([file for file, _ in files], side, prepare, device, workers)
+        images: Any = LazyImages([file for file, _ in files], side, crop, prepare, device, workers)
         labels = torch.tensor([cls for _, cls in files], dtype=torch.long, device=device)
         return Split(images, labels, names, name, prepare, strategy)
 
-    parts = [[train[i] for i in index] for index in (first, held_out)]
-    return RealData(split(parts[0]), split(parts[1]), split(test), source.hexdigest()[:12])
+    parts = [[train[i] for i in first], [train[i] for i in held_out], test]
+    return _joined([split(files) for files in parts], source.hexdigest()[:12], tree.notes)
 
 
-def _checked(name: str, x_train: Any, y_train: Any, x_test: Any, y_test: Any, class_names: list[str]) -> Arrays:
-    for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
-        if np.issubdtype(x.dtype, np.floating) and np.isnan(x).any():
-            raise ValueError(
-                f"{name}: x_{part} holds {int(np.isnan(x).sum())} NaN pixels: expected uint8 images without gaps"
-            )
-        if x.dtype != np.uint8 or x.ndim != 4 or x.shape[3] not in (1, 3):
-            raise ValueError(f"{name}: x_{part} is {x.dtype} {x.shape}, expected uint8 (N, H, W, C) with C of 1 or 3")
-        if y.shape != (len(x),) or not np.issubdtype(y.dtype, np.integer):
-            raise ValueError(f"{name}: y_{part} is {y.dtype} {y.shape}, expected {len(x)} integers")
-        if len(y) and not (y.min() >= 0 and y.max() < len(class_names)):
-            raise ValueError(
-                f"{name}: y_{part} spans {y.min()} to {y.max()}, expected 0 to {len(class_names) - 1} "
-                f"({len(class_names)} class names)"
-            )
-    if x_train.shape[1:] != x_test.shape[1:]:
-        raise ValueError(
-            f"{name}: training images are {x_train.shape[1:]}, test images {x_test.shape[1:]}: expected one size"
-        )
-    if len(np.unique(y_train)) < 2:
-        raise ValueError(f"{name}: {len(np.unique(y_train))} class in the training set, expected at least 2")
-    return x_train, y_train.astype(np.int64), x_test, y_test.astype(np.int64), class_names
+def _joined(splits: list[Split], fingerprint: str, notes: tuple[str, ...]) -> RealData:
+    train, val, test = splits
+    held_out, tested = (
+        torch.bincount(split.labels.cpu(), minlength=train.num_classes).tolist() for split in (val, test)
+    )
+    train = replace(train, held_out=tuple(held_out))
+    for cls in range(train.num_classes):
+        if not len(train.of_class(cls)):
+            raise ValueError(f"{train.size_of(cls)}: every class needs one, or name others with data.classes")
+    untested = [name for name, count in zip(train.class_names, tested, strict=True) if not count]
+    if len(untested) == train.num_classes:
+        raise ValueError(f"there are no test images of {listed(train.class_names)}: students are judged on some")
+    if untested:
+        notes += (f"no test images of {listed(untested)}: accuracy is that on the other classes",)
+    return RealData(train, val, test, fingerprint, notes)
 
 
 def _stratified(labels: np.ndarray, val: float) -> tuple[np.ndarray, np.ndarray]:
@@ -284,17 +251,30 @@ def _stratified(labels: np.ndarray, val: float) -> tuple[np.ndarray, np.ndarray]
 
 
 def _kept(classes: Sequence[int | str] | None, class_names: list[str]) -> list[int]:
+    """Indices of the classes asked for; numbers are names where some class is called by one of them."""
+    if len(class_names) < 2:
+        raise ValueError(f"the only class is {class_names[0]!r}, expected at least 2")
     if classes is None:
         return list(range(len(class_names)))
-    names = {name: k for k, name in enumerate(class_names)}
-    kept = [cls if isinstance(cls, int) else names.get(str(cls), -1) for cls in classes]
-    for cls, k in zip(classes, kept, strict=True):
-        if not 0 <= k < len(class_names):
-            raise ValueError(f"unknown class {cls!r}: one of {', '.join(class_names)} or 0 to {len(class_names) - 1}")
-    if len(set(kept)) < 2:
-        raise ValueError(f"data.classes keeps {len(set(kept))} class, expected at least 2")
+    names = {_normal(name): k for k, name in enumerate(class_names)}
+    by_number = {str(int(name)): k for name, k in names.items() if name.isdecimal()} | names
+    asked = [_normal(str(cls)) for cls in classes]
+    if not any(name in by_number for cls, name in zip(classes, asked, strict=True) if isinstance(cls, int)):
+        by_number = {str(k): k for k in range(len(class_names))} | by_number
+    unknown = [cls for cls, name in zip(classes, asked, strict=True) if name not in by_number]
+    if unknown:
+        close = ", ".join(map(repr, get_close_matches(_normal(str(unknown[0])), names, 3)))
+        raise ValueError(
+            f"unknown class {unknown[0]!r}{f', near it are {close}' if close else ''}: one of {listed(class_names)}, "
+            f"or 0 to {len(class_names) - 1} where no class is called by a number"
+        )
+    kept = [by_number[name] for name in asked]
+    if len(set(kept)) < max(len(kept), 2):
+        raise ValueError(
+            f"data.classes is {listed([str(cls) for cls in classes])}, expected two different classes or more"
+        )
     return kept
 
 
-def _to_pixels(x: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))).float() / 255
+def _normal(name: str) -> str:
+    return unicodedata.normalize("NFC", name)

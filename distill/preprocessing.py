@@ -7,12 +7,18 @@ import hashlib
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from distill.files import load_tensors, save_tensors
 
 ZCA_EPS = 0.1  # the regulariser of MTT and DATM
+
+
+def to_pixels(images: np.ndarray) -> Tensor:
+    """uint8 (N, H, W, C) to pixels (N, C, H, W) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float() / 255
 
 
 class Preprocessing:

@@ -1,17 +1,27 @@
-"""Readers of image files: each gives uint8 images (N, H, W, C) and integer labels (N,), as they were published."""
+"""Readers of image sets: each gives uint8 images (N, H, W, C) and integer labels (N,), as they were published."""
 
 import inspect
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 from urllib.error import URLError
 
 import numpy as np
 
+from distill import folders
+from distill.pictures import from_array, picture, pixels
 from distill.students import pick
 
-Arrays = tuple[
-    np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[str]
-]  # x_train, y_train, x_test, y_test, class_names
+
+class Arrays(NamedTuple):
+    """Images and labels of both parts, the names of the classes, and what a user should be told about the files."""
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    class_names: list[str]
+    notes: tuple[str, ...] = ()
 
 
 def _digits(root: Path, download: bool) -> Arrays:
@@ -22,7 +32,7 @@ def _digits(root: Path, download: bool) -> Arrays:
     bundle = load_digits()
     images = (bundle.images / 16 * 255).round().astype(np.uint8)[..., None]
     split = train_test_split(images, bundle.target, test_size=0.2, stratify=bundle.target, random_state=0)
-    return split[0], split[2], split[1], split[3], [str(digit) for digit in range(10)]
+    return Arrays(split[0], split[2], split[1], split[3], [str(digit) for digit in range(10)])
 
 
 def _torchvision(name: str) -> Callable[[Path, bool], Arrays]:
@@ -42,7 +52,7 @@ def _torchvision(name: str) -> Callable[[Path, bool], Arrays]:
             images = images[..., None] if images.ndim == 3 else images
             arrays += [images, np.asarray(part.targets if hasattr(part, "targets") else part.labels)]
         names = getattr(sets[0], "classes", None) or [str(digit) for digit in range(10)]
-        return arrays[0], arrays[1], arrays[2], arrays[3], list(names)
+        return Arrays(arrays[0], arrays[1], arrays[2], arrays[3], list(names))
 
     return read
 
@@ -59,7 +69,7 @@ def _tiny_imagenet(root: Path, download: bool) -> Arrays:
     rows = [line.split("\t")[:2] for line in (folder / "val" / "val_annotations.txt").read_text().splitlines()]
     test = [(folder / "val" / "images" / file, classes.index(wnid)) for file, wnid in rows]
     words = dict(line.split("\t", 1) for line in (folder / "words.txt").read_text().splitlines())
-    return *_images(train, 64), *_images(test, 64), [words[wnid].split(",")[0] for wnid in classes]
+    return Arrays(*_images(train), *_images(test), [words[wnid].split(",")[0] for wnid in classes])
 
 
 READERS: dict[str, Callable[[Path, bool], Arrays]] = {
@@ -73,10 +83,21 @@ READERS: dict[str, Callable[[Path, bool], Arrays]] = {
 }
 
 
-def read(name: str, root: Path, download: bool, path: str | Path | None, size: int | None) -> Arrays:
+def read(name: str, root: Path, download: bool, path: str | Path | None, size: int | None, crop: bool) -> Arrays:
     """The arrays of a named set, or of the .npz file or image folder at ``path``; see `distill.data.load`."""
-    if path is not None:
-        return _npz(Path(path)) if Path(path).suffix == ".npz" else _folder(Path(path), size)
+    if path is not None and Path(path).suffix != ".npz":
+        return _checked(name, _folder(Path(path), size, crop))
+    arrays = _checked(name, _npz(Path(path)) if path is not None else _named(name, root, download))
+    if size is None:
+        return arrays
+
+    def framed(images: np.ndarray) -> np.ndarray:
+        return np.stack([pixels(from_array(image), image.shape[2], (size, size), crop) for image in images])
+
+    return arrays._replace(x_train=framed(arrays.x_train), x_test=framed(arrays.x_test))
+
+
+def _named(name: str, root: Path, download: bool) -> Arrays:
     if (root / f"{name}.npz").exists():
         return _npz(root / f"{name}.npz")
     reader = pick(READERS, name, "data set")
@@ -93,7 +114,7 @@ def read(name: str, root: Path, download: bool, path: str | Path | None, size: i
 
 def _npz(path: Path) -> Arrays:
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path}: data.path names an .npz file or an image folder")
+        raise FileNotFoundError(f"no file {str(path)!r}: data.path names an .npz file or an image folder")
     keys = ("x_train", "y_train", "x_test", "y_test", "class_names")
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -101,81 +122,60 @@ def _npz(path: Path) -> Arrays:
             if missing:
                 raise ValueError(f"{missing[0]} is missing, it holds {', '.join(file.files)}")
             x_train, y_train, x_test, y_test, class_names = (file[key] for key in keys)
+        names = [item.decode() if hasattr(item, "decode") else str(item) for item in class_names.tolist()]
     except Exception as error:  # zip, zlib and numpy each raise their own for a damaged file
         raise ValueError(
-            f"cannot read {path} ({error}): expected {', '.join(keys)}, uint8 NHWC images of one size"
+            f"cannot read {str(path)!r} ({error}): expected {', '.join(keys)}, uint8 NHWC images of one size"
         ) from None
-    return x_train, y_train, x_test, y_test, [str(item) for item in class_names]
+    return Arrays(x_train, y_train, x_test, y_test, names)
 
 
-def listing(path: Path) -> tuple[list[tuple[Path, int]], list[tuple[Path, int]], list[str]]:
-    """Files and classes of an image folder's training and test images, and the names of the classes, sorted."""
-    tests = [path / name for name in ("test", "val") if (path / name).is_dir()]
-    if not (path / "train").is_dir() or not tests:
-        raise FileNotFoundError(
-            f"no train/ and test/ folders in {path}: expected {path}/train/<class>/*.png and {path}/test/<class>/*.png"
-        )
-    classes = sorted(folder.name for folder in (path / "train").iterdir() if folder.is_dir())
-    strangers = sorted({folder.name for folder in tests[0].iterdir() if folder.is_dir()} - set(classes))
-    if strangers:
-        raise ValueError(f"class {strangers[0]!r} is in {tests[0]} but not in {path / 'train'}")
-
-    def files(folder: Path) -> list[tuple[Path, int]]:
-        return [
-            (file, k)
-            for k, cls in enumerate(classes)
-            if (folder / cls).is_dir()
-            for file in sorted((folder / cls).iterdir())
-        ]
-
-    train, test = files(path / "train"), files(tests[0])
-    for folder, found in ((path / "train", train), (tests[0], test)):
-        empty = set(range(len(classes))) - {k for _, k in found}
-        if empty:
-            raise ValueError(f"{folder / classes[min(empty)]} holds no images: every class needs some there")
-    return train, test, classes
+def _folder(path: Path, size: int | None, crop: bool) -> Arrays:
+    tree = folders.tree(path)
+    frame = None if size is None else (size, size)
+    return Arrays(*_images(tree.train, frame, crop), *_images(tree.test, frame, crop), tree.classes, tree.notes)
 
 
-def _folder(path: Path, size: int | None) -> Arrays:
-    train, test, classes = listing(path)
-    return *_images(train, size), *_images(test, size), classes
-
-
-def decode(file: Path, side: int) -> np.ndarray:
-    """The middle of an image, uint8 (side, side, 3): its shorter edge becomes 8/7 of ``side`` first, as at 224 px.
-
-    Raises:
-        ValueError: the file is not an image.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            rgb = image.convert("RGB")
-            share = side * 8 // 7 / min(rgb.size)
-            scaled = rgb.resize([round(edge * share) for edge in rgb.size], Image.Resampling.BILINEAR)
-            left, top = ((edge - side) // 2 for edge in scaled.size)
-            return np.asarray(scaled.crop((left, top, left + side, top + side)))
-    except OSError as error:
-        raise ValueError(f"{file} is not an image ({error})") from None
-
-
-def _images(files: list[tuple[Path, int]], size: int | None) -> tuple[np.ndarray, np.ndarray]:
-    from PIL import Image
-
+def _images(
+    files: folders.Files, size: tuple[int, int] | None = None, crop: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     arrays: list[np.ndarray] = []
     for file, _ in files:
-        try:
-            with Image.open(file) as image:
-                rgb = image.convert("RGB")
-                arrays.append(np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR) if size else rgb))
-        except OSError as error:
-            raise ValueError(f"{file} is not an image ({error})") from None
+        arrays.append(picture(file, size, crop))
         if arrays[-1].shape != arrays[0].shape:
             (height, width), (h, w) = arrays[0].shape[:2], arrays[-1].shape[:2]
             raise ValueError(
-                f"{file} is {w}x{h}, the first image {width}x{height}: all must share one size, resize with data.size=SIDE"
+                f"{str(file)!r} is {w}x{h}, the first image {width}x{height}: all must share one size, "
+                "resize with data.size=SIDE"
             )
-    if not arrays:
-        raise ValueError("the image folder holds no images")
     return np.stack(arrays), np.array([k for _, k in files])
+
+
+def _checked(name: str, arrays: Arrays) -> Arrays:
+    x_train, y_train, x_test, y_test, class_names, _ = arrays
+    for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
+        if np.issubdtype(x.dtype, np.floating) and np.isnan(x).any():
+            raise ValueError(
+                f"{name}: x_{part} holds {int(np.isnan(x).sum())} NaN pixels: expected uint8 images without gaps"
+            )
+        if x.dtype != np.uint8 or x.ndim != 4 or x.shape[3] not in (1, 3):
+            raise ValueError(f"{name}: x_{part} is {x.dtype} {x.shape}, expected uint8 (N, H, W, C) with C of 1 or 3")
+        if y.shape != (len(x),) or not np.issubdtype(y.dtype, np.integer):
+            raise ValueError(f"{name}: y_{part} is {y.dtype} {y.shape}, expected {len(x)} integers")
+        if not x.size:
+            raise ValueError(f"{name}: x_{part} is empty, {x.shape}: expected at least one image")
+        if not (y.min() >= 0 and y.max() < len(class_names)):
+            raise ValueError(
+                f"{name}: y_{part} spans {y.min()} to {y.max()}, expected 0 to {len(class_names) - 1} "
+                f"({len(class_names)} class names)"
+            )
+    if len(set(class_names)) < len(class_names):
+        twice = next(each for each in class_names if class_names.count(each) > 1)
+        raise ValueError(f"{name}: two classes are called {twice!r}, expected a name for each")
+    if x_train.shape[1:] != x_test.shape[1:]:
+        raise ValueError(
+            f"{name}: training images are {x_train.shape[1:]}, test images {x_test.shape[1:]}: expected one size"
+        )
+    if len(np.unique(y_train)) < 2:
+        raise ValueError(f"{name}: {len(np.unique(y_train))} class in the training set, expected at least 2")
+    return arrays._replace(y_train=y_train.astype(np.int64), y_test=y_test.astype(np.int64))

@@ -17,7 +17,8 @@ from torch.utils.data import Dataset
 
 from distill.data import Split
 from distill.files import hash_tensors, load_tensors, save_tensors, write_json
-from distill.preprocessing import Preprocessing
+from distill.pictures import from_array, pixels
+from distill.preprocessing import Preprocessing, to_pixels
 from distill.recipes import MAX_LR
 
 LABEL_KINDS = ("hard", "logits", "probabilities")
@@ -125,14 +126,17 @@ class SyntheticSet(Dataset):
 
     @property
     def transform(self) -> Callable[[Any], Tensor]:
-        """The test transform: a PIL image, or uint8 (H, W, C), to (C, H, W) in this set's space."""
-        channels = self.images.shape[1]
+        """The test transform: a PIL image, or uint8 (H, W, C), to (C, H, W) in this set's space and of its size.
+
+        It reads a picture as the set's maker did, see `distill.pictures`.
+        """
+        channels, height, width = self.images.shape[1:]
+        choices = self.record.get("config", {}).get("data", {})
+        crop = choices.get("crop", choices.get("lazy", False))  # before there was a choice, lazy folders were cropped
 
         def apply(image: Any) -> Tensor:
-            if not isinstance(image, np.ndarray):
-                image = np.asarray(image.convert("L" if channels == 1 else "RGB"))
-            pixels = torch.from_numpy(image.reshape(*image.shape[:2], channels).copy()).permute(2, 0, 1)
-            return self.preprocessing(pixels[None].float() / 255)[0]
+            image = image if hasattr(image, "convert") else from_array(image)
+            return self.preprocessing(to_pixels(pixels(image, channels, (height, width), crop)[None]))[0]
 
         return apply
 

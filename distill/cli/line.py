@@ -46,6 +46,8 @@ class Line:
         prepare = self.synsets[0].preprocessing if self.synsets else None
         settings: dict[str, Any] = OmegaConf.to_container(cfg.data, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
         self.real: RealData = load_data(settings.pop("name"), **settings, prepare=prepare, device=self.device)
+        for note in self.real.notes if self.rank == 0 else ():
+            bars.console.print(note, markup=False, highlight=False, soft_wrap=True)
         self.check()
         self.command = shlex.join(["python", "run.py", *HydraConfig.get().overrides.task])
         self.written: list[Path] = []
