@@ -3,8 +3,8 @@
 A draw is an integer from `rng.derive`. All families are differentiable in the images; ``draws`` is
 how often their parameters are drawn: 1 moves all images alike, None draws for each. Images need not be square: shares of a
 side are of each axis' own, angles are angles, and crops have the image's own shape but for the stretch that is drawn.
-Sources: DSA, Zhao & Bilen, ICML 2021, arXiv:2102.08259; DC's MNIST augmentation, arXiv:2006.05929; RDED's patch
-shuffle, arXiv:2312.03526; CutMix, arXiv:1905.04899; MixUp, arXiv:1710.09412.
+Sources: DSA, Zhao & Bilen, ICML 2021, arXiv:2102.08259; RDED's patch shuffle, arXiv:2312.03526; CutMix, arXiv:1905.04899;
+MixUp, arXiv:1710.09412.
 """
 
 import math
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torchvision.transforms import RandomResizedCrop
 
+from distill.dc_views import crop_scale_rotate
 from distill.preprocessing import Preprocessing
 
 Augment = Callable[[Tensor, int], Tensor]
@@ -46,14 +47,6 @@ class DSA:
         g = Generator().manual_seed(draw)
         family = self.families[int(torch.randint(len(self.families), (), generator=g))]
         return family(images, g, 1 if self.siamese else None)
-
-
-def dc_mnist(images: Tensor, draw: int) -> Tensor:
-    """DC's evaluation on MNIST: each image gets one of crop by 4 px, scale by 0.2, rotation by 45 degrees."""
-    g = Generator().manual_seed(draw)
-    which = torch.randint(3, (len(images), 1, 1, 1), generator=g).to(images.device)
-    views = [crop(images, g, shift=4), scale(images, g, low=0.8, high=1.2), rotate(images, g, degrees=45.0)]
-    return sum((view * (which == i) for i, view in enumerate(views)), torch.zeros_like(images))
 
 
 class PaddedCrop:
@@ -178,7 +171,7 @@ def make(name: str, strategy: str) -> Augment:
         "none": lambda: none,
         "dsa": lambda: DSA(strategy),
         "siamese": lambda: DSA(strategy, siamese=True),
-        "dc_mnist": lambda: dc_mnist,
+        "crop_scale_rotate": lambda: crop_scale_rotate,
         "crop_flip": lambda: PaddedCrop("flip" in strategy),
     }
     if name not in known:
@@ -199,13 +192,13 @@ def color(images: Tensor, g: Generator, draws: int | None = None) -> Tensor:
     return (x - mean) * (contrast + 0.5) + mean
 
 
-def crop(images: Tensor, g: Generator, draws: int | None = None, shift: int | None = None) -> Tensor:
-    """Whole-pixel shifts up to ``shift`` (an eighth of each side by default) on both axes, zero filled."""
+def crop(images: Tensor, g: Generator, draws: int | None = None) -> Tensor:
+    """Whole-pixel shifts up to an eighth of each side, zero filled."""
     height, width = images.shape[2:]
 
     def shifted(side: int) -> Tensor:
         # A shift as a 0/1 matrix: exact, and its gradient is a transposed product rather than a slow scatter.
-        most = int(side * 0.125 + 0.5) if shift is None else shift
+        most = int(side * 0.125 + 0.5)
         pixels = torch.arange(side)
         offset = torch.randint(-most, most + 1, (draws or len(images), 1, 1), generator=g)
         return (pixels[:, None] + offset == pixels).to(images)

@@ -65,8 +65,8 @@ class Recipe:
             None is E // 2 + 1.
         decay_momentum: momentum from there on; None keeps it.
         batch: images a step; the last, smaller batch of an epoch is kept.
-        augment: ``none``, ``dsa``, ``siamese``, ``dc_mnist``, ``crop_flip`` (what comes in is mean grey) or
-            ``crop_flip_black``; with a committee ``resized_crop`` too.
+        augment: ``none``, ``dsa``, ``siamese``, ``crop_scale_rotate`` (DC's), ``crop_flip`` (what comes in is mean grey)
+            or ``crop_flip_black``; with a committee ``resized_crop`` too.
         precision: of the network's forward and backward pass, ``fp32`` or ``bf16`` (autocast); weights stay in fp32.
 
     Raises:

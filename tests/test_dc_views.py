@@ -1,0 +1,65 @@
+"""DC's augmentation against libraries that move one image at a time."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+
+from distill.dc_views import crop_scale_rotate, rotated
+
+
+def middle(picture, height, width):
+    top, left = (picture.shape[1] - height) // 2, (picture.shape[2] - width) // 2
+    return picture[:, top : top + height, left : left + width]
+
+
+def turned(image, degrees, fill):
+    picture = ndimage.rotate(image.numpy(), degrees, axes=(-2, -1), cval=fill)
+    return torch.from_numpy(middle(picture, *image.shape[1:]))
+
+
+def stretched(image, height, width):
+    largest = max(height, width, *image.shape[1:])
+    square = torch.zeros(len(image), largest, largest)
+    middle(square, height, width)[:] = F.interpolate(image[None], (height, width))[0]
+    return middle(square, *image.shape[1:])
+
+
+def every_view(image, means):
+    """All that one image may become: shifts by whole pixels, sizes, and turns by whole degrees."""
+    _, height, width = image.shape
+    padded = means.view(-1, 1, 1).repeat(1, height + 8, width + 8)
+    padded[:, 4:-4, 4:-4] = image
+    shifts = [padded[:, i : i + height, j : j + width] for i in range(8) for j in range(8)]
+    low, high = int(0.8 * height), int(1.2 * height)
+    sizes = [stretched(image, h, w) for h in range(low, high + 1) for w in range(low, high + 1)]
+    turns = [turned(image, degrees, float(means.mean())) for degrees in range(-45, 45)]
+    return torch.stack([*shifts, *sizes, *turns]), [0] * len(shifts) + [1] * len(sizes) + [2] * len(turns)
+
+
+def test_every_image_gets_one_of_the_published_changes():
+    images = 0.5 + torch.rand(30, 2, 10, 10, generator=torch.Generator().manual_seed(0))
+    images[:, 1] += 1.0  # a mean of each channel
+    views, kinds = crop_scale_rotate(images, 3), []
+    for image, view in zip(images, views, strict=True):
+        possible, kind = every_view(image, images.mean((0, 2, 3)))
+        apart = (possible - view).abs().amax((1, 2, 3))
+        assert apart.min() < 1e-5
+        kinds.append(kind[int(apart.argmin())])
+    assert all(3 < kinds.count(kind) < 20 for kind in range(3))
+    assert torch.equal(views, crop_scale_rotate(images, 3)) and not torch.equal(views, crop_scale_rotate(images, 4))
+
+
+@pytest.mark.parametrize("size", [(28, 28), (15, 16), (16, 22)])
+def test_rotations_are_scipys_at_every_degree(size):
+    degrees = torch.arange(-45, 45)
+    images = torch.rand(90, 1, *size)
+    for image, view, angle in zip(images, rotated(images, degrees, torch.tensor(0.3)), degrees.tolist(), strict=True):
+        if ndimage.rotate(image[0].numpy(), angle).shape >= size:  # or scipy's picture has no middle of that size
+            assert np.abs(turned(image, angle, 0.3) - view).max() < 2e-6
+
+
+def test_gradients_pass_through_every_change():
+    images = torch.rand(5, 1, 5, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: crop_scale_rotate(x, 1), images, fast_mode=True)
