@@ -5,7 +5,7 @@ CV-DD (arXiv:2501.07575) lets five networks vote; SRe2L (arXiv:2306.13092), CDA 
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +61,7 @@ class Committee:
 
         Raises:
             FileNotFoundError: a teacher is missing.
-            ValueError: a file is altered, or there are more or fewer priors than networks.
+            ValueError: a file is altered or of another network, or there are more or fewer priors than networks.
         """
         if priors is not None and len(priors) != len(stores):
             raise ValueError(f"{len(priors)} prior accuracies for the networks {', '.join(stores)}: give one for each")
@@ -71,8 +71,11 @@ class Committee:
                 with torch.random.fork_rng():
                     net = make(name)
                 statistics, accuracy = store.statistics(number)
+                weights = store.row(number, -1, sum(each.numel() for each in net.parameters()))
+                if _shapes(statistics.items()) != _shapes(net.named_buffers()):
+                    raise ValueError(f"expert {number} in {store.folder} has statistics of another network: {HELP}")
                 net.load_state_dict(statistics, strict=False)
-                nn.utils.vector_to_parameters(store.row(number, -1), net.parameters())
+                nn.utils.vector_to_parameters(weights, net.parameters())
                 names.append(name if store.count == 1 else f"{name} {number}")
                 nets.append(net.to(device))
                 own.append(100 * accuracy if priors is None else priors[place])
@@ -135,6 +138,10 @@ class Committee:
             if scores[-1] < minimum:
                 raise ValueError(f"teacher {name} {_complaint(counts.cpu(), real.class_names, scores[-1], minimum)}")
         return scores
+
+
+def _shapes(named: Iterable[tuple[str, Tensor]]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in named}
 
 
 def _complaint(counts: Tensor, classes: Sequence[str], score: float, minimum: float) -> str:

@@ -221,7 +221,7 @@ class _Run:
         self.committee, self.labels_path = committee, labels_path
         self.tried = 0
         own = any(each.startswith(f"{key}/") for each in report.scores)
-        self.began = time.time() - (report.spent if own else 0.0)  # of this row, before a kill too
+        self.began = time.monotonic() - (report.spent if own else 0.0)  # of this row, before a kill too
 
     def measure(
         self,
@@ -251,7 +251,7 @@ class _Run:
             "lr": [_rate(synset, protocol) for synset in synsets],
             "chosen": chosen,
             "students_for_choices": self.tried,
-            "seconds": time.time() - self.began,
+            "seconds": time.monotonic() - self.began,
             "device": _device_name(synsets[0].images.device, self.workers),
             "image_bytes": _bytes(synsets[0].stored["images"]),
             "label_bytes": told.bytes if told else _bytes(own),
@@ -326,7 +326,7 @@ class _Run:
         new = joblib.Parallel(n_jobs=self.workers, return_as="generator", pre_dispatch="n_jobs")(jobs)
         for own in keys:
             if not set(own) <= set(known):
-                self.report.keep(dict(zip(own, next(new), strict=True)), time.time() - self.began)
+                self.report.keep(dict(zip(own, next(new), strict=True)), time.monotonic() - self.began)
             yield from (known[key] for key in own)
 
 

@@ -1,6 +1,5 @@
 """The fastest of several ways to the same numbers, found by measurement and remembered on this machine."""
 
-import json
 import logging
 import os
 import platform
@@ -8,12 +7,13 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-from distill.files import digest, write_json
+from distill.files import digest, read_record, write_record
 
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it tells of a missing GPU when compiling
 
@@ -50,16 +50,15 @@ def fastest(
             return next(iter(ways))
     about = {**about, "machine": _machine(device), "torch": torch.__version__}
     key = digest(about)
-    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distill" / "fastest.json"
 
     def seconds(name: str) -> float:
         """Of one call; infinite for a way that fails."""
-        times = _read(path).get(key, {}).get("seconds", {})
+        times = _remembered().get(key, {}).get("seconds", {})
         if name not in times:
             times[name] = _measure(ways[name], name)
-            known = _read(path)  # other runs measure, too
+            known = _remembered()  # other runs measure, too
             known.setdefault(key, {"about": about, "seconds": {}})["seconds"][name] = times[name]
-            write_json(path, known)
+            _remember(known)
         return float("inf") if times[name] is None else times[name]
 
     first = next(iter(ways))
@@ -110,8 +109,48 @@ def _machine(device: torch.device) -> str:
     return f"{platform.node()} {platform.machine()}, {torch.get_num_threads()} threads, {os.cpu_count()} cores"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _path() -> Path:
+    """Of the times.
+
+    Raises:
+        RuntimeError: the user has no home.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distill" / "fastest.json"
+
+
+def _remembered() -> dict[str, Any]:
+    """What was measured on this machine, and by this process, by what it is about."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}  # only times: measured again
+        times = read_record(_path(), "what is fastest is measured again")
+        if not all(isinstance(entry, dict) and _are_seconds(entry.get("seconds")) for entry in times.values()):
+            raise ValueError(f"{_path()} holds no times: what is fastest is measured again")
+    except (OSError, RuntimeError):
+        times = {}
+    except ValueError as error:
+        _warn(str(error))
+        times = {}
+    return {**times, **_UNSAVED}
+
+
+def _are_seconds(times: Any) -> bool:
+    return isinstance(times, dict) and all(
+        each is None or (isinstance(each, int | float) and each >= 0) for each in times.values()
+    )
+
+
+def _remember(times: dict[str, Any]) -> None:
+    """Keep what was measured, for this process alone where the cache folder cannot be written."""
+    try:
+        write_record(_path(), times)
+    except (OSError, RuntimeError) as error:
+        _warn(f"what is fastest is not remembered: {error}")
+        _UNSAVED.update(times)
+
+
+_UNSAVED: dict[str, Any] = {}
+
+
+@cache
+def _warn(text: str) -> None:
+    """Once."""
+    print(f"warning: {text}", file=sys.stderr)

@@ -1,12 +1,16 @@
 """Files that are written whole or not at all, and read back only if they are what was written.
 
-A safetensors file carries a JSON record in its header, with a hash of the tensors; nothing is ever unpickled.
+A JSON file carries a hash of its content, a safetensors file a JSON record in its header and a hash of that and of the
+tensors; nothing is ever unpickled. Files of the first format are read, too: their hash was of the tensors alone, and their
+JSON had none. What was written in this one does not pass for such a file when it loses its hash.
 """
 
 import hashlib
 import json
 import os
-import tempfile
+import reprlib
+import stat
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,19 +22,25 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+FORMAT = "distill 2"
+MOST_NESTED = 50  # lists and objects within each other; a record of ours has ten
+DAMAGED = "make or fetch it again"
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends well and vanishes when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    part = Path(name)
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    part.touch(exist_ok=False)
+    mode = stat.S_IMODE(
+        part.stat().st_mode
+    )  # as the umask has it; safetensors' writer makes a file that is its user's alone
     try:
         yield part
         with part.open("rb") as file:
             os.fsync(file.fileno())
-        part.chmod(0o644)
+        part.chmod(mode)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -52,15 +62,87 @@ def alone_in(folder: Path) -> Iterator[None]:
             f"another run is writing to {folder}: wait until it ends, or choose another folder with out=DIR"
         ) from None
     with lock:
-        for part in [*folder.glob(".*.part"), *folder.glob("snapshots/.*.part")]:
-            part.unlink(missing_ok=True)
+        for pattern in (".*.part", ".tmp??????"):  # ours, and that of safetensors' writer
+            for part in [*folder.glob(pattern), *folder.glob(f"snapshots/{pattern}")]:
+                part.unlink(missing_ok=True)
         yield
 
 
 def write_json(path: Path, record: Any) -> None:
-    """Write ``record`` as indented JSON, whole or not at all."""
+    """Write ``record`` as indented JSON, whole or not at all; for people, who may change it."""
     with replacing(path) as part:
         part.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """`write_json` with a hash, for `read_record`."""
+    write_json(path, sealed(json.loads(json.dumps(record))))
+
+
+def read_record(path: Path, help: str) -> dict[str, Any]:
+    """What `write_record` was given; the content of a file of the first format, which has no hash, as it is.
+
+    Args:
+        help: what the error advises.
+
+    Raises:
+        ValueError: the file is damaged, or was altered.
+    """
+    try:
+        record = parsed(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not readable ({error}): {help}") from None
+    if not {"format", "sha256"} & record.keys():
+        return record
+    try:
+        return unsealed(record)
+    except ValueError as error:
+        raise ValueError(f"{path} was altered ({error}): {help}") from None
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """The JSON object that ``text`` is.
+
+    Raises:
+        ValueError: it is none, or one that no program of ours writes.
+    """
+    try:
+        record = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"nested more than {MOST_NESTED} deep") from None
+    if not isinstance(record, dict):
+        raise ValueError(f"{reprlib.repr(record)} where an object is expected")
+    level: list[Any] = [record]
+    for _ in range(MOST_NESTED):
+        level = [part for each in level for part in (each.values() if isinstance(each, dict) else each)]
+        level = [part for part in level if isinstance(part, dict | list)]
+        if not level:
+            return record
+    raise ValueError(f"nested more than {MOST_NESTED} deep")
+
+
+def sealed(record: Mapping[str, Any], *more: str) -> dict[str, Any]:
+    """``record`` with its format, and a hash over all of it and over what ``more`` stands for."""
+    whole = {"format": FORMAT, **record}
+    return {**whole, "sha256": _seal(whole, more)}
+
+
+def unsealed(record: Mapping[str, Any], *more: str) -> dict[str, Any]:
+    """What `sealed` was given.
+
+    Raises:
+        ValueError: it is not what was sealed.
+    """
+    whole = {key: value for key, value in record.items() if key != "sha256"}
+    if whole.get("format") != FORMAT:
+        raise ValueError(f"its format is {reprlib.repr(whole.get('format'))}, expected {FORMAT!r}")
+    if record.get("sha256") != _seal(whole, more):
+        raise ValueError("its content does not fit its hash")
+    return {key: value for key, value in whole.items() if key != "format"}
+
+
+def _seal(record: Mapping[str, Any], more: tuple[str, ...]) -> str:
+    return hashlib.sha256(json.dumps([record, more], sort_keys=True).encode()).hexdigest()
 
 
 def digest(record: Any) -> str:
@@ -92,7 +174,7 @@ def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any] | None = None) -> None:
     """Write tensors and a JSON record into one safetensors file."""
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header = {"record": json.dumps(record or {}), "sha256": hash_tensors(stored)}
+    header = sealed({"record": json.dumps(record or {})}, hash_tensors(stored))
     with replacing(path) as part:
         write_safetensors(part, stored, header)
 
@@ -119,9 +201,17 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is truncated or not a safetensors file ({error}): make or fetch it again") from None
-    if "record" not in header or header.get("sha256") != hash_tensors(tensors):
-        raise ValueError(
-            f"{path} was altered or not written by distill (its hash does not fit): make or fetch it again"
-        )
-    return tensors, json.loads(header["record"])
+        raise ValueError(f"{path} is truncated or not a safetensors file ({error}): {DAMAGED}") from None
+    try:
+        return tensors, parsed(_record(header, hash_tensors(tensors)))
+    except ValueError as error:
+        raise ValueError(f"{path} was altered or not written by distill ({error}): {DAMAGED}") from None
+
+
+def _record(header: Mapping[str, str], tensors: str) -> str:
+    """The record in a header that fits the hash of the tensors."""
+    if header.keys() != {"record", "sha256"}:
+        return unsealed(header, tensors).get("record", "")
+    if header["sha256"] != tensors:
+        raise ValueError("its tensors do not fit their hash")
+    return header["record"]

@@ -4,9 +4,9 @@ A committee labels each view at hand, or once for all students into a `LabelStor
 form: FKD as SRe2L (arXiv:2306.13092) uses it; here views are functions of a draw, so that logits alone are kept.
 """
 
-import json
 import math
-from collections.abc import Iterator
+import reprlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, Sampler
 from distill import rng
 from distill.augment import Augment, cutmix, mixup
 from distill.committee import Committee
-from distill.files import digest, load_tensors, save_tensors, write_json
+from distill.files import digest, load_tensors, read_record, save_tensors, write_record
 from distill.recipes import CommitteeProtocol
 from distill.synset import SyntheticSet
 
@@ -151,7 +151,7 @@ class LabelStore(Dataset):
         named = (folder / "labels.json").exists()
         self.folder = folder if named else folder / digest(self.identity)
         if named:
-            theirs = json.loads((folder / "labels.json").read_text())
+            theirs = read_record(folder / "labels.json", f"delete {folder} to have its labels made anew")
             for key, value in self.identity.items():
                 if theirs.get(key) != value:
                     raise ValueError(
@@ -194,10 +194,10 @@ class LabelStore(Dataset):
         if not path.exists():
             self.write(path, epoch)
         tensors, _ = load_tensors(path)
-        if not torch.equal(tensors["order"].long(), self.order(epoch)):
-            raise ValueError(
-                f"{path} was made for another order of the images: delete {self.folder} to have it made anew"
-            )
+        try:
+            check_labels(tensors, self.order(epoch), self.synset.num_classes)
+        except ValueError as error:
+            raise ValueError(f"{path} {error}: delete {self.folder} to have it made anew") from None
         by_place = tensors["logits"].float()
         if "classes" in tensors:
             full = tensors["rest"].float()[:, None].expand(-1, self.synset.num_classes)
@@ -208,7 +208,7 @@ class LabelStore(Dataset):
     def write(self, path: Path, epoch: int) -> None:
         """Ask the committee for one epoch."""
         if not (self.folder / "labels.json").exists():
-            write_json(self.folder / "labels.json", self.identity)
+            write_record(self.folder / "labels.json", self.identity)
         order = self.order(epoch)
         batches = range(math.ceil(len(order) / self.protocol.batch))
         logits = torch.cat([self.teaching.ask(self.views(epoch, batch)[0]) for batch in batches]).cpu()
@@ -225,6 +225,27 @@ class LabelStore(Dataset):
     def bytes(self) -> int:
         """Of what is on disk."""
         return sum(path.stat().st_size for path in self.folder.glob("epoch_*.safetensors"))
+
+
+def check_labels(tensors: Mapping[str, Tensor], order: Tensor, num_classes: int) -> None:
+    """Raise ValueError, without the file's name, unless ``tensors`` are what `LabelStore.write` makes for ``order`` (N,)."""
+    n, some = len(order), "classes" in tensors
+    columns = tensors["classes"].shape[-1] if some and tensors["classes"].ndim else num_classes
+    expected = {"order": (torch.int32, (n,)), "logits": (torch.float16, (n, columns))}
+    expected |= {"classes": (torch.int32, (n, columns)), "rest": (torch.float16, (n,))} if some else {}
+    found = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    if found != expected:
+        raise ValueError(f"holds {reprlib.repr(found)}, expected {expected}")
+    if not torch.equal(tensors["order"].long(), order):
+        raise ValueError("was made for another order of the images")
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise ValueError("holds logits that are NaN or infinite")
+    if some:
+        classes = tensors["classes"].sort(1).values
+        if columns and (
+            int(classes.min()) < 0 or int(classes.max()) >= num_classes or (classes.diff(dim=1) == 0).any()
+        ):
+            raise ValueError(f"names classes twice, or outside 0 to {num_classes - 1}")
 
 
 class _Keys(Sampler):

@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import Tensor
 
-from distill.files import flat, load_tensors, replacing, save_tensors, write_json
+from distill.files import flat, load_tensors, read_record, replacing, save_tensors, write_record
 from distill.methods.base import Diverged, Method
 from distill.synset import SUFFIX, SyntheticSet, load
 from distill.training import optimizer_tensors, restore_optimizer
@@ -33,12 +33,9 @@ def claim(folder: Path, config: Mapping[str, Any]) -> None:
     """
     path = folder / "config.json"
     if not path.exists():
-        write_json(path, config)
+        write_record(path, config)
         return
-    try:
-        before = flat(json.loads(path.read_text()))
-    except ValueError as error:
-        raise ValueError(f"{path} is not readable ({error}): restore it, or delete {folder} to start anew") from None
+    before = flat(read_record(path, f"restore it, or delete {folder} to start anew"))
     now = flat(json.loads(json.dumps(config)))
     differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if differing:

@@ -4,6 +4,7 @@ Three spaces: ``pixel01`` (as is), ``normalised`` (per-channel constants) and ``
 """
 
 import hashlib
+import sys
 from functools import cached_property
 from pathlib import Path
 
@@ -111,7 +112,13 @@ def cached_zca(pixels: Tensor, key: str, cache: Path) -> Preprocessing:
     """`fit_zca`, computed once for the training images that ``key`` is the hash of and kept in ``cache``."""
     path = cache / f"zca-{key}-eps{ZCA_EPS}.safetensors"
     if path.exists():
-        return Preprocessing("zca", load_tensors(path)[0])
+        try:
+            return Preprocessing("zca", load_tensors(path)[0])
+        except ValueError as error:
+            print(f"warning: {error}: whitening is fitted anew", file=sys.stderr)
     whitening = fit_zca(pixels)
-    save_tensors(path, whitening.tensors)
+    try:
+        save_tensors(path, whitening.tensors)
+    except OSError as error:
+        print(f"warning: the whitening is not kept for the next run: {error}", file=sys.stderr)
     return whitening

@@ -8,7 +8,9 @@ from typing import Any
 
 from rich.table import Table
 
-from distill.files import replacing, write_json
+from distill.files import read_record, replacing, write_record
+from distill.ranges import inside
+from distill.records import check_record
 
 Row = dict[str, Any]
 
@@ -20,8 +22,26 @@ LEGEND = (
 )
 
 
+MOVE = "move it away or choose another out=DIR"
+ANY = "(-inf, inf)"
+ROW = {
+    **dict.fromkeys(("method", "data", "student", "protocol", "labels", "selection"), "text"),
+    **{"ipc": "null or (0, inf)", "syntheses": "whole [1, inf)", "students": "whole [1, inf)", "seconds": ANY},
+    **{"mean": "[0, 1]", "sd": "null or [0, inf)", "ci95": "null or [0, inf)", "synsets?": "texts", "command": "text"},
+}
+
+
+def check_report(record: Any) -> None:
+    """Raise ValueError, without the name of the file, if ``record`` is no report; other fields may be anything."""
+    check_record(record, {"rows": "list", "unfinished?": "object", "spent?": ANY})
+    if not all(inside(score, "[0, 1]") for score in record.get("unfinished", {}).values()):
+        raise ValueError("unfinished holds what is no accuracy")
+    for number, row in enumerate(record["rows"]):
+        check_record({f"row {number}": row}, {f"row {number}.{name}": kind for name, kind in ROW.items()})
+
+
 class Report:
-    """Rows of results, kept in ``report.json`` as ``{"rows": [...]}``.
+    """Rows of results, kept in ``report.json`` as ``{"rows": [...]}`` with a hash; one of the first format has none.
 
     A row is one synthetic set (or R of them) x one student x one protocol. Rows are found again by what they measure, and
     the students of an ``unfinished`` one too, so that a restart trains no student twice.
@@ -37,12 +57,13 @@ class Report:
         self.scores: dict[str, float] = {}
         self.spent = 0.0  # seconds on the row that is being made, by runs before this one too
         if path.exists():
+            record = read_record(path, MOVE)
             try:
-                record = json.loads(path.read_text())
-                self.rows, self.scores = record["rows"], record.get("unfinished", {})
-                self.spent = record.get("spent", 0.0)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ValueError(f"{path} is not a report ({error}): move it away or choose another out=DIR") from None
+                check_report(record)
+            except ValueError as error:
+                raise ValueError(f"{path} is not a report ({error}): {MOVE}") from None
+            self.rows, self.scores = record["rows"], record.get("unfinished", {})
+            self.spent = record.get("spent", 0.0)
 
     def find(self, row: Mapping[str, Any]) -> Row | None:
         """The row that measures the same, if there is one."""
@@ -53,13 +74,13 @@ class Report:
         self.rows.append(row)
         self.scores.clear()
         self.spent = 0.0
-        write_json(self.path, {"rows": self.rows})
+        write_record(self.path, {"rows": self.rows})
 
     def keep(self, scores: Mapping[str, float], spent: float) -> None:
         """Keep single students of the row that is being made, and the seconds it took, for a run that is killed."""
         self.scores.update(scores)
         self.spent = spent
-        write_json(self.path, {"rows": self.rows, "unfinished": self.scores, "spent": spent})
+        write_record(self.path, {"rows": self.rows, "unfinished": self.scores, "spent": spent})
 
     def table(self) -> Table:
         """The rows for people at a terminal."""

@@ -2,12 +2,13 @@
 
 A folder holds ``manifest.json`` (what the experts are) and ``expert_0000.safetensors`` ...: tensor ``weights``
 (epochs + 1, P) float32, row e the weights after e epochs. Rows are memory-mapped: an outer step reads two of them,
-never a whole expert, and checks each against its CRC.
+never a whole expert, and checks each against its CRC; the header with the CRCs has a hash.
 """
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,20 @@ from distill.files import (
     flat,
     hash_tensors,
     load_tensors,
+    read_record,
     replacing,
     save_tensors,
-    write_json,
+    sealed,
+    unsealed,
+    write_record,
     write_safetensors,
 )
+from distill.records import check_record
 
+MANIFEST = {
+    **{"data": "object", "preprocessing": "text", "shape": "list", "recipe.name": "text"},
+    **{"recipe.epochs": "whole [0, inf)", "recipe.extra_epochs": "whole [0, inf)"},
+}
 HELP = "train them with `python run.py task=experts` and the same data, student and method"
 
 
@@ -105,12 +114,15 @@ class ExpertStore:
             statistics: a teacher's buffers by name, the running statistics of batch norm.
         """
         if not (self.folder / "manifest.json").exists():
-            write_json(self.folder / "manifest.json", dict(self.identity))
-        header = {"crc32": json.dumps([_crc(row) for row in weights]), "accuracy": str(accuracy)}
+            write_record(self.folder / "manifest.json", self.identity)
         buffers = {f"statistics.{name}": tensor.cpu().contiguous() for name, tensor in (statistics or {}).items()}
-        header |= {"statistics": hash_tensors(buffers)} if buffers else {}
+        header = {
+            "crc32": json.dumps([_crc(row) for row in weights]),
+            "accuracy": str(accuracy),
+            "statistics": hash_tensors(buffers),
+        }
         with replacing(self._path(expert)) as part:
-            write_safetensors(part, {"weights": weights.contiguous(), **buffers}, header)
+            write_safetensors(part, {"weights": weights.contiguous(), **buffers}, sealed(header))
 
     def keep(self, group: Sequence[int], weights: Tensor, optimizer: Mapping[str, Tensor]) -> None:
         """Store where the training of some experts stands, for a run that is killed: weights (experts, epochs + 1, P)."""
@@ -123,55 +135,69 @@ class ExpertStore:
         if not self._unfinished(group).exists():
             return None
         tensors, _ = load_tensors(self._unfinished(group))
-        weights = tensors.pop("weights")
+        weights = tensors.pop("weights", torch.empty(0))
+        if weights.ndim != 3 or len(weights) != len(group):
+            raise ValueError(f"{self._unfinished(group)} holds weights {tuple(weights.shape)}: delete it to start anew")
         return weights, {name.removeprefix("optimizer."): tensor for name, tensor in tensors.items()}
 
     def forget(self, group: Sequence[int]) -> None:
         """Remove what `keep` stored: these experts are finished."""
         self._unfinished(group).unlink(missing_ok=True)
 
-    def row(self, expert: int, epoch: int) -> Tensor:
+    def row(self, expert: int, epoch: int, size: int | None = None) -> Tensor:
         """Weights (P,) of one expert after ``epoch`` epochs; -1 is the last. Only this row is read.
+
+        Args:
+            size: P, where the caller knows it.
 
         Raises:
             FileNotFoundError: the expert is missing.
-            ValueError: the file is truncated or altered, or ends before ``epoch``.
+            ValueError: the file is truncated or altered, ends before ``epoch``, or is of another network.
         """
-        path = self._path(expert)
-        if not path.exists():
-            raise FileNotFoundError(f"no file {path}: {HELP}")
-        try:
-            with safe_open(path, framework="pt") as file:
-                rows = file.get_slice("weights")
-                length = rows.get_shape()[0]
-                epoch = length - 1 if epoch == -1 else epoch
-                if epoch >= length:
-                    raise ValueError(f"{path} ends at epoch {length - 1}, epoch {epoch} is asked for: {HELP}")
-                weights = rows[epoch : epoch + 1][0]
-                checks = json.loads((file.metadata() or {})["crc32"])
-        except (SafetensorError, OSError, KeyError) as error:
-            raise ValueError(f"{path} is truncated or not an expert ({error}): delete it and {HELP}") from None
-        if _crc(weights) != checks[epoch]:
-            raise ValueError(f"{path} was altered (row {epoch} does not fit its checksum): delete it and {HELP}")
+        with self._opened(expert) as (file, header):
+            rows, checks = file.get_slice("weights"), json.loads(header["crc32"])
+            if rows.get_dtype() != "F32" or len(rows.get_shape()) != 2 or rows.get_shape()[0] != len(checks):
+                raise ValueError(f"its weights are {rows.get_dtype()} {rows.get_shape()}, with {len(checks)} checksums")
+            epoch = len(checks) - 1 if epoch == -1 else epoch
+            if epoch >= len(checks):
+                raise ValueError(f"it ends at epoch {len(checks) - 1}, epoch {epoch} is asked for")
+            weights = rows[epoch : epoch + 1][0]
+            if _crc(weights) != checks[epoch]:
+                raise ValueError(f"it was altered: row {epoch} does not fit its checksum")
+            if size not in (None, len(weights)) or not weights.isfinite().all():
+                raise ValueError(f"row {epoch} holds {len(weights)} weights, expected {size or 'some'} that are finite")
         return weights
 
     def statistics(self, expert: int) -> tuple[dict[str, Tensor], float]:
         """A teacher's buffers by name, and the accuracy it was stored with, in [0, 1].
 
         Raises:
+            FileNotFoundError: the expert is missing.
             ValueError: the file is altered.
         """
+        with self._opened(expert) as (file, header):
+            names = [name for name in file.keys() if name.startswith("statistics.")]  # noqa: SIM118  # not a dict
+            buffers, accuracy = {name: file.get_tensor(name) for name in names}, float(header["accuracy"])
+            # The first format had no hash where there was nothing.
+            if header.get("statistics", hash_tensors({})) != hash_tensors(buffers):
+                raise ValueError("it was altered: its statistics do not fit their hash")
+            if not 0 <= accuracy <= 1 or not all(buffer.isfinite().all() for buffer in buffers.values()):
+                raise ValueError(f"its accuracy is {accuracy}, or its statistics hold values that are not finite")
+        return {name.removeprefix("statistics."): tensor for name, tensor in buffers.items()}, accuracy
+
+    @contextmanager
+    def _opened(self, expert: int) -> Iterator[tuple[safe_open, dict[str, str]]]:
+        """An expert's file and its header, as far as that is what was written; what fails in the block names the file."""
         path = self._path(expert)
+        if not path.exists():
+            raise FileNotFoundError(f"no file {path}: {HELP}")
         try:
             with safe_open(path, framework="pt") as file:
-                names = [name for name in file.keys() if name.startswith("statistics.")]  # noqa: SIM118  # not a dict
-                header, buffers = file.metadata() or {}, {name: file.get_tensor(name) for name in names}
-            accuracy = float(header["accuracy"])
-        except (SafetensorError, OSError, KeyError) as error:
-            raise ValueError(f"{path} is truncated or not an expert ({error}): delete it and {HELP}") from None
-        if buffers and header.get("statistics") != hash_tensors(buffers):
-            raise ValueError(f"{path} was altered (its statistics do not fit their hash): delete it and {HELP}")
-        return {name.removeprefix("statistics."): tensor for name, tensor in buffers.items()}, accuracy
+                header = file.metadata() or {}
+                first_format = header.keys() - {"statistics"} == {"crc32", "accuracy"}
+                yield file, header if first_format else unsealed(header)
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"{path} cannot be used as an expert ({error}): delete it and {HELP}") from None
 
     def _unfinished(self, group: Sequence[int]) -> Path:
         return self.folder / f"unfinished_{group[0]:04d}-{group[-1]:04d}.safetensors"
@@ -181,12 +207,14 @@ class ExpertStore:
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
+    """What the experts of a store are, its own manifest says; one of the first format has no hash."""
+    path, help = folder / "manifest.json", f"delete {folder} and {HELP}"
+    manifest = read_record(path, help)
     try:
-        return json.loads((folder / "manifest.json").read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{folder / 'manifest.json'} is not readable ({error}): delete the folder and {HELP}"
-        ) from None
+        check_record(manifest, MANIFEST)
+    except ValueError as error:
+        raise ValueError(f"{path} is no manifest of experts ({error}): {help}") from None
+    return manifest
 
 
 def _crc(row: Tensor) -> int:

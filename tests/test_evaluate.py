@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -9,6 +7,7 @@ from hypothesis import strategies as st
 
 from distill import training
 from distill.evaluate import evaluate, statistics
+from distill.files import read_record, write_record
 from distill.recipes import Protocol
 from distill.report import Report
 from distill.synset import SyntheticSet
@@ -82,15 +81,15 @@ def test_a_killed_evaluation_trains_no_student_twice(real, student, tmp_path, mo
 
     with pytest.raises(KeyboardInterrupt):
         measure(progress=stop)
-    record = json.loads((tmp_path / "a.json").read_text())
+    record = read_record(tmp_path / "a.json", "")
     assert list(record["unfinished"].values()) == expected[:2] and record["spent"] > 0
-    (tmp_path / "a.json").write_text(json.dumps({**record, "spent": 1000.0}))
+    write_record(tmp_path / "a.json", {**record, "spent": 1000.0})
     trained = []
     original = training.train
     monkeypatch.setattr("distill.evaluate.train", lambda *a, **k: trained.append(1) or original(*a, **k))
     (row,) = measure()
     assert row["accuracies"] == expected and len(trained) == 1 and 1000 < row["seconds"] < 1100
-    assert json.loads((tmp_path / "a.json").read_text()) == {"rows": [row]}
+    assert read_record(tmp_path / "a.json", "") == {"rows": [row]}
 
 
 def test_asts_number_is_the_best_of_tests_on_the_way_and_marked(rows, real, monkeypatch):
@@ -116,7 +115,7 @@ def test_rows_are_found_again_and_not_trained_twice(real, student, tmp_path, mon
         return evaluate(subset(real), real, {"convnet": student}, protocol(**kw), report, method="m", ipc=3)
 
     first = measure().rows
-    assert json.loads((tmp_path / "report.json").read_text()) == {"rows": first}
+    assert read_record(tmp_path / "report.json", "") == {"rows": first}
     assert len(measure(students=1).rows) == 2  # another protocol is another row, the first stays
     monkeypatch.setattr("distill.evaluate.train", lambda *a, **k: pytest.fail("trained again"))
     assert measure().rows[0] == first[0]
@@ -214,7 +213,7 @@ def test_a_set_of_another_space_size_or_class_list_is_refused(npz, real, student
 
 def test_a_report_that_is_none_is_not_overwritten(tmp_path):
     (tmp_path / "report.json").write_text("not json")
-    with pytest.raises(ValueError, match="is not a report"):
+    with pytest.raises(ValueError, match="report.json is not readable .*: move it away"):
         Report(tmp_path / "report.json")
     assert (tmp_path / "report.json").read_text() == "not json"
 

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +6,7 @@ from torch.func import grad
 
 from distill import fastest as module
 from distill.fastest import fastest, fuse
+from distill.files import read_record
 
 CPU = torch.device("cpu")
 
@@ -35,7 +35,7 @@ def test_the_fastest_way_is_found_once_and_remembered(choose, tmp_path):
     assert choose(1000, **seconds) == ("compiled", ["eager", "stacked", "compiled"])
     assert choose(1000, **seconds) == ("compiled", [])
     assert choose(1000, about={"net": "other"}, **seconds)[1] == ["eager", "stacked", "compiled"]
-    assert len(json.loads((tmp_path / "distill" / "fastest.json").read_text())) == 2
+    assert len(read_record(tmp_path / "distill" / "fastest.json", "")) == 2
 
 
 def test_little_work_is_done_eagerly_whatever_is_known(choose):
@@ -93,5 +93,5 @@ def test_what_another_run_measures_meanwhile_is_kept(tmp_path, monkeypatch):
         fastest({"eager": lambda: None}, {"net": "other"}, 1, CPU, "auto")
 
     fastest({"eager": own}, {"net": "own"}, 1, CPU, "auto")
-    found = json.loads((tmp_path / "distill" / "fastest.json").read_text())
+    found = read_record(tmp_path / "distill" / "fastest.json", "")
     assert {entry["about"]["net"] for entry in found.values()} == {"own", "other"}

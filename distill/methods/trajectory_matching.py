@@ -240,7 +240,7 @@ class TrajectoryMatching(Method):
 
     def weights(self, expert: int, epoch: int) -> Tensor:
         """An expert's weights (P,) on the device of the images; epoch -1 is the last."""
-        return self.experts.row(expert, epoch).to(self.real.images.device)
+        return self.experts.row(expert, epoch, len(self.net)).to(self.real.images.device)
 
     @torch.no_grad()
     def logits(self, expert: int, images: Tensor) -> Tensor:
