@@ -109,9 +109,9 @@ class Recipe:
         return self.epochs + self.extra_epochs
 
     @property
-    def parts(self) -> int:
-        """Pieces of a batch that go through the network one after another; they matter with batch norm alone."""
-        return 1
+    def part(self) -> int:
+        """Images that go through the network at once; less than a batch matters with batch norm alone."""
+        return self.batch
 
     @property
     def mean_decay(self) -> float | None:
@@ -338,8 +338,10 @@ class CommitteeProtocol(CosineRecipe, Protocol):
         mix_alpha: the share is drawn from Beta(alpha, alpha).
         area: smallest share of an image that a crop keeps, with ``augment: resized_crop``.
         shuffle: strips along each axis that change places before the crop (RDED); 1 for none.
-        micro_batches: parts of a batch that go through networks one after another, with batch statistics of their own.
+        micro_batches: parts of a batch that go through networks one after another, with batch statistics of their own; an
+            epoch's last, smaller batch goes in parts of the same size: whole where it fits into one.
         ema: decay of the running mean of weights that is measured in the end; None measures the last weights.
+        decay_biases: ``decoupled_decay`` reaches biases and norms too.
 
     Raises:
         ValueError: a value is unknown.
@@ -358,6 +360,7 @@ class CommitteeProtocol(CosineRecipe, Protocol):
     shuffle: int
     micro_batches: int
     ema: float | None
+    decay_biases: bool
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -366,8 +369,9 @@ class CommitteeProtocol(CosineRecipe, Protocol):
         for name, values in known.items():
             if getattr(self, name) not in values:
                 raise ValueError(f"unknown protocol.{name} {getattr(self, name)!r}: one of {', '.join(values)}")
-        if not isinstance(self.squared, bool):
-            raise ValueError(f"protocol.squared is {self.squared!r}, expected true or false")
+        for name in ("squared", "decay_biases"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"protocol.{name} is {getattr(self, name)!r}, expected true or false")
         if self.batch_of_ipc is not None and not isinstance(self.batch_of_ipc, Mapping):
             raise ValueError(
                 f"protocol.batch_of_ipc is {self.batch_of_ipc!r}, expected null or batches by ipc: {{1: 10}}"
@@ -386,14 +390,26 @@ class CommitteeProtocol(CosineRecipe, Protocol):
         return self.with_(batch=min(batch, images))
 
     @property
-    def parts(self) -> int:
-        """Pieces of a batch."""
-        return self.micro_batches
+    def part(self) -> int:
+        """A batch's share of ``micro_batches``."""
+        return math.ceil(self.batch / self.micro_batches)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Its values; what came later is left out where it changes nothing, so that rows from before are found."""
+        own = super().identity
+        if not own.pop("decay_biases"):
+            return own | ({"last_batch": "in parts of the same size"} if self.micro_batches > 1 else {})
+        return own | {"decay_biases": True}
 
     @property
     def mean_decay(self) -> float | None:
         """Decay of the running mean."""
         return self.ema
+
+    def prepare(self, weights: Tensor, optimizer: torch.optim.Optimizer, epoch: int, matrices: Tensor) -> None:
+        """As other cosine recipes do, ``decay_biases`` heeded."""
+        super().prepare(weights, optimizer, epoch, torch.ones_like(matrices) if self.decay_biases else matrices)
 
     @property
     def loss_settings(self) -> tuple[Any, ...]:

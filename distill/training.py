@@ -102,7 +102,7 @@ class Gradients:
     def __init__(self, nets: Sequence[nn.Module], recipe: Recipe, compiled: int | None):
         self.flats = [FlatStudent(net, with_state=True) for net in nets]
         self.stacked, self.batch = len(nets) > 1, compiled
-        self.parts = recipe.parts
+        self.part = recipe.part
         if not stateless(nets[0]):
             if self.stacked:
                 raise ValueError(f"{type(nets[0]).__name__} keeps statistics or drops units: train one at a time")
@@ -137,7 +137,7 @@ class Gradients:
         leaf = weights.detach().requires_grad_()
         loss = self.full_batch if views.shape[1] == self.batch else self.loss
         when = torch.tensor(float(epoch), device=views.device)
-        parts = list(zip(*(tensor.chunk(self.parts, 1) for tensor in (images, views, targets)), strict=True))
+        parts = list(zip(*(tensor.split(self.part, 1) for tensor in (images, views, targets)), strict=True))
         total = sum(loss(leaf, *part, when) for part in parts) / len(parts)
         assert isinstance(total, Tensor)
         return torch.autograd.grad(total, leaf)[0]

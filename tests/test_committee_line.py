@@ -29,7 +29,7 @@ def judged_by(protocol, *more):
 # decoupled.md section 4, evaluation.md sections 6 and 7.
 TABLE = {
     "sre2l-cifar": (400, 128, 1, "on_the_fly", 30, "mixup", 0.8, "crop_flip_black", None, 1, "batch"),
-    "sre2l-in": (300, 1024, 1, "stored", 20, "cutmix", 1.0, "resized_crop", 0.08, 1, "eval"),
+    "sre2l-in": (300, 1024, 1, "stored", 20, "cutmix", 1.0, "resized_crop", 0.08, 2, "eval"),
     "cvdd": (300, 16, 1, "stored", 20, "cutmix", 1.0, "resized_crop", 0.08, 2, "batch"),
     "rded": (300, 100, 2, "on_the_fly", 20, "cutmix", 1.0, "resized_crop", 1.0, 1, "eval"),
     "rth-soft": (300, 128, 1, "on_the_fly", 20, "cutmix", 1.0, "resized_crop", 0.08, 1, "eval"),
@@ -55,6 +55,7 @@ def test_presets_equal_the_table(name):
     for ours, theirs in zip((*found, p.committee.get("mode")), TABLE[name], strict=True):
         assert theirs is None or ours == theirs
     assert (p.optimizer, p.lr, p.weight_decay, p.decoupled_decay, p.squared) == ("adam", 1e-3, 0.0, 0.01, False)
+    assert p.decay_biases == (name == "sre2l-cifar")
     assert isinstance(p, CommitteeProtocol) and p.vote_temperature == 10 and p.iterate == "last" and p.ema is None
 
 

@@ -1,6 +1,7 @@
 """What students are told: mixes, committees at hand and stored, and the loss at its limits."""
 
 import copy
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -92,7 +93,7 @@ def test_a_replayed_store_gives_the_same_views_and_labels_bit_for_bit(tmp_path, 
         assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
     assert len(list(first.keys())) == len(first) == 6
     views, told = second[1, 2]
-    asked = committee.logits(views, 10.0, mode, parts)
+    asked = committee.logits(views, 10.0, mode, 3 if parts == 2 else None)  # of a batch of 5
     assert torch.allclose(told, asked, rtol=2**-10, atol=1e-4)  # half precision
     files = list(first.folder.glob("epoch_*"))
     assert len(files) == 2 and first.bytes == sum(file.stat().st_size for file in files)
@@ -174,10 +175,10 @@ def test_a_stretched_cosine_has_the_papers_mean_and_end():
     assert warm.rate(0) == pytest.approx(0.01 * warm.lr) and warm.rate(5) == warm.lr
 
 
-def test_decoupled_decay_is_adamws_on_kernels_alone(teacher, synset):
-    asked = protocol(
-        soft="none", mix="none", decoupled_decay=0.1, augment="none", epochs=3, batch=100, lr=0.01, stretch=None
-    )
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_decoupled_decay_is_adamws_on_kernels_alone_or_on_everything(teacher, synset, everywhere):
+    settings = dict(soft="none", mix="none", augment="none", epochs=3, batch=100, lr=0.01, stretch=None)
+    asked = protocol(**settings, decoupled_decay=0.1, decay_biases=everywhere)
     torch.manual_seed(0)
     net, reference = teacher(), teacher()
     reference.load_state_dict(net.state_dict())
@@ -186,7 +187,7 @@ def test_decoupled_decay_is_adamws_on_kernels_alone(teacher, synset):
     kernels = [p for p in reference.parameters() if p.dim() > 1]
     others = [p for p in reference.parameters() if p.dim() == 1]
     optimizer = torch.optim.AdamW(
-        [{"params": kernels, "weight_decay": 0.1}, {"params": others, "weight_decay": 0}], 0.01
+        [{"params": kernels, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.1 * everywhere}], 0.01
     )
     for epoch in range(3):
         order = torch.randperm(12, generator=rng.generator(0, "batches", epoch))
@@ -208,7 +209,7 @@ def test_micro_batches_are_averaged_and_have_statistics_of_their_own(teacher, sy
     weights = flatten(net)[None]
 
     def gradient(parts, index):
-        asked = protocol(soft="none", micro_batches=parts)
+        asked = protocol(soft="none", micro_batches=parts, batch=12)
         images = synset.images[index][None]
         return Gradients([net], asked, None)(weights, images, images, told[index][None], 0)
 
@@ -216,6 +217,28 @@ def test_micro_batches_are_averaged_and_have_statistics_of_their_own(teacher, sy
     halves = (gradient(1, every[:6]) + gradient(1, every[6:])) / 2
     assert torch.allclose(gradient(2, every), halves, atol=1e-6)
     assert not torch.allclose(gradient(1, every), halves, atol=1e-3)
+    # A last, smaller batch goes whole where it fits into one part, else in parts of the same size.
+    for last in (every[:4], every[:6]):
+        assert torch.equal(gradient(2, last), gradient(1, last))
+    unequal = (gradient(1, every[:6]) + gradient(1, every[6:9])) / 2
+    assert torch.allclose(gradient(2, every[:9]), unequal, atol=1e-6)
+
+
+def test_a_teacher_shares_its_students_parts_in_a_last_smaller_batch(tmp_path, synset, committee):
+    asked = dict(committee={"mode": "batch"}, micro_batches=2, batch=8)  # twelve images: eight in two parts, then four
+    kept = store(tmp_path, synset, committee, **asked)
+    views, told = kept[0, 1]
+    assert len(views) == 4
+    assert torch.allclose(told, committee.logits(views, 10.0, "batch"), rtol=2**-10, atol=1e-3)  # half precision
+    halves = torch.cat([committee.logits(part, 10.0, "batch") for part in views.split(2)])
+    assert not torch.allclose(told, halves, atol=1e-2)
+
+
+def test_settings_that_came_later_leave_what_is_known_of_other_protocols():
+    for name, changed in (("rded", {}), ("sre2l-cifar", {"decay_biases": True})):
+        asked = instantiate(composed(f"protocol={name}", "data=cifar10").protocol)
+        before = {key: value for key, value in asdict(asked).items() if key != "decay_biases"}
+        assert asked.identity == before | changed
 
 
 def test_a_mean_of_weights_is_what_is_measured(teacher, synset):
