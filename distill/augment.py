@@ -242,7 +242,10 @@ def rotate(images: Tensor, g: Generator, draws: int | None = None, degrees: floa
 
 
 def warp(images: Tensor, matrices: Tensor) -> Tensor:
-    """Affine maps (B, 2, 3) or (1, 2, 3), bilinear, zero padding, corners not aligned (DC's and MTT's on current PyTorch)."""
+    """Affine maps (B, 2, 3) or (1, 2, 3), bilinear, zero padding; equal to maps with aligned corners on square images.
+
+    DC's code does not align them, MTT's, TESLA's, DATM's and AST's do.
+    """
     grid = F.affine_grid(matrices.expand(len(images), 2, 3), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
 

@@ -18,7 +18,7 @@ RANDOM, WHOLE = "random real", "whole real set"  # how the rows of the baselines
 LEGEND = (
     "± half-width of the 95 % interval of the mean; over syntheses where R > 1.  * single synthesis: over students alone.",
     "† best on the test split, as the paper did: not comparable with the other rows.  + preset with changes.",
-    "In brackets behind a published number: how far ours is from it.",
+    "± of a published number: its standard deviation, no interval. In brackets behind it: how far ours is from it.",
 )
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -146,3 +147,14 @@ def test_unknown_names_are_told_with_the_known_ones():
         DSA("crop_blur")
     with pytest.raises(ValueError, match="unknown augmentation 'x': one of none, dsa"):
         augment.make("x", ALL)
+
+
+def test_square_views_are_those_of_sampling_with_aligned_corners_too():
+    images = torch.rand(6, 3, 32, 32)
+    angle, (sx, sy) = torch.empty(6).uniform_(-0.26, 0.26), torch.empty(2, 6).uniform_(1 / 1.2, 1.2)
+    turn = torch.stack([angle.cos(), -angle.sin(), 0 * angle, angle.sin(), angle.cos(), 0 * angle], 1).view(6, 2, 3)
+    stretch = torch.stack([sx, 0 * sx, 0 * sx, 0 * sx, sy, 0 * sx], 1).view(6, 2, 3)
+    for matrices in (turn, stretch):
+        grid = F.affine_grid(matrices, [6, 3, 32, 32], align_corners=True)
+        aligned = F.grid_sample(images, grid, padding_mode="zeros", align_corners=True)  # MTT's, TESLA's, DATM's, AST's
+        assert torch.allclose(augment.warp(images, matrices), aligned, atol=1e-4)
