@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+from torchvision.transforms.functional import center_crop, resize
 
 BACKGROUND = "white"  # of what is transparent
 ORIENTATION, BITS, PHOTOMETRIC, SAMPLE_FORMAT = 0x0112, 258, 262, 339  # tags of EXIF and TIFF
@@ -135,7 +136,4 @@ def _scaled(image: Image.Image, top: int, white_is_zero: bool) -> Image.Image:
 
 
 def _middle(image: Image.Image, height: int, width: int) -> Image.Image:
-    share = height * 8 // 7 / min(image.size)
-    scaled = image.resize([round(edge * share) for edge in image.size], Image.Resampling.BILINEAR)
-    left, top = (scaled.width - width) // 2, (scaled.height - height) // 2
-    return scaled.crop((left, top, left + width, top + height))
+    return center_crop(resize(image, height * 8 // 7), [height, width])

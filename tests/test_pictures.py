@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import transforms
 
 from distill import data
 from distill.pictures import check, from_array, picture, pixels
@@ -213,3 +214,10 @@ def test_data_size_resizes_every_kind_of_set_and_its_transform(tmp_path):
     assert torch.equal(torch.stack(views), real.train.images[[0, 1, 2, 3, 0]])
     with pytest.raises(ValueError, match="data.crop=true .* data.size, which is null"):
         data.load("mine", crop=True, download=False, **settings)
+
+
+@pytest.mark.parametrize("size", [(333, 504), (505, 333), (300, 300)])
+def test_the_middle_is_what_torchvisions_test_transform_shows(size):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))
+    published = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
+    assert np.array_equal(pixels(image, 3, (224, 224), crop=True), np.asarray(published(image)))
