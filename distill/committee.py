@@ -19,6 +19,7 @@ from distill.files import hash_tensors
 from distill.ranges import check_ranges, inside
 from distill.students import Student, pick
 from distill.trajectory import HELP, ExpertStore
+from distill.wording import difference
 
 MODES = ("eval", "batch")
 SCORED = 2000  # real images that a teacher is scored on before it is asked
@@ -152,8 +153,9 @@ def _complaint(counts: Tensor, classes: Sequence[str], score: float, minimum: fl
     if sorted_out >= minimum and order != list(range(len(order))):
         theirs = [classes[order.index(k)] for k in range(len(order))]
         return (
-            f"knows the classes in the order {', '.join(theirs)}, the real set's is {', '.join(classes)} ({score:.1%} of real "
-            f"images right, {sorted_out:.1%} in its own order): give data.classes in its order, or train another"
+            f"knows the classes in another order (there) than the real set (here): {difference(theirs, classes)} "
+            f"({score:.1%} of real images right, {sorted_out:.1%} in its own order): give data.classes in its order, or "
+            "train another"
         )
     return (
         f"classifies {score:.1%} of real images correctly, expected at least {minimum:.1%}: it is too weak, or saw other "

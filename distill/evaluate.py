@@ -28,6 +28,7 @@ from distill.recipes import CommitteeProtocol, Protocol
 from distill.report import Report, Row
 from distill.synset import SyntheticSet
 from distill.training import Progress, accuracy, augmentation, train, way_to_train
+from distill.wording import difference
 
 Iterates = Sequence[Mapping[int, SyntheticSet]]
 
@@ -358,9 +359,8 @@ def _check_fits(synset: SyntheticSet, real: Split) -> None:
             "load the real set with prepare=synset.preprocessing"
         )
     if synset.class_names != real.class_names:
-        raise ValueError(
-            f"the synthetic set has classes {', '.join(synset.class_names)}, the real set {', '.join(real.class_names)}"
-        )
+        found = difference(synset.class_names, real.class_names)
+        raise ValueError(f"the classes of the synthetic set (there) are not those of the real set (here): {found}")
     if tuple(synset.images.shape[1:]) != real.shape:
         raise ValueError(f"synthetic images are {tuple(synset.images.shape[1:])}, real ones {real.shape}")
 

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from distill.files import (
     digest,
-    flat,
     hash_tensors,
     load_tensors,
     read_record,
@@ -30,12 +29,14 @@ from distill.files import (
     write_safetensors,
 )
 from distill.records import check_record
+from distill.wording import differing
 
 MANIFEST = {
     **{"data": "object", "preprocessing": "text", "shape": "list", "recipe.name": "text"},
     **{"recipe.epochs": "whole [0, inf)", "recipe.extra_epochs": "whole [0, inf)"},
 }
 HELP = "train them with `python run.py task=experts` and the same data, student and method"
+KEPT = ("data", "preprocessing", "shape", "student")  # what experts must share with the run that learns from them
 
 
 class ExpertStore:
@@ -60,11 +61,11 @@ class ExpertStore:
             root if named else root / f"{identity['data']['name']}-{identity['recipe']['name']}-{digest(identity)}"
         )
         self.identity = _manifest(root) if named else identity
-        for key in ("data", "preprocessing", "shape", "student"):
-            if self.identity.get(key) != identity[key]:
-                raise ValueError(
-                    f"experts in {root} were trained with {key} {self.identity.get(key)}, this run has {identity[key]}: {HELP}"
-                )
+        theirs, ours = ({key: each.get(key) for key in KEPT} for each in (self.identity, identity))
+        if theirs != ours:
+            raise ValueError(
+                f"experts in {str(root)!r} were trained with other {'; '.join(differing(theirs, ours))}: {HELP}"
+            )
 
     @property
     def missing(self) -> list[int]:
@@ -90,18 +91,14 @@ class ExpertStore:
 
     def _nearest(self) -> str:
         """What tells this store from the most similar one beside it; empty if none differs in few values."""
-        own, beside = flat(dict(self.identity)), []
+        beside = []
         for path in sorted(self.folder.parent.glob("*/manifest.json")):
             try:
-                theirs = flat(_manifest(path.parent))
+                beside.append((path.parent.name, differing(_manifest(path.parent), self.identity)))
             except ValueError:
                 continue  # damaged, and another's
-            beside.append((path.parent.name, [key for key in own | theirs if own.get(key) != theirs.get(key)], theirs))
-        name, differing, theirs = min(beside, key=lambda each: len(each[1]), default=("", [], {}))
-        if not 0 < len(differing) <= 3:
-            return ""
-        values = ", ".join(f"{key} ({theirs.get(key)} there, {own.get(key)} here)" for key in differing)
-        return f"; {name} differs in {values}"
+        name, found = min(beside, key=lambda each: len(each[1]), default=("", []))
+        return f"; {name} differs in {', '.join(found)}" if 0 < len(found) <= 3 else ""
 
     def write(
         self, expert: int, weights: Tensor, accuracy: float, statistics: Mapping[str, Tensor] | None = None

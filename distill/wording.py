@@ -1,8 +1,12 @@
 """Wording of messages that may be about a thousand names."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from distill.files import flat
 
 MOST = 20  # names that are listed whole
+WIDTH = 80  # characters of a value
 
 
 def listed(names: Sequence[str]) -> str:
@@ -13,10 +17,11 @@ def listed(names: Sequence[str]) -> str:
 
 
 def difference(theirs: Sequence[str], ours: Sequence[str]) -> str:
-    """How many names differ between two lists, and which differs first; empty if none does."""
+    """How many classes differ between two lists of names, and which differs first; empty if none does."""
     if len(theirs) != len(ours):
-        first = next(iter([name for name in [*theirs, *ours] if (name in theirs) != (name in ours)]), ours[0])
-        return f"{len(theirs)} classes there, {len(ours)} here, the first in one alone is {first!r}"
+        alone = next((name for name in (*theirs, *ours) if (name in theirs) != (name in ours)), None)
+        first = "" if alone is None else f", the first that one has alone is {alone!r}"
+        return f"{len(theirs)} classes there, {len(ours)} here{first}"
     places = [k for k, (their, our) in enumerate(zip(theirs, ours, strict=True)) if their != our]
     if not places:
         return ""
@@ -24,3 +29,22 @@ def difference(theirs: Sequence[str], ours: Sequence[str]) -> str:
     return (
         f"{len(places)} of {len(ours)} classes differ, the first is class {at}: {theirs[at]!r} there, {ours[at]!r} here"
     )
+
+
+def differing(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """The values in which two nested records differ: ``seed (1 there, 0 here)``."""
+    there, here = flat(dict(theirs)), flat(dict(ours))
+    found = []
+    for key in there | here:
+        their: Any = there.get(key)
+        our: Any = here.get(key)
+        if their == our:
+            continue
+        names = their and our and key.endswith("classes")
+        found.append(f"{key} ({difference(their, our) if names else f'{_short(their)} there, {_short(our)} here'})")
+    return found
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= WIDTH else f"{text[:WIDTH]}..."

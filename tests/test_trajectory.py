@@ -46,7 +46,7 @@ def test_experts_are_found_by_content(experts, real, tmp_path):
     "key, value", [("student", "mlp"), ("preprocessing", "zca:0"), ("data", {"name": "x"}), ("shape", [1, 8, 8])]
 )
 def test_a_named_store_of_other_experts_is_refused(experts, real, key, value):
-    with pytest.raises(ValueError, match=f"trained with {key} .*, this run has"):
+    with pytest.raises(ValueError, match=f"were trained with other {key}.* there, .* here.: train them"):
         ExpertStore(experts.folder, identity(real, **{key: value}), 2)
     assert not ExpertStore(experts.folder, identity(real, seed=5), 2).missing  # seed and recipe may differ
 
