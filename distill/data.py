@@ -18,6 +18,7 @@ import torch
 from torch import Generator, Tensor
 
 from distill import folders, preprocessing
+from distill.content import content_of
 from distill.lazy import LazyImages
 from distill.preprocessing import Preprocessing, to_pixels
 from distill.ranges import check_ranges
@@ -90,6 +91,8 @@ class RealData:
 
     Attributes:
         fingerprint: twelve hex digits of the training images, their classes, the split and the preprocessing.
+        hash: the same of all that an accuracy depends on: the test images and their labels, the names of the classes and the
+            DSA families, too.
         notes: what a user should be told about the files, in lines.
     """
 
@@ -97,6 +100,7 @@ class RealData:
     val: Split
     test: Split
     fingerprint: str
+    hash: str
     notes: tuple[str, ...] = ()
 
 
@@ -152,7 +156,8 @@ def load(
                 "data.lazy needs an image folder (data.path), data.size, data.mean and data.std, and no data.zca"
             )
         prepare = prepare or preprocessing.normalised(list(mean), list(std))
-        return _lazy(name, Path(path), size, crop, prepare, val, classes, strategy, torch.device(device), workers)
+        place, cache = torch.device(device), Path(root) / "cache"
+        return _lazy(name, Path(path), size, crop, prepare, val, classes, strategy, place, workers, cache)
     x_train, y_train, x_test, y_test, class_names, notes = read(name, Path(root), download, path, size, crop)
     train, val_index = _stratified(y_train, val)
     pixels = to_pixels(x_train[train])
@@ -182,8 +187,11 @@ def load(
         return Split(images.to(device), own[own >= 0].to(device), names, name, prepare, strategy)
 
     source.update(repr((kept, prepare.fingerprint)).encode())
+    fingerprint = source.hexdigest()[:12]
+    source.update(repr((x_test.shape, y_test.tolist(), class_names, strategy)).encode())
+    source.update(np.ascontiguousarray(x_test).data)
     parts = [(pixels, y_train[train]), (to_pixels(x_train[val_index]), y_train[val_index]), (to_pixels(x_test), y_test)]
-    return _joined([split(x, y) for x, y in parts], source.hexdigest()[:12], notes)
+    return _joined([split(x, y) for x, y in parts], fingerprint, source.hexdigest()[:12], notes)
 
 
 def _lazy(
@@ -197,6 +205,7 @@ def _lazy(
     strategy: str,
     device: torch.device,
     workers: int,
+    cache: Path,
 ) -> RealData:
     tree = folders.tree(path)
     kept = _kept(classes, tree.classes)
@@ -205,8 +214,11 @@ def _lazy(
     train, test = ([(file, place[cls]) for file, cls in files if cls in place] for files in (tree.train, tree.test))
     first, held_out = _stratified(np.array([cls for _, cls in train]), val)
     source = hashlib.sha256(repr((val, side, crop, names, prepare.fingerprint)).encode())
-    for file, cls in train:
-        source.update(f"{file.relative_to(path)} {file.stat().st_size} {cls}".encode())
+    source.update(repr([cls for _, cls in train]).encode())
+    source.update(content_of([file for file, _ in train], cache, workers).encode())
+    fingerprint = source.hexdigest()[:12]
+    source.update(repr(([cls for _, cls in test], strategy)).encode())
+    source.update(content_of([file for file, _ in test], cache, workers).encode())
 
     def split(files: list[tuple[Path, int]]) -> Split:
         images: Any = LazyImages([file for file, _ in files], side, crop, prepare, device, workers)
@@ -214,10 +226,10 @@ def _lazy(
         return Split(images, labels, names, name, prepare, strategy)
 
     parts = [[train[i] for i in first], [train[i] for i in held_out], test]
-    return _joined([split(files) for files in parts], source.hexdigest()[:12], tree.notes)
+    return _joined([split(files) for files in parts], fingerprint, source.hexdigest()[:12], tree.notes)
 
 
-def _joined(splits: list[Split], fingerprint: str, notes: tuple[str, ...]) -> RealData:
+def _joined(splits: list[Split], fingerprint: str, whole: str, notes: tuple[str, ...]) -> RealData:
     train, val, test = splits
     held_out, tested = (
         torch.bincount(split.labels.cpu(), minlength=train.num_classes).tolist() for split in (val, test)
@@ -231,7 +243,7 @@ def _joined(splits: list[Split], fingerprint: str, notes: tuple[str, ...]) -> Re
         raise ValueError(f"there are no test images of {listed(train.class_names)}: students are judged on some")
     if untested:
         notes += (f"no test images of {listed(untested)}: accuracy is that on the other classes",)
-    return RealData(train, val, test, fingerprint, notes)
+    return RealData(train, val, test, fingerprint, whole, notes)
 
 
 def _stratified(labels: np.ndarray, val: float) -> tuple[np.ndarray, np.ndarray]:

@@ -64,7 +64,7 @@ def evaluate(
         iterates: for every synthesis its snapshots by outer step, where the protocol chooses among them.
         paths: of the sets' files, from the report's folder; the page finds pictures and metrics there.
         published: what the paper reports for the first student, in %, shown beside ours.
-        student_hashes: tell networks of equal name apart.
+        student_hashes: of the networks' configurations, by name; None takes the networks' structure.
         committee: the teachers of a `distill.recipes.CommitteeProtocol`; its rows with soft labels have a twin with hard ones.
         labels_path: folder of stored labels, see `distill.labels.LabelStore`.
         workers: processes that train students side by side on a CPU; the numbers are the same for any count.
@@ -94,18 +94,21 @@ def evaluate(
     peaks = protocol.iterate == "test" and protocol.test_every is not None
     selections = {"last": ["last"], "val": ["val"], "test": ["last", "test"]}[protocol.iterate]
     selections = selections if iterates or peaks else ["last"]
+    inputs = _inputs(synsets, iterates if selections != ["last"] else (), committee)
     for (name, make), labels, selection in itertools.product(students.items(), kinds, selections):
         row: Row = {
             "method": method,
             "data": real.train.name,
+            "data_hash": real.hash,
             "ipc": ipc,
             "student": name,
-            "student_hash": (student_hashes or {}).get(name, name),
+            "student_hash": (student_hashes or {}).get(name) or _structure(make),
             "protocol": protocol.name,
             "protocol_hash": protocol.hash,
             "labels": labels if soft else "hard",
             "selection": "test" if any(synset.record.get("picked_on") == "test" for synset in synsets) else selection,
             "synset_hash": ",".join(synset.hash for synset in synsets),
+            "inputs_hash": inputs(labels, selection),
             "seed": seed,
         }
         if report.find(row):
@@ -301,8 +304,8 @@ class _Run:
         position: int = 0,
         peak: bool = False,
     ) -> list[Trial]:
-        """Synthesis by synthesis; a synthesis is known by the seed it was made with, not by its place in a list."""
-        seeds = [int(synset.record.get("seed", position + i)) for i, synset in enumerate(synsets)]
+        """Synthesis by synthesis."""
+        seeds = _seeds(synsets, position)
         images, targets = synsets[0].images, synsets[0].hard if protocol.labels == "hard" else synsets[0].targets
         count = len(synsets) * students
         if isinstance(protocol, CommitteeProtocol):
@@ -363,6 +366,28 @@ def _check_fits(synset: SyntheticSet, real: Split) -> None:
         raise ValueError(f"the classes of the synthetic set (there) are not those of the real set (here): {found}")
     if tuple(synset.images.shape[1:]) != real.shape:
         raise ValueError(f"synthetic images are {tuple(synset.images.shape[1:])}, real ones {real.shape}")
+
+
+def _inputs(
+    synsets: Sequence[SyntheticSet], iterates: Iterates, committee: Committee | None
+) -> Callable[[str, str], str]:
+    """Stands for what a row depends on beside configurations and the sets' tensors, by its kind of labels and selection."""
+    own = [_seeds(synsets), [synset.label_kind for synset in synsets]]
+    snapshots = [{step: each.hash for step, each in of_one.items()} for of_one in iterates]
+    teachers = committee and [committee.names, committee.priors, committee.fingerprint]
+    return lambda labels, selection: digest(
+        [own, selection != "last" and snapshots, teachers if labels != "hard" else None]
+    )
+
+
+def _seeds(synsets: Sequence[SyntheticSet], first: int = 0) -> list[int]:
+    """What tells syntheses apart: the seed each was made with, not its place in a list, unless it has none."""
+    return [int(synset.record.get("seed", first + i)) for i, synset in enumerate(synsets)]
+
+
+def _structure(make: Callable[[], nn.Module]) -> str:
+    with torch.random.fork_rng():
+        return digest(repr(make()))
 
 
 def _rate(synset: SyntheticSet, protocol: Protocol) -> float:

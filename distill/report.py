@@ -48,7 +48,8 @@ class Report:
     """
 
     KEY = (
-        "method", "data", "ipc", "student", "student_hash", "labels", "protocol_hash", "synset_hash", "selection", "seed",
+        "method", "data", "data_hash", "ipc", "student", "student_hash", "labels", "protocol_hash", "synset_hash",
+        "inputs_hash", "selection", "seed",
     )  # fmt: skip
 
     def __init__(self, path: Path):

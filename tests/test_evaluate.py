@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill import training
-from distill.evaluate import evaluate, statistics
+from distill.committee import Committee
+from distill.evaluate import _inputs, evaluate, statistics
 from distill.files import read_record, write_record
 from distill.recipes import Protocol
 from distill.report import Report
@@ -119,6 +122,73 @@ def test_rows_are_found_again_and_not_trained_twice(real, student, tmp_path, mon
     assert len(measure(students=1).rows) == 2  # another protocol is another row, the first stays
     monkeypatch.setattr("distill.evaluate.train", lambda *a, **k: pytest.fail("trained again"))
     assert measure().rows[0] == first[0]
+
+
+def test_a_row_is_made_anew_when_anything_that_its_value_depends_on_changes(tmp_path, student, monkeypatch):
+    """Each input in turn; training and testing are left out, so that the key alone decides what is measured."""
+    tested = []
+    monkeypatch.setattr("distill.evaluate.train", lambda *a, **k: None)
+    monkeypatch.setattr("distill.evaluate.accuracy", lambda *a, **k: tested.append(1) or 0.5)
+    constants = dict(mean=[0.5] * 3, std=[0.25] * 3)
+    path = write_npz(tmp_path / "toy.npz")
+    with np.load(path) as file:
+        arrays = dict(file)
+    real = load_npz(path, **constants)
+    synset, toy = subset(real), protocol(iterate="val", students=1)
+
+    def tests(real=real, protocol=toy, synset=synset, other=1, net=student, **kw):
+        synset = synset.with_(class_names=real.train.class_names)
+        snapshots = [{0: subset(real, other).with_(class_names=real.train.class_names), 2: synset}]
+        before, report = len(tested), Report(tmp_path / "report.json")
+        evaluate(synset, real, {"convnet": net}, protocol, report, method="m", ipc=3, iterates=snapshots, **kw)
+        return len(tested) - before
+
+    def with_array(name, place, value):
+        values = arrays[name].copy()
+        values[place] = value
+        return dict(real=load_npz(write_npz(tmp_path / "changed.npz", **{name: values}), **constants))
+
+    held_out = real.val.preprocessing.inverse(real.val.images[0]).mul(255).round().permute(1, 2, 0)
+    place = next(i for i, image in enumerate(arrays["x_train"]) if (image == held_out.numpy()).all())
+    changes = {
+        "test images": with_array("x_test", 0, 7),
+        "test labels": with_array("y_test", 0, 1),
+        "validation images": with_array("x_train", place, 7),
+        "names of the classes": with_array("class_names", 0, "d0"),
+        "their order": dict(real=load_npz(path, classes=["c1", "c0", "c2"], **constants)),
+        "split": dict(real=load_npz(path, val=0.25, **constants)),
+        "strategy": dict(real=load_npz(path, strategy="color_crop_cutout_scale_rotate", **constants)),
+        "snapshots": dict(other=2),
+        "student": dict(net=partial(student, width=7)),
+        "student's configuration": dict(student_hashes={"convnet": "of another"}),
+        "images": dict(synset=synset.with_(images=synset.images + 1)),
+        "seed of the synthesis": dict(synset=synset.with_(record={"seed": 5})),
+        "protocol": dict(protocol=toy.with_(momentum=0.8)),
+        "seed": dict(seed=1),
+    }
+    assert [tests(), tests()] == [3, 0]  # two snapshots, then the student; nothing the second time
+    assert {what: [tests(**change), tests(**change)] for what, change in changes.items()} == dict.fromkeys(
+        changes, [3, 0]
+    )
+
+
+@pytest.mark.parametrize("change", [dict(priors=(60.0, 40.0)), dict(names=("a", "c")), dict(weights=2)])
+def test_rows_are_known_by_the_teachers_behind_their_labels(real, student, change):
+    def committee(names=("a", "b"), priors=(50.0, 50.0), weights=1):
+        torch.manual_seed(weights)
+        return Committee(names, (student(), student()), priors)
+
+    first, second = (_inputs([subset(real)], (), teachers) for teachers in (committee(), committee(**change)))
+    assert first("stored", "last") == _inputs([subset(real)], (), committee())("stored", "last")
+    assert first("stored", "last") != second("stored", "last")
+    assert first("hard", "last") == second("hard", "last")
+
+
+def test_logits_and_probabilities_of_equal_bytes_are_told_apart(real):
+    labels = torch.full((9, 3), 1 / 3)
+    kinds = [subset(real).with_(labels=labels, label_kind=kind) for kind in ("logits", "probabilities")]
+    assert kinds[0].hash == kinds[1].hash
+    assert _inputs(kinds[:1], (), None)("own", "last") != _inputs(kinds[1:], (), None)("own", "last")
 
 
 def test_a_published_number_stands_beside_the_network_it_was_measured_with(real, student, tmp_path):

@@ -1,6 +1,7 @@
 """Image folders that stay on disk, and the line at 224 px with torchvision's ResNet-18."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 from test_line import line  # noqa: F401  # a fixture
 
 import distill
-from distill import data
+from distill import content, data
 
 
 def write_folder(root, side=(30, 44), train=8, test=3, classes=4):
@@ -64,6 +65,55 @@ def test_a_folder_is_known_by_its_files(tmp_path):
     assert kept.train.class_names == ("c3", "c1") and len(kept.test) == 6 and kept.fingerprint != first
     Image.new("RGB", (9, 9)).save(root / "train" / "c0" / "0.png")
     assert load(root).fingerprint != first != load(root, crop=False).fingerprint
+
+
+def test_a_folder_is_known_by_what_its_files_hold(tmp_path):
+    root = write_folder(tmp_path / "pets")
+    first = load(root)
+
+    def darker(file):
+        """Another image in as many bytes, with the old time of modification."""
+        image, old = np.asarray(Image.open(file)), file.stat()
+        Image.fromarray(image // 2).save(file, format="BMP")
+        os.utime(file, ns=(old.st_atime_ns, old.st_mtime_ns))
+
+    for file in root.rglob("*.png"):
+        Image.open(file).save(file, format="BMP")
+    bitmaps = load(root)
+    assert bitmaps.fingerprint != first.fingerprint
+    darker(root / "test" / "c0" / "0.png")
+    tested = load(root)
+    assert tested.fingerprint == bitmaps.fingerprint and tested.hash != bitmaps.hash
+    darker(root / "train" / "c0" / "0.png")
+    assert load(root).fingerprint != bitmaps.fingerprint
+    moved = root.rename(tmp_path / "elsewhere")
+    assert load(moved).hash != tested.hash and load(moved).fingerprint == load(moved, workers=1).fingerprint
+    assert len({load(moved, **changes).hash for changes in ({}, {"strategy": "crop"}, {"size": 17}, {"val": 0})}) == 4
+
+
+def test_the_content_of_files_is_read_again_only_where_one_may_have_changed(tmp_path, monkeypatch):
+    read, files = [], [tmp_path / name for name in "ab"]
+    digest = content._digest
+    monkeypatch.setattr(content, "_digest", lambda file: read.append(file.name) or digest(file))
+    for file in files:
+        file.write_bytes(file.name.encode() * 1000)
+
+    def of(expected):
+        read.clear()
+        found = content.content_of(files, tmp_path / "cache", 1)
+        assert "".join(read) == expected
+        return found
+
+    assert of("ab") == of("ab")  # changed within the last two seconds: nothing is kept
+    monkeypatch.setattr(content, "SETTLED", -(10**12))
+    first = of("ab")
+    assert of("") == first
+    files[1].write_bytes(b"c" * 1000)
+    second = of("ab")
+    assert second != first and of("") == second
+    (kept,) = (path for path in (tmp_path / "cache").iterdir() if path.read_text() == second)
+    kept.write_text(second[:9])
+    assert of("ab") == second  # damaged, so made anew
 
 
 def test_what_lazy_reading_needs_is_told(tmp_path):
