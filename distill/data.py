@@ -24,6 +24,7 @@ from distill.preprocessing import Preprocessing, to_pixels
 from distill.ranges import check_ranges
 from distill.readers import read
 from distill.students import Shape
+from distill.text import check_name
 from distill.wording import listed
 
 
@@ -147,6 +148,7 @@ def load(
         FileNotFoundError: the files are missing and could not be fetched.
         ValueError: the set is unusable: labels out of range, fewer than two classes, wrong shapes or types.
     """
+    check_name("data.name", name)
     check_ranges("data", {"workers": workers}, {"workers": "whole [1, inf)"})
     if crop and size is None:
         raise ValueError("data.crop=true takes the middle of images brought to data.size, which is null")

@@ -22,6 +22,7 @@ from torch import Tensor
 from distill.files import replacing
 from distill.report import COLUMNS, LEGEND, RANDOM, TEXT, WHOLE, Report, Row, cells, gap_to_published, write_csv
 from distill.synset import SyntheticSet, load
+from distill.text import harmless, shown
 
 matplotlib.use("agg")
 MOST_PICTURES = 10  # of a class
@@ -132,7 +133,7 @@ def write_page(report: Report, runs: Sequence[Report], command: str) -> list[Pat
     paths = [report.path.with_suffix(suffix) for suffix in (".csv", ".html")]
     write_csv(paths[0], rows)
     with replacing(paths[1]) as part:
-        part.write_text(page, encoding="utf-8")
+        part.write_text(harmless(page, lines=True), encoding="utf-8")
     return paths
 
 
@@ -163,11 +164,13 @@ def accuracy_figure(rows: Sequence[Row]) -> str:
         whole = [100 * row["mean"] for row in rows if row["data"] == name and row["method"] == WHOLE]
         for each in whole:
             axis.axvline(each, color=MUTED, linestyle="--", linewidth=1)
-        axis.set_yticks(range(len(group)), [label(row) for row in group])
+        axis.set_yticks(range(len(group)), [shown(label(row)) for row in group], parse_math=False)
         left, right = axis.get_xlim()
         axis.set_xlim(max(0.0, left), min(101.0, right))
         axis.set_ylim(len(group) - 0.4, -0.6)
-        axis.set_title(name + (", dashed: whole set" if whole else ""), loc="left", fontsize=10)
+        axis.set_title(
+            shown(name) + (", dashed: whole set" if whole else ""), loc="left", fontsize=10, parse_math=False
+        )
         _quiet(axis)
     axes[-1].set_xlabel("accuracy on the test split, %")
     return _svg(figure, "accuracy with 95 % intervals")

@@ -2,15 +2,18 @@
 
 import csv
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from distill.files import read_record, replacing, write_record
 from distill.ranges import inside
 from distill.records import check_record
+from distill.text import shown, spreadsheet
 
 Row = dict[str, Any]
 
@@ -85,14 +88,13 @@ class Report:
 
     def table(self) -> Table:
         """The rows for people at a terminal."""
-        table = Table(
-            title=f"Accuracy on the test split, %  ({self.path})", caption="\n".join(LEGEND), caption_justify="left"
-        )
+        title = Text(f"Accuracy on the test split, %  ({shown(self.path)})")
+        table = Table(title=title, caption=Text("\n".join(LEGEND)), caption_justify="left")
         lines = [cells(row) for row in self.rows]
         for name in COLUMNS:
             table.add_column(name, justify="left" if name in TEXT else "right", no_wrap=True)
         for line in lines:
-            table.add_row(*(line[name] for name in COLUMNS))
+            table.add_row(*(Text(line[name]) for name in COLUMNS))  # no markup: a name may look like some
         return table
 
 
@@ -105,11 +107,11 @@ def cells(row: Row) -> dict[str, str]:
     half = "" if row["ci95"] is None else f" ± {100 * row['ci95']:.1f}"
     gap = gap_to_published(row)
     return {
-        **{name: str(row[name]) for name in TEXT},
+        **{name: shown(row[name]) for name in TEXT},
         "ipc": str(row["ipc"] or "all"),
         "accuracy": f"{100 * row['mean']:.1f}{half}{'†' if row['selection'] == 'test' else ''}",
         "sd": "" if row["sd"] is None else f"{100 * row['sd']:.1f}",
-        "published": "" if gap is None else f"{row['published']} ({gap:+.1f})",
+        "published": shown(row.get("published") or "") + ("" if gap is None else f" ({gap:+.1f})"),
         "R x S": f"{row['syntheses']} x {row['students']}{'*' if row['syntheses'] == 1 else ''}",
         "seconds": f"{row['seconds']:.0f}",
     }
@@ -117,16 +119,31 @@ def cells(row: Row) -> dict[str, str]:
 
 def gap_to_published(row: Mapping[str, Any]) -> float | None:
     """Ours less the published accuracy, in percentage points; None where no number is published."""
-    if not row.get("published"):
-        return None
-    return 100 * row["mean"] - float(str(row["published"]).split()[0])
+    published = published_mean(row.get("published"))
+    return None if published is None else 100 * row["mean"] - published
+
+
+def published_mean(published: Any) -> float | None:
+    """The mean in ``46.2``, ``46.2 ± 0.8`` or ``46.2 ± 0.8 recalled``, in %; None of anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)( ± \d+(\.\d+)?)?( recalled)?", str(published))
+    return float(found[1]) if found and float(found[1]) <= 100 else None
+
+
+def check_published(published: Any) -> None:
+    """Raise ValueError if a published number cannot be one."""
+    if published is not None and published_mean(published) is None:
+        raise ValueError(
+            f"published is {published!r}, expected an accuracy in %, with its standard deviation where that is known: "
+            "published=46.2 or published='46.2 ± 0.8'"
+        )
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """One line a row, whole or not at all; a list or a record is JSON in its cell."""
+    """One line a row, whole or not at all; a list or a record is JSON in its cell, and no text is a formula."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+    with replacing(path) as part, part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
         for row in rows:
-            writer.writerow({k: json.dumps(v) if isinstance(v, list | dict) else v for k, v in row.items()})
+            cells = {k: json.dumps(v) if isinstance(v, list | dict) else spreadsheet(v) for k, v in row.items()}
+            writer.writerow(cells)

@@ -276,6 +276,8 @@ print("HEAVY", sorted({"torch", "wandb", "sklearn", "kornia"} & set(sys.modules)
         (["compile=maybe"], "compile is 'maybe', expected true, false or auto"),
         (["precision=fp8"], "unknown precision 'fp8': one of fp32, bf16"),
         (["task=report", "runs=[none,nil]"], "no report.json in none, nil: name folders that a run wrote as its out"),
+        (["data.name=../../x"], "data.name is '../../x', which names no file"),
+        (["published=abc"], "published is 'abc', expected an accuracy in %"),
         (["method.memory=half"], "unknown method.memory 'half': one of full, recompute, tesla"),
     ],
 )

@@ -6,6 +6,7 @@ import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from distill.ranges import check_ranges
+from distill.report import check_published
 
 
 def check_values(cfg: DictConfig) -> None:
@@ -15,6 +16,7 @@ def check_values(cfg: DictConfig) -> None:
     check_ranges("baselines", cfg.baselines, {"random": "whole [0, inf)"})
     if cfg.compile not in (True, False, "auto"):
         raise ValueError(f"compile is {cfg.compile!r}, expected true, false or auto")
+    check_published(cfg.published)
     ipcs = cfg.ipc if isinstance(cfg.ipc, ListConfig) else [cfg.ipc]
     if not ipcs or not all(isinstance(ipc, int) for ipc in ipcs):
         raise ValueError(f"ipc is {cfg.ipc}, expected a whole number or a list of some")

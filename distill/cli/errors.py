@@ -16,6 +16,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from distill.cli import CONFIGS
 from distill.cli.names import options, unknown
+from distill.text import harmless
 
 
 @contextmanager
@@ -28,7 +29,7 @@ def errors_in_one_line() -> Iterator[None]:
     except (ValueError, OSError, RuntimeError, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("DISTILL_TRACEBACK"):
             raise
-        sys.exit(f"error: {' '.join(explained(error).split())}")
+        sys.exit(f"error: {harmless(' '.join(explained(error).split()))}")
 
 
 def explained(error: BaseException) -> str:

@@ -43,7 +43,7 @@ def report_rows(line: Line) -> None:
         found = [file_of(path) for path in paths]
         snapshots = [iterates(path) for path in found]
         near = [os.path.relpath(path, line.out) for path in found]
-        rows(line, report, synsets, made, ipc, snapshots, line.cfg.published, near)
+        rows(line, report, synsets, made, ipc, snapshots, line.cfg.published and str(line.cfg.published), near)
         random_rows(line, report, ipc)
     if line.cfg.baselines.whole:
         whole_row(line, report)
