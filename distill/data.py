@@ -20,6 +20,7 @@ from torch import Generator, Tensor
 from distill import folders, preprocessing
 from distill.content import content_of
 from distill.lazy import LazyImages
+from distill.pictures import zoomed
 from distill.preprocessing import Preprocessing, to_pixels
 from distill.ranges import check_ranges
 from distill.readers import read
@@ -119,6 +120,7 @@ def load(
     path: str | Path | None = None,
     size: int | None = None,
     crop: bool = False,
+    test_resize: int | None = None,
     lazy: bool = False,
     workers: int = 4,
     prepare: Preprocessing | None = None,
@@ -139,6 +141,7 @@ def load(
         path: an ``.npz`` file or an image folder (see `distill.folders`) instead of a named set.
         size: make squares of this side, in pixels, into which images are squeezed,
         crop: or from which, their shorter edge at 8/7 of ``size``, the middle is taken.
+        test_resize: bring the shorter edge of test images to this and take the middle, as large as they were (RDED: 72 at 64).
         lazy: keep an image folder's files on disk and decode them when they are asked for; needs ``size``, ``mean``, ``std``.
         workers: threads that decode.
         prepare: the preprocessing of an existing synthetic set, used as it is instead of ``mean``, ``std`` or a fresh ZCA.
@@ -149,9 +152,15 @@ def load(
         ValueError: the set is unusable: labels out of range, fewer than two classes, wrong shapes or types.
     """
     check_name("data.name", name)
-    check_ranges("data", {"workers": workers}, {"workers": "whole [1, inf)"})
+    check_ranges(
+        "data",
+        {"workers": workers, "test_resize": test_resize},
+        {"workers": "whole [1, inf)", "test_resize": "null or whole [1, inf)"},
+    )
     if crop and size is None:
         raise ValueError("data.crop=true takes the middle of images brought to data.size, which is null")
+    if lazy and test_resize is not None:
+        raise ValueError("data.test_resize needs images that are held in memory: data.lazy=false")
     if lazy:
         if path is None or Path(path).suffix == ".npz" or size is None or mean is None or std is None or zca:
             raise ValueError(
@@ -161,6 +170,8 @@ def load(
         place, cache = torch.device(device), Path(root) / "cache"
         return _lazy(name, Path(path), size, crop, prepare, val, classes, strategy, place, workers, cache)
     x_train, y_train, x_test, y_test, class_names, notes = read(name, Path(root), download, path, size, crop)
+    if test_resize is not None:
+        x_test = np.stack([zoomed(image, test_resize) for image in x_test])
     train, val_index = _stratified(y_train, val)
     pixels = to_pixels(x_train[train])
     source = hashlib.sha256(np.ascontiguousarray(x_train).data)

@@ -52,6 +52,20 @@ def pixels(image: Image.Image, channels: int, size: tuple[int, int] | None = Non
     return np.asarray(shown).reshape(shown.height, shown.width, channels)
 
 
+def zoomed(array: np.ndarray, edge: int) -> np.ndarray:
+    """The middle of pixels uint8 (H, W, C) whose shorter edge was brought to ``edge``, as large as they were.
+
+    Raises:
+        ValueError: the shorter edge is longer than that.
+    """
+    if edge < min(array.shape[:2]):
+        raise ValueError(
+            f"data.test_resize is {edge}, expected at least {min(array.shape[:2])}, the side of the images"
+        )
+    shown = center_crop(resize(from_array(array), edge), list(array.shape[:2]))
+    return np.asarray(shown).reshape(array.shape)
+
+
 def from_array(array: np.ndarray) -> Image.Image:
     """The image of uint8 (H, W), (H, W, 1), (H, W, 3) or, with transparency, (H, W, 4).
 

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from distill.data import Split
 from distill.files import hash_tensors, load_tensors, save_tensors, write_json
-from distill.pictures import from_array, pixels
+from distill.pictures import from_array, pixels, zoomed
 from distill.preprocessing import Preprocessing, to_pixels
 from distill.recipes import MAX_LR
 
@@ -133,10 +133,13 @@ class SyntheticSet(Dataset):
         channels, height, width = self.images.shape[1:]
         choices = self.record.get("config", {}).get("data", {})
         crop = choices.get("crop", choices.get("lazy", False))  # before there was a choice, lazy folders were cropped
+        edge = choices.get("test_resize")
 
         def apply(image: Any) -> Tensor:
             image = image if hasattr(image, "convert") else from_array(image)
-            return self.preprocessing(to_pixels(pixels(image, channels, (height, width), crop)[None]))[0]
+            shown = pixels(image, channels, (height, width), crop)
+            shown = shown if edge is None else zoomed(shown, edge)
+            return self.preprocessing(to_pixels(shown[None]))[0]
 
         return apply
 

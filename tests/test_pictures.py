@@ -221,3 +221,26 @@ def test_the_middle_is_what_torchvisions_test_transform_shows(size):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))
     published = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
     assert np.array_equal(pixels(image, 3, (224, 224), crop=True), np.asarray(published(image)))
+
+
+def test_test_images_are_the_middle_of_larger_ones_where_a_paper_tests_so(tmp_path):
+    path, g = tmp_path / "tiny.npz", np.random.default_rng(0)
+    x, y = g.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8), np.arange(4) % 2
+    np.savez(path, x_train=x, y_train=y, x_test=x, y_test=y, class_names=["a", "b"])
+    settings = dict(path=path, strategy="flip", mean=[0.5] * 3, std=[0.25] * 3, zca=False, val=0.0, download=False)
+    real = data.load("tiny", root=tmp_path, **settings, test_resize=72)
+    assert (
+        real.fingerprint == data.load("tiny", root=tmp_path, **settings).fingerprint
+    )  # training images are as they were
+    shown = [transforms.Resize(72), transforms.CenterCrop(64), transforms.ToTensor()]
+    rded = transforms.Compose([*shown, transforms.Normalize([0.5] * 3, [0.25] * 3)])
+    expected = torch.stack([rded(Image.fromarray(image)) for image in x])
+    assert torch.allclose(real.test.images, expected, atol=1e-6)
+    assert not torch.allclose(real.test.images, real.train.images, atol=0.5)
+    made = SyntheticSet.of_images(real.train, torch.arange(4))
+    made.record["config"] = {"data": {"crop": False, "test_resize": 72}}
+    assert torch.equal(torch.stack([made.transform(image) for image in x]), real.test.images)
+    with pytest.raises(ValueError, match="data.test_resize is 56, expected at least 64"):
+        data.load("tiny", root=tmp_path, **settings, test_resize=56)
+    with pytest.raises(ValueError, match="data.test_resize needs images that are held in memory"):
+        data.load("tiny", root=tmp_path, **{**settings, "path": tmp_path}, size=64, lazy=True, test_resize=72)

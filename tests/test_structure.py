@@ -21,9 +21,10 @@ ORDER = [
     "distill.augment", "distill.pictures", "distill.folders", "distill.readers", "distill.lazy", "distill.content",
     "distill.data", "distill.recipes", "distill.training", "distill.trajectory", "distill.committee", "distill.unroll",
     "distill.synset", "distill", "distill.methods", "distill.methods.base", "distill.methods.*", "distill.outer",
-    "distill.labels", "distill.report", "distill.page", "distill.evaluate", "experts", "experts.train", "experts.teachers",
-    "distill.cli", "distill.cli.checks", "distill.cli.names", "distill.cli.listing", "distill.cli.recorded",
-    "distill.cli.errors", "distill.cli.line", "distill.cli.stages", "distill.cli.judging", "distill.cli.main", "run",
+    "distill.labels", "distill.report", "distill.page", "distill.evaluate", "experts", "experts.train",
+    "experts.teachers", "distill.cli", "distill.cli.checks", "distill.cli.names", "distill.cli.listing",
+    "distill.cli.recorded", "distill.cli.errors", "distill.cli.line", "distill.cli.stages", "distill.cli.judging",
+    "distill.cli.main", "run",
 ]  # fmt: skip
 
 
@@ -165,6 +166,7 @@ def test_a_published_cell_is_complete_and_has_its_papers_values(name):
     protocol = "dc_mnist" if (method, data) == ("dc", "mnist") else PROTOCOLS.get(method, method)
     assert (cfg.data.name, cfg.ipc, cfg.protocol.name) == (data, int(ipc), protocol)
     assert cfg.data.val == 0
+    assert cfg.data.test_resize == (72 if (method, data) == ("rded", "tiny_imagenet") else None)
     assert (cfg.data.mean, cfg.data.std) == CONSTANTS.get((method, data), CONSTANTS[data])
     # A mirrored digit is another sign; DM's script mirrors them all the same.
     assert ("flip" in cfg.data.strategy) == (data not in ("mnist", "svhn") or method == "dm")
