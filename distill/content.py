@@ -50,5 +50,4 @@ def content_of(files: Sequence[Path], cache: Path, workers: int) -> str:
 
 
 def _digest(file: Path) -> bytes:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").digest()
+    return hashlib.sha256(file.read_bytes()).digest()

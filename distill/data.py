@@ -157,19 +157,20 @@ def load(
         {"workers": workers, "test_resize": test_resize},
         {"workers": "whole [1, inf)", "test_resize": "null or whole [1, inf)"},
     )
+    root, path = Path(root).expanduser(), None if path is None else Path(path).expanduser()
     if crop and size is None:
         raise ValueError("data.crop=true takes the middle of images brought to data.size, which is null")
     if lazy and test_resize is not None:
         raise ValueError("data.test_resize needs images that are held in memory: data.lazy=false")
     if lazy:
-        if path is None or Path(path).suffix == ".npz" or size is None or mean is None or std is None or zca:
+        if path is None or path.suffix == ".npz" or size is None or mean is None or std is None or zca:
             raise ValueError(
                 "data.lazy needs an image folder (data.path), data.size, data.mean and data.std, and no data.zca"
             )
         prepare = prepare or preprocessing.normalised(list(mean), list(std))
-        place, cache = torch.device(device), Path(root) / "cache"
-        return _lazy(name, Path(path), size, crop, prepare, val, classes, strategy, place, workers, cache)
-    x_train, y_train, x_test, y_test, class_names, notes = read(name, Path(root), download, path, size, crop)
+        place, cache = torch.device(device), root / "cache"
+        return _lazy(name, path, size, crop, prepare, val, classes, strategy, place, workers, cache)
+    x_train, y_train, x_test, y_test, class_names, notes = read(name, root, download, path, size, crop)
     if test_resize is not None:
         x_test = np.stack([zoomed(image, test_resize) for image in x_test])
     train, val_index = _stratified(y_train, val)
@@ -184,7 +185,7 @@ def load(
                 f"use data.zca={needed}"
             )
     elif zca:
-        prepare = preprocessing.cached_zca(pixels, source.hexdigest()[:12], Path(root) / "cache")
+        prepare = preprocessing.cached_zca(pixels, source.hexdigest()[:12], root / "cache")
     elif mean is None or std is None:
         prepare = preprocessing.fit_constants(pixels)
     else:
@@ -226,20 +227,20 @@ def _lazy(
     names = tuple(tree.classes[cls] for cls in kept)
     train, test = ([(file, place[cls]) for file, cls in files if cls in place] for files in (tree.train, tree.test))
     first, held_out = _stratified(np.array([cls for _, cls in train]), val)
-    source = hashlib.sha256(repr((val, side, crop, names, prepare.fingerprint)).encode())
-    source.update(repr([cls for _, cls in train]).encode())
-    source.update(content_of([file for file, _ in train], cache, workers).encode())
-    fingerprint = source.hexdigest()[:12]
-    source.update(repr(([cls for _, cls in test], strategy)).encode())
-    source.update(content_of([file for file, _ in test], cache, workers).encode())
 
     def split(files: list[tuple[Path, int]]) -> Split:
         images: Any = LazyImages([file for file, _ in files], side, crop, prepare, device, workers)
         labels = torch.tensor([cls for _, cls in files], dtype=torch.long, device=device)
         return Split(images, labels, names, name, prepare, strategy)
 
-    parts = [[train[i] for i in first], [train[i] for i in held_out], test]
-    return _joined([split(files) for files in parts], fingerprint, source.hexdigest()[:12], tree.notes)
+    splits = [split([train[i] for i in first]), split([train[i] for i in held_out]), split(test)]
+    source = hashlib.sha256(repr((val, side, crop, names, prepare.fingerprint)).encode())
+    source.update(repr([cls for _, cls in train]).encode())
+    source.update(content_of([file for file, _ in train], cache, workers).encode())
+    fingerprint = source.hexdigest()[:12]
+    source.update(repr(([cls for _, cls in test], strategy)).encode())
+    source.update(content_of([file for file, _ in test], cache, workers).encode())
+    return _joined(splits, fingerprint, source.hexdigest()[:12], tree.notes)
 
 
 def _joined(splits: list[Split], fingerprint: str, whole: str, notes: tuple[str, ...]) -> RealData:

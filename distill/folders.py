@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from distill.text import harmless
+
 # Some of them Pillow may not read here: such a file is refused, where passing it over would lose a picture.
 SUFFIXES = (
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".gif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm",
@@ -43,7 +45,7 @@ def tree(path: Path) -> Tree:
     of torchvision's ``ImageFolder`` (``1``, ``10``, ``2``).
 
     Raises:
-        FileNotFoundError: there is no such folder, or no class in it.
+        FileNotFoundError: there is no such folder, or fewer than two classes in it.
         ValueError: test images have classes that the training images have not, or there is a ``test`` but no ``train``.
     """
     if not path.is_dir():
@@ -53,9 +55,10 @@ def tree(path: Path) -> Tree:
     parts = _parts(path)
     root, passed = parts.get("train", path), Counter[str]()
     train = _classes(root, passed)
-    if not train:
+    if len(train) < 2:
+        inner = f"; if the classes are in {next(iter(train))!r}, name that" if train else ""
         raise FileNotFoundError(
-            f"no class folders in {str(root)!r}: expected <class>/*.png in train and test, or in the folder itself"
+            f"{len(train)} class folders in {str(root)!r}, expected at least 2, with pictures in them{inner}"
         )
     test, notes = _test_part(parts, train, passed)
     if parts:
@@ -74,8 +77,10 @@ def tree(path: Path) -> Tree:
 
 def _parts(path: Path) -> dict[str, Path]:
     """The folders of the training, test and validation images; none if the folder itself has those of the classes."""
-    parts = {part: found for part, names in PARTS.items() for found in _folders(path) if found.name.lower() in names}
-    whole = "train" in parts and bool(_folders(parts["train"]))
+    parts = {
+        part: found for part, names in PARTS.items() for found in visible_folders(path) if found.name.lower() in names
+    }
+    whole = "train" in parts and bool(visible_folders(parts["train"]))
     if whole or parts.keys() <= {"train"}:  # train may be a class beside bus and car
         return parts if whole else {}
     names = ", ".join(f"{found.name}/" for found in parts.values())
@@ -111,9 +116,14 @@ def _test_part(parts: dict[str, Path], train: Classes, passed: Counter[str]) -> 
 def _classes(folder: Path, passed: Counter[str]) -> Classes:
     """Files by class; two folders whose names differ in their Unicode form alone are one class."""
     found: Classes = defaultdict(list)
-    folders = _folders(folder)
+    folders = visible_folders(folder)
     for each in folders:
-        found[unicodedata.normalize("NFC", each.name)] += _pictures(each, passed, ())
+        name = unicodedata.normalize("NFC", each.name)
+        if harmless(name) != name:
+            raise ValueError(
+                f"the name of the class folder {str(each)!r} has characters that cannot be printed: rename it"
+            )
+        found[name] += pictures(each, passed)
     _count_rest(folder, folders, passed)
     return dict(found)
 
@@ -122,24 +132,33 @@ def _count_rest(folder: Path, used: list[Path], passed: Counter[str]) -> None:
     passed.update(_kind(each) for each in folder.iterdir() if each not in used)
 
 
-def _folders(path: Path) -> list[Path]:
+def visible_folders(path: Path) -> list[Path]:
     return sorted(each for each in path.iterdir() if each.is_dir() and not _hidden(each.name))
 
 
-def _pictures(folder: Path, passed: Counter[str], above: tuple[str, ...]) -> Iterator[Path]:
-    """Every picture below a folder, by name; a link back to a folder that we are in is not followed."""
+def pictures(folder: Path, passed: Counter[str] | None = None, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """Every picture below a folder, by name; a link back to a folder that we are in is not followed.
+
+    Args:
+        passed: counts what is passed over.
+        above: real paths of the folders that we are in.
+    """
+    passed = Counter() if passed is None else passed
     here = os.path.realpath(folder)
     if here in above:
         return
     with os.scandir(folder) as entries:
         ordered = sorted(entries, key=lambda entry: unicodedata.normalize("NFC", entry.name))
     for entry in ordered:
+        path = Path(entry.path)
         if not _hidden(entry.name) and entry.is_dir():
-            yield from _pictures(Path(entry.path), passed, (*above, here))
-        elif _is_picture(entry.name) and (entry.is_file() or entry.is_symlink()):  # a broken link is told when opened
-            yield Path(entry.path)
+            yield from pictures(path, passed, (*above, here))
+        elif _is_picture(entry.name) and (
+            entry.is_file() or not path.exists()
+        ):  # a broken link is told when it is opened
+            yield path
         else:
-            passed[_kind(Path(entry.path))] += 1
+            passed[_kind(path)] += 1
 
 
 def _hidden(name: str) -> bool:
@@ -152,13 +171,12 @@ def _is_picture(name: str) -> bool:
 
 def _kind(path: Path) -> str:
     """What a file or folder that is passed over is called in the count."""
-    if _hidden(path.name):
-        return "._*" if path.name.startswith("._") else path.name
-    if path.is_dir():
-        return f"{path.name}/"
-    if _is_picture(path.name):
+    if _is_picture(path.name) and not path.is_dir():
         return "pictures in no class folder" if path.is_file() else "pipes or devices"
-    return path.suffix or path.name
+    if path.name.startswith("._"):
+        return "._*"  # macOS keeps one beside every file
+    name = path.name if _hidden(path.name) else f"{path.name}/" if path.is_dir() else path.suffix or path.name
+    return harmless(name)
 
 
 def _cut(root: Path, classes: Classes) -> tuple[Classes, Classes]:

@@ -62,9 +62,9 @@ def _tiny_imagenet(root: Path, download: bool) -> Arrays:
     folder = root / "tiny-imagenet-200"
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}")
-    classes = sorted(path.name for path in (folder / "train").iterdir() if path.is_dir())
+    classes = [path.name for path in folders.visible_folders(folder / "train")]
     train = [
-        (path, k) for k, wnid in enumerate(classes) for path in sorted((folder / "train" / wnid / "images").iterdir())
+        (path, k) for k, wnid in enumerate(classes) for path in folders.pictures(folder / "train" / wnid / "images")
     ]
     rows = [line.split("\t")[:2] for line in (folder / "val" / "val_annotations.txt").read_text().splitlines()]
     test = [(folder / "val" / "images" / file, classes.index(wnid)) for file, wnid in rows]
@@ -83,11 +83,11 @@ READERS: dict[str, Callable[[Path, bool], Arrays]] = {
 }
 
 
-def read(name: str, root: Path, download: bool, path: str | Path | None, size: int | None, crop: bool) -> Arrays:
+def read(name: str, root: Path, download: bool, path: Path | None, size: int | None, crop: bool) -> Arrays:
     """The arrays of a named set, or of the .npz file or image folder at ``path``; see `distill.data.load`."""
-    if path is not None and Path(path).suffix != ".npz":
-        return _checked(name, _folder(Path(path), size, crop))
-    arrays = _checked(name, _npz(Path(path)) if path is not None else _named(name, root, download))
+    if path is not None and path.suffix != ".npz":
+        return _checked(name, _folder(path, size, crop))
+    arrays = _checked(name, _npz(path) if path is not None else _named(name, root, download))
     if size is None:
         return arrays
 
@@ -122,6 +122,8 @@ def _npz(path: Path) -> Arrays:
             if missing:
                 raise ValueError(f"{missing[0]} is missing, it holds {', '.join(file.files)}")
             x_train, y_train, x_test, y_test, class_names = (file[key] for key in keys)
+        if class_names.ndim != 1:
+            raise ValueError(f"class_names are {class_names.shape}, expected one for each class")
         names = [item.decode() if hasattr(item, "decode") else str(item) for item in class_names.tolist()]
     except Exception as error:  # zip, zlib and numpy each raise their own for a damaged file
         raise ValueError(

@@ -143,6 +143,8 @@ def test_tiny_imagenet_is_read_as_it_unpacks(tmp_path):
         (root / "train" / wnid / "images").mkdir(parents=True)
         for i in range(3):
             Image.new("RGB", (64, 64)).save(root / "train" / wnid / "images" / f"{i}.JPEG")
+    (root / "train" / "n1" / "images" / "Thumbs.db").touch()
+    (root / "train" / ".DS_Store").touch()
     (root / "val" / "images").mkdir(parents=True)
     Image.new("RGB", (64, 64)).save(root / "val" / "images" / "val_0.JPEG")
     (root / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn2\t0\t0\t1\t1\n")

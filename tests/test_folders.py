@@ -57,6 +57,8 @@ def test_what_systems_and_tools_leave_is_passed_over_and_counted(tmp_path):
     assert (len(found.train), len(found.test), found.classes) == (2, 2, ["cat", "dog"])
     (note,) = found.notes
     assert note.startswith(f"passed over in {str(tmp_path)!r}: 2 .db, 2 __MACOSX, ") and note.endswith(", ...")
+    put(tmp_path, "train/cat/\x1b[31m\x07.png.x\x1b")
+    assert all(each.isprintable() for each in tree(tmp_path).notes)
     assert len(load(tmp_path).train) == 2
 
 
@@ -99,6 +101,21 @@ def test_a_test_part_is_cut_from_every_class_and_is_always_the_same(tmp_path, la
     )
     more = tree(put(tmp_path / "here", f"{layout}b/20.png"))
     assert len(set(more.test) - set(first.test)) <= 1  # a new image may take the place of one
+
+
+def test_a_folder_around_the_folder_is_told(tmp_path):
+    put(tmp_path, "pets/train/cat/1.png", "pets/train/dog/1.png")
+    with pytest.raises(FileNotFoundError, match="1 class folders in .*; if the classes are in 'pets', name that"):
+        tree(tmp_path)
+    put(tmp_path, "flat/1.png")
+    with pytest.raises(FileNotFoundError, match="0 class folders in .*flat', expected at least 2"):
+        tree(tmp_path / "flat")
+
+
+def test_a_class_that_cannot_be_printed_is_refused(tmp_path):
+    put(tmp_path, "train/cat/1.png", "train/\x1b[2J/1.png")
+    with pytest.raises(ValueError, match="has characters that cannot be printed: rename it"):
+        tree(tmp_path)
 
 
 def test_a_class_may_be_called_train(tmp_path):
@@ -178,6 +195,8 @@ def test_classes_without_test_images_are_told_and_those_without_training_images_
 def test_every_file_of_a_lazy_folder_is_opened_before_anything_is_trained(tmp_path):
     put(tmp_path, *(f"{part}/{cls}/{i}.png" for part in ("train", "test") for cls in "ab" for i in range(3)))
     (tmp_path / "test/b/2.png").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "test/b/3.png").symlink_to(tmp_path / "pipe")
     with pytest.raises(ValueError, match="test/b/2.png' is not an image that can be read .it is empty"):
         load(tmp_path, lazy=True, size=4)
 
@@ -190,6 +209,9 @@ def test_names_in_bytes_are_text_and_an_empty_test_part_is_told(tmp_path):
     np.savez(tmp_path / "b.npz", **{**arrays, "x_test": x[:0], "y_test": y[:0]})
     with pytest.raises(ValueError, match=r"x_test is empty, \(0, 2, 2, 3\): expected at least one image"):
         load(tmp_path / "b.npz")
+    np.savez(tmp_path / "d.npz", **{**arrays, "class_names": "ab"})
+    with pytest.raises(ValueError, match=r"class_names are \(\), expected one for each class"):
+        load(tmp_path / "d.npz")
     np.savez(tmp_path / "c.npz", **{**arrays, "class_names": ["cat", "cat"]})
     with pytest.raises(ValueError, match="two classes are called 'cat'"):
         load(tmp_path / "c.npz")

@@ -59,7 +59,7 @@ class ClassMatching(Method):
         self.batch_real = min(batch_real, self.most)
         if self.batch_real < batch_real:
             self.notes.append(
-                f"class {self.real.class_names[smallest]!r} has {self.most} training images, "
+                f"{self.real.size_of(smallest)}, "
                 f"method.batch_real is {batch_real}: every class gives {self.batch_real} at a step"
             )
         self.net = self.student().to(self.real.images.device)

@@ -101,9 +101,7 @@ def composites(
     for cls in range(real.num_classes) if classes is None else classes:
         own = real.sample(cls, pool, rng.generator(seed, "pool", cls))
         if len(own) < ipc * factor**2:
-            raise ValueError(
-                f"class {real.class_names[cls]!r} has {len(own)} training images, composites take {ipc * factor**2}: lower ipc"
-            )
+            raise ValueError(f"{real.size_of(cls)}, composites take {ipc * factor**2}: lower ipc")
         g = rng.generator(seed, "patches", cls)
         crops = torch.stack(
             [resize_boxes(own, boxes(len(own), own, 0.08, g, stretch=1.0), (tall, wide)) for _ in range(patches)], 1
