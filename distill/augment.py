@@ -18,6 +18,7 @@ from torchvision.transforms import RandomResizedCrop
 
 from distill.dc_views import crop_scale_rotate
 from distill.preprocessing import Preprocessing
+from distill.ranges import check_ranges
 
 Augment = Callable[[Tensor, int], Tensor]
 
@@ -40,7 +41,8 @@ class DSA:
     """
 
     def __init__(self, strategy: str, siamese: bool = False):
-        self.families, self.siamese = [FAMILIES[name] for name in _known(strategy.split("_"))], siamese
+        check_ranges("augment", locals(), {"strategy": RANGES["strategy"]})
+        self.families, self.siamese = [FAMILIES[name] for name in strategy.split("_")], siamese
 
     def __call__(self, images: Tensor, draw: int) -> Tensor:
         """Views of ``images`` (B, C, H, W), same shape; zero fill is the data set's mean in normalised space."""
@@ -167,19 +169,8 @@ def _share(g: Generator, alpha: float) -> float:
 
 def make(name: str, strategy: str) -> Augment:
     """The augmentation of this name; ``crop_flip``, ``dsa`` and ``siamese`` follow the data set's strategy."""
-    known: dict[str, Callable[[], Augment]] = {
-        "none": lambda: none,
-        "dsa": lambda: DSA(strategy),
-        "siamese": lambda: DSA(strategy, siamese=True),
-        "crop_scale_rotate": lambda: crop_scale_rotate,
-        "crop_flip": lambda: PaddedCrop("flip" in strategy),
-    }
-    if name not in known:
-        raise ValueError(
-            f"unknown augmentation {name!r}: one of {', '.join(known)}; in a recipe crop_flip_black, with a committee "
-            "resized_crop too"
-        )
-    return known[name]()
+    check_ranges("augment", locals(), RANGES)
+    return MAKERS[name](strategy)
 
 
 def color(images: Tensor, g: Generator, draws: int | None = None) -> Tensor:
@@ -255,12 +246,15 @@ FAMILIES: dict[str, Callable[[Tensor, Generator, int | None], Tensor]] = {
 }  # fmt: skip
 
 
+MAKERS: dict[str, Callable[[str], Augment]] = {
+    "none": lambda strategy: none,
+    "dsa": DSA,
+    "siamese": lambda strategy: DSA(strategy, siamese=True),
+    "crop_scale_rotate": lambda strategy: crop_scale_rotate,
+    "crop_flip": lambda strategy: PaddedCrop("flip" in strategy),
+}
+RANGES = {"name": f"one of {', '.join(MAKERS)}", "strategy": f"some of {', '.join(FAMILIES)} joined by _"}  # of `make`
+
+
 def _uniform(images: Tensor, g: Generator, draws: int | None) -> Tensor:
     return torch.rand(draws or len(images), 1, 1, 1, generator=g).to(images)
-
-
-def _known(names: list[str]) -> list[str]:
-    unknown = [name for name in names if name not in FAMILIES]
-    if unknown:
-        raise ValueError(f"unknown DSA family {unknown[0]!r}: one of {', '.join(FAMILIES)}")
-    return names

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from distill.data import Split
 from distill.files import hash_tensors
-from distill.ranges import check_ranges, inside
-from distill.students import Student, pick
+from distill.ranges import check_ranges
+from distill.recipes import TEACHERS
+from distill.students import Student
 from distill.trajectory import HELP, ExpertStore
 from distill.wording import difference
 
-MODES = ("eval", "batch")
 SCORED = 2000  # real images that a teacher is scored on before it is asked
 
 
@@ -64,8 +64,7 @@ class Committee:
             FileNotFoundError: a teacher is missing.
             ValueError: a file is altered or of another network, or there are more or fewer priors than networks.
         """
-        if priors is not None and len(priors) != len(stores):
-            raise ValueError(f"{len(priors)} prior accuracies for the networks {', '.join(stores)}: give one for each")
+        check_priors(list(stores), priors)
         names, nets, own = [], [], []
         for place, (name, store) in enumerate(stores.items()):
             for number in range(store.complete().count):
@@ -165,19 +164,25 @@ def _complaint(counts: Tensor, classes: Sequence[str], score: float, minimum: fl
 
 def check_settings(settings: Mapping[str, Any]) -> None:
     """Raise ValueError if ``settings`` (``configs/experts/teacher.yaml``) describe no committee."""
-    networks, priors = settings.get("networks"), settings.get("priors")
-    if not isinstance(networks, list) or not networks:
-        raise ValueError(f"a committee's networks are {networks}, expected a list of names: networks=[resnet18_bn]")
-    check_ranges("committee", settings, {"count": "whole [1, inf)", "minimum": "[0, 1]"})
-    pick(dict.fromkeys(MODES), settings["mode"], "committee.mode")
-    if priors is not None and not (isinstance(priors, list) and all(inside(each, "[0, 100]") for each in priors)):
-        raise ValueError(f"a committee's priors are {priors}, expected null or a list of accuracies in percent")
+    check_ranges("committee", settings, TEACHERS)
+    networks, priors = settings["networks"], settings["priors"]
+    if len(set(networks)) < len(networks):
+        raise ValueError(
+            f"committee.networks are {', '.join(networks)}: name each once, and take more of each with count"
+        )
+    check_priors(networks, priors)
+
+
+def check_priors(networks: Sequence[str], priors: Sequence[float] | None) -> None:
+    """Raise ValueError unless each network has one, or none has."""
+    if priors is not None and len(priors) != len(networks):
+        raise ValueError(f"{len(priors)} prior accuracies for the networks {', '.join(networks)}: give one for each")
 
 
 @contextmanager
 def batch_statistics(net: nn.Module, mode: str) -> Iterator[None]:
     """Within it, batch norms of ``net`` normalise with the batch at hand where ``mode`` is ``batch``; nothing is kept of it."""
-    pick(dict.fromkeys(MODES), mode, "committee.mode")
+    check_ranges("committee", locals(), {"mode": TEACHERS["mode"]})
     norms = batch_norms(net) if mode == "batch" else []
     kept = [(norm.running_mean, norm.running_var) for norm in norms]
     try:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from distill import folders, preprocessing
+from distill import augment, folders, preprocessing
 from distill.content import content_of
 from distill.lazy import LazyImages
 from distill.pictures import zoomed
@@ -106,6 +106,25 @@ class RealData:
     notes: tuple[str, ...] = ()
 
 
+RANGES = {  # of what `load` takes from a configuration
+    "name": "text",
+    "root": "path",
+    "path": "absent or null or path",
+    "size": "absent or null or whole [1, 4096]",
+    "crop": "absent or true or false",
+    "test_resize": "absent or null or whole [1, 4096]",
+    "lazy": "absent or true or false",
+    "workers": "absent or whole [1, 256]",
+    "classes": "absent or null or list of text or whole [0, 1000000]",
+    "val": "[0, 1)",
+    "download": "true or false",
+    "strategy": augment.RANGES["strategy"],
+    "mean": "null or list of [0, 1]",
+    "std": "null or list of (0, 1]",
+    "zca": "true or false",
+}
+
+
 def load(
     name: str,
     *,
@@ -151,18 +170,18 @@ def load(
         FileNotFoundError: the files are missing and could not be fetched.
         ValueError: the set is unusable: labels out of range, fewer than two classes, wrong shapes or types.
     """
+    given = {"name": name, "path": None if path is None else str(path), "root": str(root), "classes": classes}
+    check_ranges("data", locals() | given, RANGES)
     check_name("data.name", name)
-    check_ranges(
-        "data",
-        {"workers": workers, "test_resize": test_resize},
-        {"workers": "whole [1, inf)", "test_resize": "null or whole [1, inf)"},
-    )
+    if (mean is None) != (std is None) or (mean is not None and std is not None and len(mean) != len(std)):
+        raise ValueError(f"data.mean is {mean}, data.std {std}: give one of each for every channel, or null for both")
     root, path = Path(root).expanduser(), None if path is None else Path(path).expanduser()
     if crop and size is None:
         raise ValueError("data.crop=true takes the middle of images brought to data.size, which is null")
     if lazy and test_resize is not None:
         raise ValueError("data.test_resize needs images that are held in memory: data.lazy=false")
     if lazy:
+        _check_constants(mean, 3, name)
         if path is None or path.suffix == ".npz" or size is None or mean is None or std is None or zca:
             raise ValueError(
                 "data.lazy needs an image folder (data.path), data.size, data.mean and data.std, and no data.zca"
@@ -171,6 +190,7 @@ def load(
         place, cache = torch.device(device), root / "cache"
         return _lazy(name, path, size, crop, prepare, val, classes, strategy, place, workers, cache)
     x_train, y_train, x_test, y_test, class_names, notes = read(name, root, download, path, size, crop)
+    _check_constants(mean, x_train.shape[3], name)
     if test_resize is not None:
         x_test = np.stack([zoomed(image, test_resize) for image in x_test])
     train, val_index = _stratified(y_train, val)
@@ -206,6 +226,13 @@ def load(
     source.update(np.ascontiguousarray(x_test).data)
     parts = [(pixels, y_train[train]), (to_pixels(x_train[val_index]), y_train[val_index]), (to_pixels(x_test), y_test)]
     return _joined([split(x, y) for x, y in parts], fingerprint, source.hexdigest()[:12], notes)
+
+
+def _check_constants(mean: Sequence[float] | None, channels: int, name: str) -> None:
+    if mean is not None and len(mean) != channels:
+        raise ValueError(
+            f"data.mean and data.std have {len(mean)} values, {name} has {channels} channels: give one for each"
+        )
 
 
 def _lazy(
@@ -261,8 +288,6 @@ def _joined(splits: list[Split], fingerprint: str, whole: str, notes: tuple[str,
 
 
 def _stratified(labels: np.ndarray, val: float) -> tuple[np.ndarray, np.ndarray]:
-    if not 0 <= val < 1:
-        raise ValueError(f"data.val is {val}, expected a fraction in [0, 1)")
     if val == 0:
         return np.arange(len(labels)), np.arange(0)
     from sklearn.model_selection import train_test_split

@@ -6,15 +6,16 @@ The values live in ``configs/protocol`` and ``configs/experts``; `distill.traini
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.func import grad
 
+from distill import augment
 from distill.files import digest
-from distill.ranges import check_ranges, inside
+from distill.ranges import check_ranges, stated
 
 R = TypeVar("R", bound="Recipe")
 Net = Callable[[Tensor], Tensor]  # images (B, C, H, W) -> logits (B, K)
@@ -22,30 +23,7 @@ MAX_LR = 10.0  # no published student rate is near it; beyond lies a learned rat
 
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
-RANGES = {
-    "epochs": "whole [0, inf)",
-    "extra_epochs": "whole [0, inf)",
-    "momentum": "[0, 1)",
-    "weight_decay": "[0, inf)",
-    "batch": "whole [1, inf)",
-}
-COSINE_RANGES = {
-    "stretch": "null or (0, inf)",
-    "warmup_epochs": "whole [0, inf)",
-    "warmup_start": "[0, 1]",
-    "decoupled_decay": "[0, inf)",
-}
-PROTOCOL_RANGES = {"students": "whole [1, inf)", "test_every": "null or whole [1, inf)"}
-COMMITTEE_RANGES = {
-    "temperature": "(0, inf)",
-    "vote_temperature": "(0, inf)",
-    "top_k": "null or whole [1, inf)",
-    "mix_alpha": "(0, inf)",
-    "area": "(0, 1]",
-    "shuffle": "whole [1, inf)",
-    "micro_batches": "whole [1, inf)",
-    "ema": "null or [0, 1]",
-}
+VIEWS = f"one of {', '.join([*augment.MAKERS, 'crop_flip_black'])}"  # `distill.training.augmentation` makes them
 
 
 @dataclass(frozen=True)
@@ -87,16 +65,24 @@ class Recipe:
     augment: str
     precision: str
 
+    RANGES: ClassVar[Mapping[str, Any]] = {
+        "name": "text",
+        "epochs": "whole [0, 100000]",
+        "extra_epochs": "whole [0, 100000]",
+        "optimizer": "one of sgd, adam",
+        "lr": f"(0, {MAX_LR:g}]",
+        "momentum": "[0, 1)",
+        "weight_decay": "[0, 1000]",
+        "decay": "[0, 1]",
+        "decay_epoch": "null or whole [0, 100000]",
+        "decay_momentum": "null or [0, 1)",
+        "batch": "whole [1, 1000000]",
+        "augment": VIEWS,
+        "precision": f"one of {', '.join(PRECISIONS)}",
+    }
+
     def __post_init__(self) -> None:
-        check_ranges(self.group, vars(self), RANGES)
-        if not inside(self.lr, f"(0, {MAX_LR}]"):
-            raise ValueError(
-                f"learning rate is {self.lr}, expected above 0 and at most {MAX_LR:g}: it diverged or was mistyped"
-            )
-        if self.optimizer not in ("sgd", "adam"):
-            raise ValueError(f"unknown optimizer {self.optimizer!r}: one of sgd, adam")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"unknown precision {self.precision!r}: one of {', '.join(PRECISIONS)}")
+        check_ranges(self.group, vars(self), stated(type(self)))
 
     @property
     def group(self) -> str:
@@ -201,15 +187,19 @@ class ExpertRecipe(Recipe):
     ramp_epochs: int
     gradient_penalty: float
 
+    RANGES: ClassVar[Mapping[str, Any]] = {
+        "gsam_rho": "null or [0, 1000]",
+        "gsam_alpha": "null or [0, 1000]",
+        "ramp_start": "(0, 1]",
+        "ramp_epochs": "whole [0, 100000]",
+        "gradient_penalty": "[0, 1000000]",
+    }
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.gsam_rho is None) != (self.gsam_alpha is None):
             raise ValueError(
                 f"gsam_rho is {self.gsam_rho} and gsam_alpha {self.gsam_alpha}: give both, or null for both"
-            )
-        if not 0 < self.ramp_start <= 1 or self.ramp_epochs < 0:
-            raise ValueError(
-                f"ramp_start {self.ramp_start} and ramp_epochs {self.ramp_epochs}: expected in (0, 1] and at least 0"
             )
 
     @property
@@ -260,9 +250,12 @@ class CosineRecipe(Recipe):
     warmup_start: float
     decoupled_decay: float
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ranges(self.group, vars(self), COSINE_RANGES)
+    RANGES: ClassVar[Mapping[str, Any]] = {
+        "stretch": "null or (0, 1000000]",
+        "warmup_epochs": "whole [0, 100000]",
+        "warmup_start": "[0, 1]",
+        "decoupled_decay": "[0, 1000]",
+    }
 
     def rate(self, epoch: int) -> float:
         """Step size in ``epoch``."""
@@ -280,6 +273,17 @@ class CosineRecipe(Recipe):
             group["lr"] = rate
         if self.decoupled_decay:
             weights.data.mul_(1 - rate * self.decoupled_decay * matrices)
+
+
+EXPERTS = {"count": "whole [1, 10000]", "recipe": ExpertRecipe}  # settings of trajectories, ``configs/experts``
+TEACHERS = {  # settings of a committee, there too
+    "networks": "list of text",
+    "count": "whole [1, 100]",
+    "minimum": "[0, 1]",
+    "priors": "null or list of [0, 100]",
+    "mode": "one of eval, batch",
+    "recipe": Recipe,
+}
 
 
 @dataclass(frozen=True)
@@ -305,16 +309,22 @@ class Protocol(Recipe):
     test_every: int | None
     choices: Mapping[str, Sequence[Any]]
 
+    RANGES: ClassVar[Mapping[str, Any]] = {
+        "artefact_lr": "true or false",
+        "labels": "one of own, hard, both",
+        "students": "whole [1, 1000]",
+        "iterate": "one of last, val, test",
+        "test_every": "null or whole [1, 100000]",
+        "choices": "map of text to list of anything",
+    }
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.labels not in ("own", "hard", "both"):
-            raise ValueError(f"unknown labels {self.labels!r}: one of own, hard, both")
-        if self.iterate not in ("last", "val", "test"):
-            raise ValueError(f"unknown iterate {self.iterate!r}: one of last, val, test")
-        check_ranges(self.group, vars(self), PROTOCOL_RANGES)
-        unknown = set(self.choices) - set(self.__dataclass_fields__)
+        known = {name: kind for name, kind in stated(type(self)).items() if isinstance(kind, str) and name != "choices"}
+        unknown = sorted(set(self.choices) - set(known))
         if unknown:
-            raise ValueError(f"choices name {sorted(unknown)[0]!r}, which is no field of a protocol")
+            raise ValueError(f"protocol.choices name {unknown[0]!r}, expected some of {', '.join(known)}")
+        check_ranges("protocol.choices", self.choices, {name: f"list of {known[name]}" for name in self.choices})
 
 
 @dataclass(frozen=True)
@@ -362,20 +372,28 @@ class CommitteeProtocol(CosineRecipe, Protocol):
     ema: float | None
     decay_biases: bool
 
+    RANGES: ClassVar[Mapping[str, Any]] = {
+        "augment": f"{VIEWS}, resized_crop",
+        "committee": ("{}", TEACHERS),
+        "soft": "one of on_the_fly, stored, once, none",
+        "temperature": "(0, 1000000]",
+        "squared": "true or false",
+        "vote_temperature": "(0, 1000000]",
+        "top_k": "null or whole [1, 1000000]",
+        "batch_of_ipc": "null or map of whole [1, 1000000] to whole [1, 1000000]",
+        "mix": "one of none, cutmix, mixup",
+        "mix_alpha": "(0, 1000000]",
+        "area": "(0, 1]",
+        "shuffle": "whole [1, 1000]",
+        "micro_batches": "whole [1, 1000]",
+        "ema": "null or [0, 1]",
+        "decay_biases": "true or false",
+    }
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_ranges(self.group, vars(self), COMMITTEE_RANGES)
-        known = {"soft": ("on_the_fly", "stored", "once", "none"), "mix": ("none", "cutmix", "mixup")}
-        for name, values in known.items():
-            if getattr(self, name) not in values:
-                raise ValueError(f"unknown protocol.{name} {getattr(self, name)!r}: one of {', '.join(values)}")
-        for name in ("squared", "decay_biases"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"protocol.{name} is {getattr(self, name)!r}, expected true or false")
-        if self.batch_of_ipc is not None and not isinstance(self.batch_of_ipc, Mapping):
-            raise ValueError(
-                f"protocol.batch_of_ipc is {self.batch_of_ipc!r}, expected null or batches by ipc: {{1: 10}}"
-            )
+        if self.soft != "none" and not self.committee:
+            raise ValueError(f"protocol.soft is {self.soft}, which asks teachers: protocol.committee names none")
         if self.micro_batches > self.batch:
             raise ValueError(
                 f"protocol.micro_batches is {self.micro_batches}, expected at most the batch of {self.batch}"

@@ -9,13 +9,15 @@ LeNet, AlexNet and ResNet double their first stride and VGG11 its last pooling, 
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torchvision.models as tv
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils import parameters_to_vector
+
+from distill.ranges import check_ranges
 
 Shape = tuple[int, int, int]  # channels, height, width of one image
 
@@ -32,6 +34,7 @@ POOLINGS: dict[str, Callable[[], nn.Module]] = {
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU, "leaky_relu": partial(nn.LeakyReLU, 0.01), "sigmoid": nn.Sigmoid, "softplus": nn.Softplus,
 }  # fmt: skip
+NORM = f"one of {', '.join(NORMS)}"
 
 
 class Student(nn.Module):
@@ -76,9 +79,20 @@ class ConvNet(Student):
         activation: ``relu``, ``leaky_relu``, ``sigmoid`` or ``softplus``.
     """
 
+    RANGES: ClassVar[Mapping[str, Any]] = {
+        "depth": "null or whole [1, 16]",
+        "width": "whole [1, 2048]",
+        "norm": NORM,
+        "pooling": f"one of {', '.join(POOLINGS)}",
+        "activation": f"one of {', '.join(ACTIVATIONS)}",
+    }
+
     def __init__(
         self, shape: Shape, num_classes: int, *, depth: int | None, width: int, norm: str, pooling: str, activation: str
     ):
+        check_ranges("student", locals(), ConvNet.RANGES)
+        if norm == "group" and width % 4:
+            raise ValueError(f"student.width is {width}, expected a multiple of 4 with norm=group")
         channels, *sides = shape
         depth = depth or max(2, round(math.log2(min(sides))) - 2)
         blocks: list[nn.Module] = []
@@ -86,9 +100,9 @@ class ConvNet(Student):
             padding = _to_32(shape, 1) if block == 0 else 1
             blocks += [
                 nn.Conv2d(channels if block == 0 else width, width, 3, padding=padding),
-                pick(NORMS, norm, "norm")(width),
-                pick(ACTIVATIONS, activation, "activation")(),
-                pick(POOLINGS, pooling, "pooling")(),
+                NORMS[norm](width),
+                ACTIVATIONS[activation](),
+                POOLINGS[pooling](),
             ]
         super().__init__(shape, num_classes, nn.Sequential(*blocks))
 
@@ -96,7 +110,10 @@ class ConvNet(Student):
 class MLP(Student):
     """Two hidden layers."""
 
+    RANGES: ClassVar[Mapping[str, Any]] = {"width": "whole [1, 8192]"}
+
     def __init__(self, shape: Shape, num_classes: int, *, width: int):
+        check_ranges("student", locals(), MLP.RANGES)
         layers = [nn.Flatten(), nn.Linear(math.prod(shape), width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
         super().__init__(shape, num_classes, nn.Sequential(*layers))
 
@@ -138,13 +155,16 @@ class AlexNet(Student):
 class VGG11(Student):
     """VGG-A's convolutions with a norm after each, and one linear layer."""
 
+    RANGES: ClassVar[Mapping[str, Any]] = {"norm": NORM}
+
     def __init__(self, shape: Shape, num_classes: int, *, norm: str):
+        check_ranges("student", locals(), VGG11.RANGES)
         layers: list[nn.Module] = []
         channels = shape[0]
         for stage in [[64], [128], [256, 256], [512, 512], [512, 512]]:
             for width in stage:
                 padding = 1 if layers else _to_32(shape, 1)
-                layers += [nn.Conv2d(channels, width, 3, padding=padding), pick(NORMS, norm, "norm")(width), nn.ReLU()]
+                layers += [nn.Conv2d(channels, width, 3, padding=padding), NORMS[norm](width), nn.ReLU()]
                 channels = width
             layers.append(nn.MaxPool2d(2))
         layers[-1] = nn.MaxPool2d(2 * _first_stride(shape))
@@ -167,10 +187,16 @@ class ResNet(Student):
         50: (tv.resnet.Bottleneck, [3, 4, 6, 3]),
     }
 
+    RANGES: ClassVar[Mapping[str, Any]] = {
+        "depth": f"one of {', '.join(map(str, STAGES))}",
+        "norm": NORM,
+        "init": "absent or one of default, kaiming",
+    }
+
     def __init__(self, shape: Shape, num_classes: int, *, depth: int, norm: str, init: str = "default"):
-        pick(dict.fromkeys(("default", "kaiming")), init, "ResNet init")
-        block, layers = pick(self.STAGES, depth, "ResNet depth")
-        net = tv.ResNet(block, layers, norm_layer=pick(NORMS, norm, "norm"))
+        check_ranges("student", locals(), ResNet.RANGES)
+        block, layers = self.STAGES[depth]
+        net = tv.ResNet(block, layers, norm_layer=NORMS[norm])
         net.conv1 = nn.Conv2d(shape[0], 64, 3, stride=_first_stride(shape), padding=1, bias=False)
         net.maxpool = nn.Identity()
         super().__init__(shape, num_classes, default_initialisation(_resnet_features(net)))
@@ -192,9 +218,15 @@ class ImageNetResNet(Student):
             the classifier's too where the classes are ImageNet's thousand.
     """
 
+    MAKERS = {18: tv.resnet18, 34: tv.resnet34, 50: tv.resnet50, 101: tv.resnet101, 152: tv.resnet152}
+    RANGES: ClassVar[Mapping[str, Any]] = {
+        "depth": f"one of {', '.join(map(str, MAKERS))}",
+        "weights": "null or one of IMAGENET1K_V1, IMAGENET1K_V2",
+    }
+
     def __init__(self, shape: Shape, num_classes: int, *, depth: int, weights: str | None):
-        known = {18: tv.resnet18, 34: tv.resnet34, 50: tv.resnet50, 101: tv.resnet101, 152: tv.resnet152}
-        make = pick(known, depth, "ResNet depth")
+        check_ranges("student", locals(), ImageNetResNet.RANGES)
+        make = self.MAKERS[depth]
         net = make(num_classes=num_classes) if weights is None else make(weights=weights)
         if shape[0] != 3:
             net.conv1 = nn.Conv2d(shape[0], 64, 7, stride=2, padding=3, bias=False)
@@ -221,7 +253,18 @@ class ShuffleNetV2(Student):
 class ViT(Student):
     """DC-BENCH's vision transformer from torchvision's encoder: patch 4, dim 512, 6 layers, 8 heads, dropout 0.1."""
 
+    RANGES: ClassVar[Mapping[str, Any]] = {
+        "patch": "whole [1, 1024]",
+        "dim": "whole [1, 4096]",
+        "depth": "whole [1, 64]",
+        "heads": "whole [1, 64]",
+        "dropout": "[0, 1)",
+    }
+
     def __init__(self, shape: Shape, num_classes: int, *, patch: int, dim: int, depth: int, heads: int, dropout: float):
+        check_ranges("student", locals(), ViT.RANGES)
+        if dim % heads:
+            raise ValueError(f"student.dim is {dim}, expected a multiple of student.heads, {heads}")
         if shape[1] != shape[2] or shape[1] % patch:
             raise ValueError(f"ViT cannot take {shape[1]}x{shape[2]} images: square, with a side divisible by {patch}")
         net = tv.VisionTransformer(

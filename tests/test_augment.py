@@ -143,9 +143,11 @@ def test_black_crops_are_those_of_torchvision_before_the_preprocessing(space):
 
 
 def test_unknown_names_are_told_with_the_known_ones():
-    with pytest.raises(ValueError, match="unknown DSA family 'blur': one of color, crop"):
+    with pytest.raises(
+        ValueError, match="augment.strategy is 'crop_blur', expected some of color, crop, .* joined by _"
+    ):
         DSA("crop_blur")
-    with pytest.raises(ValueError, match="unknown augmentation 'x': one of none, dsa"):
+    with pytest.raises(ValueError, match="unknown augment.name 'x': one of none, dsa"):
         augment.make("x", ALL)
 
 

@@ -204,7 +204,7 @@ def test_missing_sets_say_where_they_were_sought_and_what_to_put_there(tmp_path)
 
 
 def test_bad_splits_and_classes_are_refused(npz):
-    with pytest.raises(ValueError, match=r"data.val is 1.5, expected a fraction in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"data.val is 1.5, expected a number in \[0, 1\)"):
         load_npz(npz, val=1.5)
     with pytest.raises(ValueError, match="unknown class 'dog': one of c0, c1, c2"):
         load_npz(npz, classes=["dog", 1])

@@ -287,8 +287,6 @@ def test_pairs_are_chosen_as_the_paper_does(teacher):
     assert sorted(rotated) == list(itertools.combinations(range(5), 2))
     assert len({pair_of(committee, "random", index, 0) for index in range(60)}) == 10
     assert pair_of(committee, "random", 3, 0) == pair_of(committee, "random", 3, 0)
-    with pytest.raises(ValueError, match="unknown method.pairs 'most': one of all, best, rotate, random"):
-        pair_of(committee, "most", 0, 0)
 
 
 def test_units_of_one_stack_ask_the_same_teachers(asked_on, teacher):

@@ -157,9 +157,9 @@ def test_networks_with_batch_statistics_have_no_trajectory():
 
 
 def test_bad_arguments_are_told_with_the_known_ones():
-    with pytest.raises(ValueError, match="unknown norm 'x': one of instance, batch"):
+    with pytest.raises(ValueError, match="unknown student.norm 'x': one of instance, batch"):
         ConvNet((3, 8, 8), 5, **{**CONVNET, "norm": "x"})
-    with pytest.raises(ValueError, match="unknown ResNet depth 19: one of 18, 34, 50"):
+    with pytest.raises(ValueError, match="unknown student.depth 19: one of 18, 34, 50"):
         ResNet((3, 32, 32), 5, depth=19, norm="instance")
     with pytest.raises(ValueError, match="VGG11 cannot take 8x8 images"):
         VGG11((1, 8, 8), 10, norm="instance")

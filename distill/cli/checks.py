@@ -1,37 +1,65 @@
 """Checks of the run's own values, and the device."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from distill.ranges import check_ranges
+from distill import data
+from distill.methods.base import Method
+from distill.ranges import check_tree
+from distill.recipes import PRECISIONS, TEACHERS, Protocol
 from distill.report import check_published
+from distill.students import Student
+
+RANGES = {  # of the run; what a group takes is stated where its class is
+    "task": "text",
+    "out": "path",
+    "experts_path": "path",
+    "labels_path": "path",
+    "synset": "null or path or list of path",
+    "runs": "null or list of path",
+    "seed": "whole [0, 1e18]",
+    "ipc": "whole [1, 1000000] or list of whole [1, 1000000]",
+    "published": "null or text or [0, 100]",
+    "syntheses": "whole [1, 1000]",
+    "student_epochs": "list of whole [0, 100000]",
+    "student_rates": "list of (0, 10]",
+    "baselines": {"random": "whole [0, 1000]", "whole": "true or false"},
+    "device": "one of auto, cpu, cuda",
+    "threads": "null or whole [1, 1024]",
+    "precision": f"one of {', '.join(PRECISIONS)}",
+    "compile": "one of true, false, auto",
+    "workers": "whole [1, 1024]",
+    "data": data.RANGES,
+    "student": "map of text to anything",
+    "method": Method,
+    "protocol": Protocol,
+    "experts": ("absent or null", TEACHERS),
+    "logger": {
+        "wandb": ("null", {"project": "text", "entity": "null or text", "mode": "null or one of online, offline"})
+    },
+}
 
 
-def check_values(cfg: DictConfig) -> None:
-    """Raise ValueError if a value of the run itself is none that it can have."""
-    whole = {"seed": "whole [0, inf)", "syntheses": "whole [1, inf)", "workers": "whole [1, inf)"}
-    check_ranges("", cfg, {**whole, "threads": "null or whole [1, inf)"})
-    check_ranges("baselines", cfg.baselines, {"random": "whole [0, inf)"})
-    if cfg.compile not in (True, False, "auto"):
-        raise ValueError(f"compile is {cfg.compile!r}, expected true, false or auto")
-    check_published(cfg.published)
-    ipcs = cfg.ipc if isinstance(cfg.ipc, ListConfig) else [cfg.ipc]
-    if not ipcs or not all(isinstance(ipc, int) for ipc in ipcs):
-        raise ValueError(f"ipc is {cfg.ipc}, expected a whole number or a list of some")
-    for name in ("out", "experts_path", "labels_path"):
-        if not isinstance(cfg[name], str):
-            raise ValueError(
-                f"{name} is {cfg[name]}, expected the path of a folder: leave {name} out for the usual one"
-            )
-    if not any(isinstance(node, DictConfig) and "_target_" in node for node in cfg.student.values()):
+def check_values(values: Mapping[str, Any]) -> None:
+    """Raise ValueError if any value of a composed configuration is none that it can have, whatever group it stands in."""
+    check_tree("", values, RANGES)
+    check_published(values["published"])
+    networks = named(values["student"])
+    if not networks:
         raise ValueError("no student is named: student=[convnet]")
+    for name, node in networks.items():
+        check_tree(f"student.{name}", node, Student)
+
+
+def named(students: dict[str, Any]) -> dict[str, Any]:
+    """The networks among a run's students: an overlay may set a value of one that the command line replaced by another."""
+    return {name: node for name, node in students.items() if isinstance(node, dict) and "_target_" in node}
 
 
 def device(name: str) -> torch.device:
-    if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"unknown device {name!r}: one of auto, cpu, cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             "device=cuda was asked for, but this machine has no CUDA device: use device=cpu or device=auto"
@@ -40,4 +68,4 @@ def device(name: str) -> torch.device:
 
 
 def plain(node: Any) -> Any:
-    return OmegaConf.to_container(node, resolve=True)
+    return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.progress import Progress
 
 from distill.cli import CONFIGS
-from distill.cli.checks import check_values, device, plain
+from distill.cli.checks import check_values, device, named, plain
 from distill.cli.names import options, unknown
 from distill.committee import Committee, check_settings
 from distill.data import RealData
@@ -33,12 +33,11 @@ class Line:
     """The straight line of one configuration; each method is an arrow, and skips what its file already answers."""
 
     def __init__(self, cfg: DictConfig, bars: Progress):
-        check_values(cfg)
+        check_values(plain(cfg))
         self.cfg, self.out, self.bars = cfg, Path(cfg.out), bars
         self.asked: dict[str, Committee] = {}
         self.rank, self.processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        # An overlay may set a value of a network that the command line replaced by another one.
-        self.students = {name: node for name, node in plain(cfg.student).items() if "_target_" in node}
+        self.students = named(plain(cfg.student))
         self.device = device(cfg.device)
         if cfg.threads is not None:
             torch.set_num_threads(cfg.threads)

@@ -5,7 +5,8 @@ be read: what each ingredient does here is what the authors' code does, as the s
 """
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from sklearn.cluster import KMeans
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from distill import rng
 from distill.methods.trajectory_matching import TrajectoryMatching
+from distill.ranges import check_ranges
 from distill.synset import SyntheticSet
 
 WEIGHTS = {"none": None, "aggregate": lambda j, m: 1.0, "adaptive": lambda j, m: j / m}
@@ -42,6 +44,13 @@ class AST(TrajectoryMatching):
         ValueError: a value is unknown.
     """
 
+    RANGES: ClassVar[Mapping[str, Any]] = {
+        "balanced": "true or false",
+        "perturbation": "[0, 1000]",
+        "intermediate": f"one of {', '.join(WEIGHTS)}",
+        "init": "one of kmeans, real",
+    }
+
     def __init__(
         self,
         *,
@@ -51,12 +60,7 @@ class AST(TrajectoryMatching):
         init: str,
         **others: Any,
     ):
-        if intermediate not in WEIGHTS:
-            raise ValueError(f"unknown method.intermediate {intermediate!r}: one of {', '.join(WEIGHTS)}")
-        if init not in ("kmeans", "real"):
-            raise ValueError(f"unknown method.init {init!r}: one of kmeans, real")
-        if perturbation < 0:
-            raise ValueError(f"method.perturbation is {perturbation}, expected at least 0")
+        check_ranges("method", locals(), AST.RANGES)
         if intermediate != "none" and (
             others["memory"] == "tesla" or others["student_steps"] < others["expert_epochs"]
         ):

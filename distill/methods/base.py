@@ -1,7 +1,7 @@
 """Method: what every distillation method is, a Lightning module whose `update` reads like the paper's algorithm box."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning import LightningModule
@@ -13,8 +13,6 @@ from distill.data import Split
 from distill.ranges import check_ranges
 from distill.students import Student
 from distill.synset import SyntheticSet
-
-RANGES = {"steps": "whole [0, inf)", "snapshot_every": "whole [1, inf)", "max_skips": "whole [1, inf)"}
 
 
 class Skip(Exception):
@@ -43,6 +41,12 @@ class Method(LightningModule):
         ValueError: ipc is below 1 or above the size of a class.
     """
 
+    RANGES: ClassVar[Mapping[str, Any]] = {
+        "steps": "whole [0, 100000000]",
+        "snapshot_every": "whole [1, 100000000]",
+        "max_skips": "whole [1, 100000000]",
+    }
+
     def __init__(
         self,
         *,
@@ -54,7 +58,7 @@ class Method(LightningModule):
         snapshot_every: int,
         max_skips: int,
     ):
-        check_ranges("method", locals(), RANGES)
+        check_ranges("method", locals(), Method.RANGES)
         super().__init__()
         real.check_ipc(ipc)
         self.automatic_optimization = False

@@ -7,15 +7,16 @@ class and under one network, many real images with the few synthetic ones.
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
 from distill import rng
-from distill.augment import Augment
+from distill.augment import Augment, make
 from distill.fastest import EAGER, fastest
 from distill.methods.base import Method
+from distill.ranges import check_ranges
 from distill.synset import SyntheticSet
 
 Way = TypeVar("Way")
@@ -37,6 +38,15 @@ class ClassMatching(Method):
         ValueError: init is unknown.
     """
 
+    RANGES: ClassVar[Mapping[str, Any]] = {
+        "augment": make,
+        "batch_real": "whole [1, 1000000]",
+        "init": "one of real, noise",
+        "lr_img": "[0, 1000000]",
+        "momentum_img": "[0, 1)",
+        "compile": "one of true, false, auto",
+    }
+
     def __init__(
         self,
         *,
@@ -48,8 +58,7 @@ class ClassMatching(Method):
         compile: bool | str,
         **shared: Any,
     ):
-        if init not in ("real", "noise"):
-            raise ValueError(f"unknown method.init {init!r}: one of real, noise")
+        check_ranges("method", locals(), ClassMatching.RANGES)
         super().__init__(**shared)
         self.notes: list[str] = []  # warnings, told when the distillation begins
         self.augment = augment

@@ -1,12 +1,14 @@
 """Difficulty-aligned trajectory matching (Guo et al., ICLR 2024, arXiv:2310.05773)."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from distill import rng
 from distill.methods.trajectory_matching import TrajectoryMatching
+from distill.ranges import check_ranges
 from distill.synset import SyntheticSet
 
 
@@ -47,6 +49,14 @@ class DATM(TrajectoryMatching):
         ValueError: a value is out of range, or a class has too few images that any expert classifies correctly.
     """
 
+    RANGES: ClassVar[Mapping[str, Any]] = {
+        "initial_max_start_epoch": "null or whole [1, 100000]",
+        "expansion_steps": "null or whole [1, 100000000]",
+        "init": "one of correct, real",
+        "lr_label": "[0, 1000000]",
+        "momentum_label": "[0, 1)",
+    }
+
     def __init__(
         self,
         *,
@@ -57,8 +67,7 @@ class DATM(TrajectoryMatching):
         momentum_label: float,
         **others: Any,
     ):
-        if init not in ("correct", "real"):
-            raise ValueError(f"unknown method.init {init!r}: one of correct, real")
+        check_ranges("method", locals(), DATM.RANGES)
         if (initial_max_start_epoch is None) != (expansion_steps is None):
             raise ValueError("method.initial_max_start_epoch and method.expansion_steps: give both, or null for both")
         low, high = others["min_start_epoch"], others["max_start_epoch"]

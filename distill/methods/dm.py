@@ -1,9 +1,9 @@
 """Distribution matching (Zhao & Bilen, WACV 2023, arXiv:2110.04181)."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from distill import rng
 from distill.fastest import fuse
 from distill.methods.class_matching import WAYS, ClassMatching
+from distill.ranges import check_ranges
 from distill.recipes import PRECISIONS
 from distill.students import restart, stateless
 
@@ -26,9 +27,10 @@ class DistributionMatching(ClassMatching):
         ValueError: the precision is unknown.
     """
 
+    RANGES: ClassVar[Mapping[str, Any]] = {"precision": f"one of {', '.join(PRECISIONS)}"}
+
     def __init__(self, *, precision: str, **others: Any):
-        if precision not in PRECISIONS:
-            raise ValueError(f"unknown method.precision {precision!r}: one of {', '.join(PRECISIONS)}")
+        check_ranges("method", locals(), DistributionMatching.RANGES)
         super().__init__(**others)
         self.net.requires_grad_(False)
 

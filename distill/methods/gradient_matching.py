@@ -6,7 +6,7 @@ and DSAC (Lee et al., ICML 2022, arXiv:2202.02916). They differ in augmentation,
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.func import grad, grad_and_value, vmap
 
 from distill import rng
-from distill.augment import Augment
+from distill.augment import Augment, make
 from distill.fastest import EAGER, fuse
 from distill.methods.class_matching import WAYS, ClassMatching
+from distill.ranges import check_ranges
 from distill.recipes import Recipe
 from distill.students import FlatStudent, flatten, restart, stateless
 from distill.training import train, way_to_train
@@ -148,6 +149,18 @@ class GradientMatching(ClassMatching):
         ValueError: a value is unknown.
     """
 
+    RANGES: ClassVar[Mapping[str, Any]] = {
+        "networks": "whole [1, 1000000]",
+        "steps": "null or whole [0, 100000000]",
+        "loops": "map of whole [1, 1000000] to two of whole [1, 100000]",
+        "collective": "true or false",
+        "warmup_networks": "whole [0, 1000000]",
+        "warmup_updates": "whole [0, 1000000]",
+        "distance": f"one of {', '.join(DISTANCES)}",
+        "network": Recipe,
+        "network_augment": make,
+    }
+
     def __init__(
         self,
         *,
@@ -162,8 +175,7 @@ class GradientMatching(ClassMatching):
         network_augment: Augment,
         **others: Any,
     ):
-        if distance not in DISTANCES:
-            raise ValueError(f"unknown method.distance {distance!r}: one of {', '.join(DISTANCES)}")
+        check_ranges("method", locals(), GradientMatching.RANGES)
         self.updates, epochs, note = loops_for(others["ipc"], loops)
         steps = networks * self.updates if steps is None else steps
         super().__init__(steps=steps, **others)

@@ -1,7 +1,7 @@
 """RDED (Sun et al., CVPR 2024, arXiv:2312.03526): composites of the real crops that a teacher finds most real."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,14 +13,8 @@ from distill.committee import Committee
 from distill.data import Split
 from distill.methods.base import Method
 from distill.ranges import check_ranges
+from distill.recipes import TEACHERS
 from distill.synset import SyntheticSet
-
-RANGES = {
-    "steps": "null or whole [0, inf)",
-    "pool": "whole [1, inf)",
-    "patches": "whole [1, inf)",
-    "factor": "whole [1, inf)",
-}
 
 
 class RDED(Method):
@@ -37,8 +31,16 @@ class RDED(Method):
         ValueError: the image's side is no multiple of the factor, or the pool is too small.
     """
 
+    RANGES: ClassVar[Mapping[str, Any]] = {
+        "committee": TEACHERS,
+        "steps": "null or whole [0, 100000000]",
+        "pool": "whole [1, 1000000]",
+        "patches": "whole [1, 1000]",
+        "factor": "whole [1, 100]",
+    }
+
     def __init__(self, *, committee: Committee, steps: int | None, pool: int, patches: int, factor: int, **shared: Any):
-        check_ranges("method", locals(), RANGES)
+        check_ranges("method", locals(), RDED.RANGES)
         real: Split = shared["real"]
         real.check_ipc(shared["ipc"])
         if real.shape[1] % factor or real.shape[2] % factor:

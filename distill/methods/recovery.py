@@ -7,10 +7,10 @@ image to a small part of it; CV-DD (arXiv:2501.07575) starts from real images an
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +21,8 @@ from distill.augment import boxes, resize_boxes
 from distill.committee import Committee, batch_norms
 from distill.methods.base import Method
 from distill.methods.rded import check_pool, composites
-from distill.ranges import check_ranges, inside
-from distill.recipes import PRECISIONS
-from distill.students import pick
+from distill.ranges import check_ranges
+from distill.recipes import PRECISIONS, TEACHERS
 from distill.synset import SyntheticSet
 
 CURRICULA = {
@@ -31,24 +30,6 @@ CURRICULA = {
     "step": lambda done: 1.0,
     "linear": lambda done: 1.0 - done,
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
-}
-INITS = ("noise", "real", "composite")
-RANGES = {
-    "iterations": "whole [1, inf)",
-    "steps": "null or whole [0, inf)",
-    "batch": "whole [1, inf)",
-    "together": "whole [1, inf)",
-    "vote_temperature": "(0, inf)",
-    "bn_weight": "[0, inf)",
-    "first_bn_weight": "[0, inf)",
-    "milestone": "[0, 1]",
-    "area": "null or (0, 1]",
-    "roll": "whole [0, inf)",
-    "patches": "whole [1, inf)",
-    "pool": "whole [1, inf)",
-    "factor": "whole [1, inf)",
-    "lr_img": "(0, inf)",
-    "log_every": "whole [1, inf)",
 }
 
 
@@ -98,6 +79,33 @@ class Recovery(Method):
             are whitened.
     """
 
+    RANGES: ClassVar[Mapping[str, Any]] = {
+        "committee": TEACHERS,
+        "iterations": "whole [1, 10000000]",
+        "steps": "null or whole [0, 100000000]",
+        "batch": "whole [1, 1000000]",
+        "together": "whole [1, 10000]",
+        "share": "two of whole [0, 10000]",
+        "pairs": "one of all, best, rotate, random",
+        "vote_temperature": "(0, 1000000]",
+        "bn_weight": "[0, 1000000]",
+        "first_bn_weight": "[0, 1000000]",
+        "curriculum": f"one of {', '.join(CURRICULA)}",
+        "milestone": "[0, 1]",
+        "area": "null or (0, 1]",
+        "roll": "whole [0, 10000]",
+        "roll_both": "true or false",
+        "crop_each": "true or false",
+        "init": "one of noise, real, composite",
+        "patches": "whole [1, 1000]",
+        "pool": "whole [1, 1000000]",
+        "factor": "whole [1, 100]",
+        "lr_img": "(0, 1000000]",
+        "betas": "two of [0, 1)",
+        "log_every": "whole [1, 100000000]",
+        "precision": f"one of {', '.join(PRECISIONS)}",
+    }
+
     def __init__(
         self,
         *,
@@ -127,13 +135,7 @@ class Recovery(Method):
         precision: str,
         **shared: Any,
     ):
-        check_ranges("method", locals(), RANGES)
-        pick(CURRICULA, curriculum, "method.curriculum")
-        pick(PRECISIONS, precision, "method.precision")
-        if init not in INITS:
-            raise ValueError(f"unknown method.init {init!r}: one of {', '.join(INITS)}")
-        if len(betas) != 2 or not all(inside(beta, "[0, 1)") for beta in betas):
-            raise ValueError(f"method.betas are {list(betas)}, expected two in [0, 1)")
+        check_ranges("method", locals(), Recovery.RANGES)
         shared["real"].check_ipc(shared["ipc"])
         for name, net in zip(committee.names, committee.nets, strict=True):
             if not batch_norms(net):
@@ -302,8 +304,7 @@ def pair_of(committee: Committee, pairs: str, index: int, seed: int) -> tuple[in
         "rotate": lambda: both[index % len(both)],
         "random": lambda: both[int(torch.randint(len(both), (), generator=rng.generator(seed, "pair", index)))],
     }
-    way = pick(ways, pairs, "method.pairs")
-    return every if len(every) <= 2 else way()
+    return every if len(every) <= 2 else ways[pairs]()
 
 
 def smallest_crop(curriculum: str, area: float, milestone: float, done: float) -> float:

@@ -3,18 +3,20 @@
 MTT (Cazenavette et al., CVPR 2022, arXiv:2203.11932) and TESLA (Cui et al., ICML 2023, arXiv:2211.10586).
 """
 
+from collections.abc import Mapping
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from distill import rng
-from distill.augment import Augment
+from distill.augment import Augment, make
 from distill.fastest import EAGER, fastest
 from distill.methods.base import Method, Skip
-from distill.recipes import MAX_LR
+from distill.ranges import check_ranges
+from distill.recipes import EXPERTS, MAX_LR
 from distill.students import FlatStudent
 from distill.synset import SyntheticSet
 from distill.trajectory import ExpertStore
@@ -74,6 +76,26 @@ class TrajectoryMatching(Method):
         ValueError: a value is out of range, or the experts end before the last epoch that may be read.
     """
 
+    RANGES: ClassVar[Mapping[str, Any]] = {
+        "experts": EXPERTS,
+        "augment": make,
+        "student_steps": "whole [1, 100000]",
+        "expert_epochs": "whole [1, 100000]",
+        "min_start_epoch": "whole [0, 100000]",
+        "max_start_epoch": "whole [1, 100000]",
+        "batch_syn": "null or whole [1, 1000000]",
+        "lr_student": f"(0, {MAX_LR:g}]",
+        "student_momentum": "[0, 1)",
+        "lr_img": "[0, 1000000]",
+        "momentum_img": "[0, 1)",
+        "lr_lr": "[0, 1000]",
+        "momentum_lr": "[0, 1)",
+        "max_error": "null or (0, 1000000]",
+        "soft_label_assignment": "true or false",
+        "memory": f"one of {', '.join(MODES)}",
+        "compile": "one of true, false, auto",
+    }
+
     def __init__(
         self,
         *,
@@ -96,16 +118,9 @@ class TrajectoryMatching(Method):
         compile: bool | str,
         **shared: Any,
     ):
-        if not 0 <= min_start_epoch < max_start_epoch:
+        check_ranges("method", locals(), TrajectoryMatching.RANGES)
+        if min_start_epoch >= max_start_epoch:
             raise ValueError(f"start epochs from {min_start_epoch} to below {max_start_epoch}: the range is empty")
-        if min(student_steps, expert_epochs, batch_syn or 1) < 1:
-            raise ValueError("method.student_steps, method.expert_epochs and method.batch_syn must be at least 1")
-        if not 0 < lr_student <= MAX_LR:
-            raise ValueError(f"method.lr_student is {lr_student}, expected above 0 and at most {MAX_LR:g}")
-        if not 0 <= student_momentum < 1:
-            raise ValueError(f"method.student_momentum is {student_momentum}, expected at least 0 and below 1")
-        if memory not in MODES:
-            raise ValueError(f"unknown method.memory {memory!r}: one of {', '.join(MODES)}")
         if memory == "tesla" and student_momentum:
             raise ValueError("method.memory=tesla knows no method.student_momentum: use recompute")
         last = max_start_epoch + expert_epochs - 1
