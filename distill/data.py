@@ -6,10 +6,8 @@ in their files until such an index asks for them.
 """
 
 import hashlib
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from distill.pictures import zoomed
 from distill.preprocessing import Preprocessing, to_pixels
 from distill.ranges import check_ranges
 from distill.readers import read
+from distill.selection import kept_classes, stratified
 from distill.students import Shape
 from distill.text import check_name
 from distill.wording import listed
@@ -193,7 +192,7 @@ def load(
     _check_constants(mean, x_train.shape[3], name)
     if test_resize is not None:
         x_test = np.stack([zoomed(image, test_resize) for image in x_test])
-    train, val_index = _stratified(y_train, val)
+    train, val_index = stratified(y_train, val)
     pixels = to_pixels(x_train[train])
     source = hashlib.sha256(np.ascontiguousarray(x_train).data)
     source.update(repr((y_train.tolist(), val)).encode())
@@ -210,7 +209,7 @@ def load(
         prepare = preprocessing.fit_constants(pixels)
     else:
         prepare = preprocessing.normalised(list(mean), list(std))
-    kept = _kept(classes, class_names)
+    kept = kept_classes(classes, class_names)
 
     def split(x: Tensor, y: np.ndarray) -> Split:
         labels = torch.full((len(class_names),), -1)
@@ -249,11 +248,11 @@ def _lazy(
     cache: Path,
 ) -> RealData:
     tree = folders.tree(path)
-    kept = _kept(classes, tree.classes)
+    kept = kept_classes(classes, tree.classes)
     place = {cls: i for i, cls in enumerate(kept)}
     names = tuple(tree.classes[cls] for cls in kept)
     train, test = ([(file, place[cls]) for file, cls in files if cls in place] for files in (tree.train, tree.test))
-    first, held_out = _stratified(np.array([cls for _, cls in train]), val)
+    first, held_out = stratified(np.array([cls for _, cls in train]), val)
 
     def split(files: list[tuple[Path, int]]) -> Split:
         images: Any = LazyImages([file for file, _ in files], side, crop, prepare, device, workers)
@@ -285,47 +284,3 @@ def _joined(splits: list[Split], fingerprint: str, whole: str, notes: tuple[str,
     if untested:
         notes += (f"no test images of {listed(untested)}: accuracy is that on the other classes",)
     return RealData(train, val, test, fingerprint, whole, notes)
-
-
-def _stratified(labels: np.ndarray, val: float) -> tuple[np.ndarray, np.ndarray]:
-    if val == 0:
-        return np.arange(len(labels)), np.arange(0)
-    from sklearn.model_selection import train_test_split
-
-    try:
-        train, held_out = train_test_split(np.arange(len(labels)), test_size=val, stratify=labels, random_state=0)
-    except ValueError as error:
-        raise ValueError(
-            f"cannot cut a validation split of {val} ({error}): set data.val=0 or bring more images"
-        ) from None
-    return np.sort(train), np.sort(held_out)
-
-
-def _kept(classes: Sequence[int | str] | None, class_names: list[str]) -> list[int]:
-    """Indices of the classes asked for; numbers are names where some class is called by one of them."""
-    if len(class_names) < 2:
-        raise ValueError(f"the only class is {class_names[0]!r}, expected at least 2")
-    if classes is None:
-        return list(range(len(class_names)))
-    names = {_normal(name): k for k, name in enumerate(class_names)}
-    by_number = {str(int(name)): k for name, k in names.items() if name.isdecimal()} | names
-    asked = [_normal(str(cls)) for cls in classes]
-    if not any(name in by_number for cls, name in zip(classes, asked, strict=True) if isinstance(cls, int)):
-        by_number = {str(k): k for k in range(len(class_names))} | by_number
-    unknown = [cls for cls, name in zip(classes, asked, strict=True) if name not in by_number]
-    if unknown:
-        close = ", ".join(map(repr, get_close_matches(_normal(str(unknown[0])), names, 3)))
-        raise ValueError(
-            f"unknown class {unknown[0]!r}{f', near it are {close}' if close else ''}: one of {listed(class_names)}, "
-            f"or 0 to {len(class_names) - 1} where no class is called by a number"
-        )
-    kept = [by_number[name] for name in asked]
-    if len(set(kept)) < max(len(kept), 2):
-        raise ValueError(
-            f"data.classes is {listed([str(cls) for cls in classes])}, expected two different classes or more"
-        )
-    return kept
-
-
-def _normal(name: str) -> str:
-    return unicodedata.normalize("NFC", name)

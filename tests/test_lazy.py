@@ -118,7 +118,7 @@ def test_the_content_of_files_is_read_again_only_where_one_may_have_changed(tmp_
 
 def test_what_lazy_reading_needs_is_told(tmp_path):
     root = write_folder(tmp_path / "pets")
-    for changes in (dict(size=None, crop=False), dict(mean=None), dict(zca=True)):
+    for changes in (dict(size=None, crop=False), dict(mean=None, std=None), dict(zca=True)):
         with pytest.raises(ValueError, match="data.lazy needs an image folder .data.path., data.size, data.mean"):
             load(root, **changes)
 

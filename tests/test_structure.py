@@ -17,8 +17,9 @@ CONFIGS = ROOT / "configs"
 # Each module may import what stands before it.
 ORDER = [
     "distill.files", "distill.text", "distill.fastest", "distill.ranges", "distill.records", "distill.rng",
-    "distill.students", "distill.cvdd_networks", "distill.wording", "distill.preprocessing", "distill.dc_views",
-    "distill.augment", "distill.pictures", "distill.folders", "distill.readers", "distill.lazy", "distill.content",
+    "distill.students", "distill.cvdd_networks", "distill.wording", "distill.selection", "distill.preprocessing",
+    "distill.dc_views", "distill.augment", "distill.pictures", "distill.folders", "distill.readers", "distill.lazy",
+    "distill.content",
     "distill.data", "distill.recipes", "distill.training", "distill.trajectory", "distill.committee", "distill.unroll",
     "distill.synset", "distill", "distill.methods", "distill.methods.base", "distill.methods.*", "distill.outer",
     "distill.labels", "distill.report", "distill.page", "distill.evaluate", "experts", "experts.train",
