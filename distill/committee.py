@@ -98,18 +98,17 @@ class Committee:
         return (torch.tensor(self.priors) / temperature).softmax(0)
 
     @torch.no_grad()
-    def logits(self, views: Tensor, temperature: float, mode: str = "eval", part: int | None = None) -> Tensor:
+    def logits(self, views: Tensor, temperature: float, mode: str = "eval", parts: int = 1) -> Tensor:
         """The members' logits for ``views`` (B, C, H, W), weighed by their votes, (B, K) float32.
 
         Args:
             mode: ``eval``, or ``batch``: every batch norm takes the statistics of the views themselves; running ones stay.
-            part: views that share their statistics in mode ``batch``; None is all of them.
+            parts: pieces of the views that ``batch`` takes apart.
         """
         total: Tensor | None = None
         for net, weight in zip(self.nets, self.votes(temperature).tolist(), strict=True):
             with batch_statistics(net, mode):
-                size = part if mode == "batch" and part is not None else len(views)
-                said = torch.cat([net(some).float() for some in views.split(size)])
+                said = torch.cat([net(part).float() for part in views.chunk(parts if mode == "batch" else 1)])
             total = weight * said if total is None else total + weight * said
         assert total is not None
         return total

@@ -50,18 +50,21 @@ class Labels:
         self.synset, self.protocol, self.committee, self.store = synset, protocol, committee, store
         self.known: Tensor | None = None  # one label for each image
         if protocol.soft == "once":
-            self.known = self.ask(synset.images, math.ceil(len(synset) / protocol.micro_batches))
+            self.known = self.ask(synset.images)
 
-    def ask(self, views: Tensor, part: int) -> Tensor:
-        """The committee's logits (B, K) for ``views``, of which ``part`` go through a teacher at once."""
+    def ask(self, views: Tensor) -> Tensor:
+        """The committee's logits (B, K) for ``views``."""
         assert self.committee is not None
-        return self.committee.logits(views, self.protocol.vote_temperature, self.protocol.committee["mode"], part)
+        protocol = self.protocol
+        return self.committee.logits(
+            views, protocol.vote_temperature, protocol.committee["mode"], protocol.micro_batches
+        )
 
     def __call__(self, views: Tensor, index: Tensor, draw: int, epoch: int) -> tuple[Tensor, Tensor]:
         """The views as mixed, and what they show: logits (B, K), or probabilities where labels are hard."""
         views, partner, share = mixed(views, draw, self.protocol)
         if self.protocol.soft == "on_the_fly":
-            return views, self.ask(views, self.protocol.part)
+            return views, self.ask(views)
         if self.store is not None:
             return views, self.store.labels(epoch, index)
         if self.known is None:
@@ -145,8 +148,6 @@ class LabelStore(Dataset):
             },
             "top_k": protocol.top_k,
         }
-        if protocol.micro_batches > 1 and protocol.committee["mode"] == "batch" and len(synset) % protocol.batch:
-            self.identity["last_batch"] = "in parts of the same size"  # those of earlier stores were smaller
         named = (folder / "labels.json").exists()
         self.folder = folder if named else folder / digest(self.identity)
         if named:
@@ -210,9 +211,7 @@ class LabelStore(Dataset):
             write_record(self.folder / "labels.json", self.identity)
         order = self.order(epoch)
         batches = range(math.ceil(len(order) / self.protocol.batch))
-        logits = torch.cat(
-            [self.teaching.ask(self.views(epoch, batch)[0], self.protocol.part) for batch in batches]
-        ).cpu()
+        logits = torch.cat([self.teaching.ask(self.views(epoch, batch)[0]) for batch in batches]).cpu()
         tensors = {"order": order.int(), "logits": logits.half()}
         if self.protocol.top_k is not None and self.protocol.top_k < logits.shape[1]:
             kept, classes = logits.topk(self.protocol.top_k, 1)

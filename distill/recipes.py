@@ -95,9 +95,9 @@ class Recipe:
         return self.epochs + self.extra_epochs
 
     @property
-    def part(self) -> int:
-        """Images that go through the network at once; less than a batch matters with batch norm alone."""
-        return self.batch
+    def parts(self) -> int:
+        """Pieces of a batch that go through the network one after another; they matter with batch norm alone."""
+        return 1
 
     @property
     def mean_decay(self) -> float | None:
@@ -348,8 +348,9 @@ class CommitteeProtocol(CosineRecipe, Protocol):
         mix_alpha: the share is drawn from Beta(alpha, alpha).
         area: smallest share of an image that a crop keeps, with ``augment: resized_crop``.
         shuffle: strips along each axis that change places before the crop (RDED); 1 for none.
-        micro_batches: parts of a batch that go through networks one after another, with batch statistics of their own; an
-            epoch's last, smaller batch goes in parts of the same size: whole where it fits into one.
+        micro_batches: parts of a batch that go through networks one after another, with batch statistics of their own. Of an
+            epoch's last, smaller batch students take parts of the same size (whole where it fits into one), each weighed
+            as a part of a full batch; teachers take as many parts as ever.
         ema: decay of the running mean of weights that is measured in the end; None measures the last weights.
         decay_biases: ``decoupled_decay`` reaches biases and norms too.
 
@@ -408,17 +409,17 @@ class CommitteeProtocol(CosineRecipe, Protocol):
         return self.with_(batch=min(batch, images))
 
     @property
-    def part(self) -> int:
-        """A batch's share of ``micro_batches``."""
-        return math.ceil(self.batch / self.micro_batches)
+    def parts(self) -> int:
+        """Pieces of a batch."""
+        return self.micro_batches
 
     @property
     def identity(self) -> dict[str, Any]:
         """Its values; what came later is left out where it changes nothing, so that rows from before are found."""
         own = super().identity
-        if not own.pop("decay_biases"):
-            return own | ({"last_batch": "in parts of the same size"} if self.micro_batches > 1 else {})
-        return own | {"decay_biases": True}
+        if not self.decay_biases:
+            del own["decay_biases"]
+        return own | ({"last_batch": "in parts of the same size"} if self.micro_batches > 1 else {})
 
     @property
     def mean_decay(self) -> float | None:

@@ -102,7 +102,8 @@ class Gradients:
     def __init__(self, nets: Sequence[nn.Module], recipe: Recipe, compiled: int | None):
         self.flats = [FlatStudent(net, with_state=True) for net in nets]
         self.stacked, self.batch = len(nets) > 1, compiled
-        self.part = recipe.part
+        self.part = math.ceil(recipe.batch / recipe.parts)
+        self.parts = math.ceil(recipe.batch / self.part)  # of a full batch
         if not stateless(nets[0]):
             if self.stacked:
                 raise ValueError(f"{type(nets[0]).__name__} keeps statistics or drops units: train one at a time")
@@ -138,7 +139,7 @@ class Gradients:
         loss = self.full_batch if views.shape[1] == self.batch else self.loss
         when = torch.tensor(float(epoch), device=views.device)
         parts = list(zip(*(tensor.split(self.part, 1) for tensor in (images, views, targets)), strict=True))
-        total = sum(loss(leaf, *part, when) for part in parts) / len(parts)
+        total = sum(loss(leaf, *part, when) for part in parts) / self.parts
         assert isinstance(total, Tensor)
         return torch.autograd.grad(total, leaf)[0]
 
