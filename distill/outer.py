@@ -16,6 +16,8 @@ from torch import Tensor
 
 from distill.files import flat, load_tensors, read_record, replacing, save_tensors, write_record
 from distill.methods.base import Diverged, Method
+from distill.records import check_record
+from distill.soundness import check_types
 from distill.synset import SUFFIX, SyntheticSet, load
 from distill.training import optimizer_tensors, restore_optimizer
 
@@ -140,20 +142,18 @@ class _Home(Callback):
             return
         try:
             tensors, state = load_tensors(self.state_path)
+            momentum, extra = _pop(tensors, "optimizer."), _pop(tensors, "extra.")
+            start = SyntheticSet.of_images(
+                method.real, torch.zeros(1, dtype=torch.long, device=method.real.images.device)
+            )
+            counts = dict.fromkeys(("skips", "skips_in_a_row"), "whole [0, inf)")
+            start = _restored(self.state_path, start, tensors, state, counts).to(start.images.device)
         except ValueError as error:
             kept = max(self.folder.glob(f"snapshots/step_*{SUFFIX}"), default="none")
             raise ValueError(f"{error}; or delete it to start anew (last snapshot: {kept})") from None
-        self.momentum = {
-            name.removeprefix("optimizer."): tensors.pop(name)
-            for name in list(tensors)
-            if name.startswith("optimizer.")
-        }
-        extra = {name.removeprefix("extra."): tensors.pop(name) for name in list(tensors) if name.startswith("extra.")}
-        device = method.real.images.device
-        own = {name: tensor.to(device) for name, tensor in tensors.items()}
-        start = SyntheticSet.of_images(method.real, torch.zeros(1, dtype=torch.long, device=device))
-        method.begin(start.with_(label_kind=state["label_kind"], **own))
-        method.restore({name: tensor.to(device) for name, tensor in extra.items()})
+        self.momentum = momentum
+        method.begin(start)
+        method.restore({name: tensor.to(start.images.device) for name, tensor in extra.items()})
         method.start_step, method.skips, method.skips_in_a_row = state["step"], state["skips"], state["skips_in_a_row"]
 
     def write(self, method: Method, step: int, optimizer: Mapping[str, Tensor]) -> None:
@@ -228,6 +228,28 @@ def iterates(path: Path) -> dict[int, SyntheticSet]:
     found = {}
     for file in sorted((path.parent / "snapshots").glob(f"step_*{SUFFIX}")):
         tensors, state = load_tensors(file)
-        found[int(state["step"])] = final.with_(label_kind=state["label_kind"], **{"lr": None, **tensors})
+        restored = _restored(file, final, tensors, state, {})
+        found[state["step"]] = restored
     own = bool(found) and found[max(found)].hash == final.hash  # or those of another set in the same folder
     return found if own else {}
+
+
+def _pop(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Take the tensors whose names begin with ``prefix`` out, under the rest of their names."""
+    return {name[len(prefix) :]: tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
+
+
+def _restored(
+    file: Path, synset: SyntheticSet, tensors: Mapping[str, Tensor], state: Mapping[str, Any], fields: Mapping[str, str]
+) -> SyntheticSet:
+    """``synset`` with the tensors and the kind of labels of a state or snapshot.
+
+    Raises:
+        ValueError: the file is neither.
+    """
+    try:
+        check_types(tensors)
+        check_record(state, {"step": "whole [0, inf)", "label_kind": "text", **fields})
+        return synset.with_(label_kind=state["label_kind"], **{"lr": None, **tensors})
+    except ValueError as error:
+        raise ValueError(f"{file} is not what a run keeps of itself: {error}") from None

@@ -4,9 +4,11 @@ Three spaces: ``pixel01`` (as is), ``normalised`` (per-channel constants) and ``
 """
 
 import hashlib
+import math
 import sys
 from functools import cached_property
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from distill.files import load_tensors, save_tensors
 
+LARGEST = 1e4  # of a constant
 ZCA_EPS = 0.1  # the regulariser of MTT and DATM
 
 
@@ -30,7 +33,7 @@ class Preprocessing:
         tensors: the constants under the names above; empty for ``pixel01``.
 
     Raises:
-        ValueError: the space is unknown or its constants are missing.
+        ValueError: the space is unknown, or its constants are missing or impossible.
     """
 
     NEEDS = {"pixel01": set(), "normalised": {"mean", "std"}, "zca": {"mean", "matrix"}}
@@ -43,6 +46,35 @@ class Preprocessing:
             raise ValueError(
                 f"space {space} has constants {sorted(self.tensors)}, expected {sorted(self.NEEDS[space])}"
             )
+        for name, tensor in self.tensors.items():
+            if tensor.dtype != torch.float32 or not tensor.numel() or not (tensor.abs() < LARGEST).all():
+                raise ValueError(f"the constants {name} of space {space} are no numbers below {LARGEST:g}")
+        if "std" in self.tensors and not (self.tensors["std"] > 0).all():
+            raise ValueError(
+                f"the deviations of space {space} reach {float(self.tensors['std'].min())}, expected above 0"
+            )
+
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """Raise ValueError unless the constants are for images (C, H, W)."""
+        channels, pixels = shape[0], math.prod(shape)
+        expected: dict[str, list[tuple[int, ...]]] = dict.fromkeys(("mean", "std"), [(1,), (channels,)])
+        if self.space == "zca":
+            expected = {"mean": [(pixels,)], "matrix": [(pixels, pixels)]}
+        for name, tensor in self.tensors.items():
+            if tuple(tensor.shape) not in expected[name]:
+                raise ValueError(
+                    f"the constants {name} of space {self.space} are {tuple(tensor.shape)}, expected {expected[name][-1]}"
+                )
+
+    def check_invertible(self) -> None:
+        """Raise ValueError unless ZCA's matrix is what whitening makes: symmetric, with eigenvalues above 0."""
+        if self.space != "zca":
+            return
+        matrix = self.tensors["matrix"]
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not torch.allclose(matrix, matrix.T, atol=1e-3):
+            raise ValueError(f"the whitening matrix {tuple(matrix.shape)} is not symmetric")
+        if int(torch.linalg.cholesky_ex(matrix).info):
+            raise ValueError("the whitening matrix has no inverse")
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Pixels (N, C, H, W) in [0, 1] to this space, same shape."""
@@ -80,6 +112,22 @@ class Preprocessing:
         return f"{self.space}:{self.fingerprint}"
 
 
+def loaded(space: str, tensors: dict[str, Tensor]) -> Preprocessing:
+    """The preprocessing that a file holds; files of one space share it, and what its check costs.
+
+    Raises:
+        ValueError: the constants are impossible.
+    """
+    own = Preprocessing(space, tensors)
+    fingerprint = own.fingerprint
+    if fingerprint not in _LOADED:
+        own.check_invertible()
+    return _LOADED.setdefault(fingerprint, own)
+
+
+_LOADED: WeakValueDictionary[str, Preprocessing] = WeakValueDictionary()
+
+
 def normalised(mean: list[float], std: list[float]) -> Preprocessing:
     """Per-channel constants, as the tables print them."""
     return Preprocessing("normalised", {"mean": torch.tensor(mean), "std": torch.tensor(std)})
@@ -113,7 +161,9 @@ def cached_zca(pixels: Tensor, key: str, cache: Path) -> Preprocessing:
     path = cache / f"zca-{key}-eps{ZCA_EPS}.safetensors"
     if path.exists():
         try:
-            return Preprocessing("zca", load_tensors(path)[0])
+            known = loaded("zca", load_tensors(path)[0])
+            known.check_shape(tuple(pixels.shape[1:]))
+            return known
         except ValueError as error:
             print(f"warning: {error}: whitening is fitted anew", file=sys.stderr)
     whitening = fit_zca(pixels)

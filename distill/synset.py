@@ -18,11 +18,22 @@ from torch.utils.data import Dataset
 from distill.data import Split
 from distill.files import hash_tensors, load_tensors, save_tensors, write_json
 from distill.pictures import from_array, pixels, zoomed
-from distill.preprocessing import Preprocessing, to_pixels
-from distill.recipes import MAX_LR
+from distill.preprocessing import Preprocessing, loaded, to_pixels
+from distill.records import check_record
+from distill.soundness import check_images, check_labels, check_names, check_rate, check_types
 
-LABEL_KINDS = ("hard", "logits", "probabilities")
 SUFFIX = ".safetensors"
+RECORD = {  # what a file says of a set, as far as somebody reads it
+    **{"data": "text", "class_names": "texts", "space": "text", "label_kind": "text", "method?": "text"},
+    **dict.fromkeys(("seed?", "step?", "skipped_steps?"), "whole [0, inf)"),
+    **{
+        "picked_on?": "text",
+        "config?": "object",
+        "config.data?": "object",
+        "protocol?": "object",
+        "overrides?": "texts",
+    },
+}
 
 
 @dataclass
@@ -57,35 +68,11 @@ class SyntheticSet(Dataset):
     eight_bit: bool = False
 
     def __post_init__(self) -> None:
-        n, k = len(self.images), self.num_classes
-        if self.images.ndim != 4 or self.images.shape[1] not in (1, 3):
-            raise ValueError(f"synthetic images are {tuple(self.images.shape)}, expected (N, C, H, W) with C of 1 or 3")
-        if self.label_kind not in LABEL_KINDS:
-            raise ValueError(f"unknown label kind {self.label_kind!r}: one of {', '.join(LABEL_KINDS)}")
-        shape = (n,) if self.label_kind == "hard" else (n, k)
-        if tuple(self.labels.shape) != shape or self.labels.is_floating_point() != (self.label_kind != "hard"):
-            raise ValueError(
-                f"{self.label_kind} labels are {self.labels.dtype} {tuple(self.labels.shape)}, expected {shape}"
-            )
-        for name, tensor in {"images": self.images, "labels": self.labels}.items():
-            if not torch.isfinite(tensor).all():
-                raise ValueError(
-                    f"the set's {name} hold {int((~torch.isfinite(tensor)).sum())} values that are NaN or infinite"
-                )
-        hard = self.classes if self.label_kind != "hard" else self.labels
-        if self.classes.shape != (n,) or int(hard.min()) < 0 or int(hard.max()) >= k:
-            raise ValueError(f"the set's labels span {int(hard.min())} to {int(hard.max())}, expected 0 to {k - 1}")
-        if self.label_kind == "probabilities" and not torch.allclose(
-            self.labels.sum(1), torch.ones(()).to(self.labels), atol=1e-3
-        ):
-            raise ValueError("the set's probabilities do not sum to 1 in every row: are they logits?")
-        if self.lr is not None and not 0 < float(self.lr) <= MAX_LR:
-            raise ValueError(
-                f"the set's learned rate is {float(self.lr):g}, expected above 0 and at most {MAX_LR:g}: it diverged"
-            )
-        outside = ((self.images < -0.01) | (self.images > 1.01)).float().mean()
-        if self.preprocessing.space == "pixel01" and outside > 0.05:
-            raise ValueError(f"{outside:.0%} of the pixels lie outside [0, 1]: the set is not in space pixel01")
+        check_names(self.class_names)
+        check_images(self.images, self.preprocessing)
+        check_labels(self.labels, self.classes, self.label_kind, len(self.images), self.num_classes)
+        if self.lr is not None:
+            check_rate(self.lr)
 
     @classmethod
     def from_real(cls, real: Split, ipc: int, g: Generator) -> "SyntheticSet":
@@ -291,8 +278,11 @@ def load(path: str | Path) -> SyntheticSet:
         )
     tensors, record = load_tensors(file)
     try:
-        constants = {name.split(".")[1]: tensors[name] for name in tensors if name.startswith("preprocessing.")}
-        preprocessing, eight_bit = Preprocessing(record["space"], constants), tensors["images"].dtype == torch.uint8
+        check_record(record, RECORD)
+        prefix = "preprocessing."
+        constants = {name[len(prefix) :]: tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
+        check_types(tensors)
+        preprocessing, eight_bit = loaded(record["space"], constants), tensors["images"].dtype == torch.uint8
         return SyntheticSet(
             preprocessing(tensors["images"].float() / 255) if eight_bit else tensors["images"],
             tensors["labels"],
@@ -305,5 +295,5 @@ def load(path: str | Path) -> SyntheticSet:
             record,
             eight_bit,
         )
-    except (KeyError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"{file} is not a usable synthetic set: {error}") from None
