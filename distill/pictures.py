@@ -8,6 +8,7 @@ that says what is white, and are refused.
 """
 
 import stat
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -132,13 +133,20 @@ def _tag(image: Image.Image, number: int, default: int) -> int:
 def _shown(image: Image.Image) -> Image.Image:
     """RGB, upright, without transparency."""
     _refuse(image)
-    upright = ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
+    upright = ImageOps.exif_transpose(image) if _turned(image) else image
     if image.mode in (*DEEP, "I"):
         return _scaled(upright, 2 ** _tag(image, BITS, 16) - 1, _tag(image, PHOTOMETRIC, 1) == 0)
     if not upright.has_transparency_data:
         return upright.convert("RGB")
     upright = upright.convert("LA") if upright.mode == "La" else upright
     return Image.alpha_composite(Image.new("RGBA", upright.size, BACKGROUND), upright.convert("RGBA")).convert("RGB")
+
+
+def _turned(image: Image.Image) -> bool:
+    try:
+        return image.getexif().get(ORIENTATION, 1) != 1
+    except (SyntaxError, ValueError, OSError, struct.error):  # damaged EXIF data say nothing, the pixels may be whole
+        return False
 
 
 def _scaled(image: Image.Image, top: int, white_is_zero: bool) -> Image.Image:

@@ -1,6 +1,7 @@
 """Readers of image sets: each gives uint8 images (N, H, W, C) and integer labels (N,), as they were published."""
 
 import inspect
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -155,6 +156,7 @@ def _images(
 
 def _checked(name: str, arrays: Arrays) -> Arrays:
     x_train, y_train, x_test, y_test, class_names, _ = arrays
+    class_names = [unicodedata.normalize("NFC", each) for each in class_names]
     for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
         if np.issubdtype(x.dtype, np.floating) and np.isnan(x).any():
             raise ValueError(
@@ -180,4 +182,4 @@ def _checked(name: str, arrays: Arrays) -> Arrays:
         )
     if len(np.unique(y_train)) < 2:
         raise ValueError(f"{name}: {len(np.unique(y_train))} class in the training set, expected at least 2")
-    return arrays._replace(y_train=y_train.astype(np.int64), y_test=y_test.astype(np.int64))
+    return arrays._replace(y_train=y_train.astype(np.int64), y_test=y_test.astype(np.int64), class_names=class_names)

@@ -4,6 +4,7 @@ import json
 import platform
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -287,7 +288,7 @@ def load(path: str | Path) -> SyntheticSet:
             preprocessing(tensors["images"].float() / 255) if eight_bit else tensors["images"],
             tensors["labels"],
             tensors["classes"],
-            tuple(record["class_names"]),
+            tuple(unicodedata.normalize("NFC", name) for name in record["class_names"]),  # as real sets have them
             preprocessing,
             record["data"],
             record["label_kind"],

@@ -5,10 +5,13 @@ import unicodedata
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import distill
 from distill import data
 from distill.folders import tree
+from distill.synset import SyntheticSet
 
 
 def put(root, *names):
@@ -133,6 +136,14 @@ def test_names_that_look_alike_are_one_class(tmp_path, train, test):
     real = load(tmp_path, classes=[unicodedata.normalize("NFD", "épagneul"), "chat"])
     assert real.train.class_names == (unicodedata.normalize("NFC", "épagneul"), "chat")
     assert sorted(real.test.labels.tolist()) == [0, 1]
+    x, y = np.zeros((2, 2, 2, 3), np.uint8), [0, 1]
+    names = [unicodedata.normalize("NFD", "épagneul"), "chat"]
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=y, x_test=x, y_test=y, class_names=names)
+    made = SyntheticSet.of_images(real.train, torch.arange(2)).with_(class_names=tuple(names))
+    made.save(tmp_path / "s.safetensors")
+    assert (
+        load(tmp_path / "a.npz").train.class_names == distill.load(tmp_path / "s").class_names == real.train.class_names
+    )
 
 
 def test_paths_and_names_may_have_any_characters(tmp_path):

@@ -130,6 +130,12 @@ def test_an_image_is_turned_as_its_orientation_says(tmp_path):
     assert np.array_equal(picture(grey)[..., 0], RAMP[:8])
 
 
+def test_damaged_exif_data_leave_an_image_as_it_is(tmp_path):
+    for suffix in ("png", "jpg"):
+        file = saved(tmp_path / f"a.{suffix}", Image.fromarray(RAMP), exif=b"Exif\0\0no tags")
+        assert np.abs(picture(file)[..., 0].astype(int) - RAMP).max() < 9
+
+
 def test_damaged_files_are_found_without_decoding(tmp_path):
     whole = {
         suffix: saved(tmp_path / f"whole.{suffix}", Image.fromarray(HALF[..., :3])) for suffix in ("png", "jpg", "bmp")
