@@ -159,13 +159,14 @@ def fit_zca(pixels: Tensor, eps: float = ZCA_EPS) -> Preprocessing:
 def cached_zca(pixels: Tensor, key: str, cache: Path) -> Preprocessing:
     """`fit_zca`, computed once for the training images that ``key`` is the hash of and kept in ``cache``."""
     path = cache / f"zca-{key}-eps{ZCA_EPS}.safetensors"
-    if path.exists():
-        try:
-            known = loaded("zca", load_tensors(path)[0])
-            known.check_shape(tuple(pixels.shape[1:]))
-            return known
-        except ValueError as error:
-            print(f"warning: {error}: whitening is fitted anew", file=sys.stderr)
+    try:
+        known = loaded("zca", load_tensors(path)[0])
+        known.check_shape(tuple(pixels.shape[1:]))
+        return known
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        print(f"warning: {error}: whitening is fitted anew", file=sys.stderr)
     whitening = fit_zca(pixels)
     try:
         save_tensors(path, whitening.tensors)

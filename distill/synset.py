@@ -3,8 +3,8 @@
 import json
 import platform
 import shutil
-import tempfile
 import unicodedata
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -214,11 +214,11 @@ class SyntheticSet(Dataset):
         if kind not in writers:
             raise ValueError(f"unknown export {kind!r}: one of {', '.join(writers)}")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+        part.mkdir()  # unlike a temporary folder's, its mode is as the umask has it
         try:
             writers[kind](part)
             (part / "README.md").write_text(self._readme(kind))
-            part.chmod(0o755)
             part.replace(folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)

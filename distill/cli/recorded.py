@@ -8,9 +8,7 @@ CHOICE = re.compile(
     r"(experiment|data|method|student|data\.(classes|zca|val|size)|student\.\w+\.(?!weights=)[a-z]\w*)=[\w\[\],.-]+"
 )
 MOST_CHOICES = 1000
-LARGEST = (
-    4096  # width, depth and resolution that a record may ask for: a larger one fills the memory of whoever tries it
-)
+LARGEST = 4096  # width, depth and resolution that a record may ask for: more fills the memory of whoever tries it
 
 
 def recorded_overrides(synset: str) -> list[str]:

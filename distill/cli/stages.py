@@ -22,20 +22,22 @@ from experts.train import train_experts
 
 
 def experts(line: Line) -> None:
-    """Train what the method and the protocol learn from."""
+    """Train what the method and the protocol learn from; a store that is complete may be read-only."""
     store = None if line.teachers_alone else line.expert_store()
     if store is not None:
-        recipe, net = instantiate(line.cfg.method.experts.recipe), line.student(line.first_student)
-        with alone_in(store.folder):
-            train_experts(store, line.real, net, recipe, line.cfg.seed, line.progress, line.cfg.compile)
+        if store.missing:
+            recipe, net = instantiate(line.cfg.method.experts.recipe), line.student(line.first_student)
+            with alone_in(store.folder):
+                train_experts(store, line.real, net, recipe, line.cfg.seed, line.progress, line.cfg.compile)
         line.written.append(store.folder)
     for node in [line.cfg.experts] if line.teachers_alone else line.committees():
         for name, store in line.teacher_stores(node).items():
             if store.folder in line.written:
                 continue
-            with alone_in(store.folder):
-                recipe = instantiate(node.recipe)
-                train_teachers(store, line.real, line.student(name), recipe, line.cfg.seed, line.progress)
+            if store.missing:
+                with alone_in(store.folder):
+                    recipe = instantiate(node.recipe)
+                    train_teachers(store, line.real, line.student(name), recipe, line.cfg.seed, line.progress)
             line.written.append(store.folder)
 
 

@@ -1,0 +1,121 @@
+"""A home or a store that cannot be written, a umask, a clock that goes back."""
+
+import os
+import stat
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import load_npz
+from test_evaluate import protocol, subset
+
+from distill import fastest
+from distill.cli import stages
+from distill.evaluate import evaluate
+from distill.files import alone_in, save_tensors, write_record
+from distill.preprocessing import ZCA_EPS, cached_zca, fit_zca
+from distill.report import Report
+
+
+@pytest.fixture(params=[0o022, 0o027, 0o002, 0o077])
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def test_files_and_folders_follow_the_umask(npz, umask, tmp_path):
+    new = tmp_path / "new"
+    write_record(new / "a.json", {})
+    save_tensors(new / "a.safetensors", {"x": torch.zeros(2)})
+    synset = subset(load_npz(npz))
+    synset.save(new / "set" / "synset.safetensors")
+    for kind in ("png", "npz", "pt"):
+        synset.export(new / kind, kind)
+    for path in [new, *new.rglob("*")]:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o777 if path.is_dir() else 0o666) & ~umask, path
+
+
+def test_times_are_measured_once_where_no_home_can_be_written(monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/cache")
+    monkeypatch.setattr(fastest, "_UNSAVED", {})
+    measured = []
+    monkeypatch.setattr(
+        fastest, "_measure", lambda work, name: measured.append(name) or {"eager": 1.0, "stacked": 0.5}[name]
+    )
+    ways = dict.fromkeys(["eager", "stacked"], lambda: None)
+    for _ in range(3):
+        for compile in ("auto", False):  # nothing compiled is left, yet two ways are
+            assert fastest.fastest(ways, {"net": "read-only"}, 1000, torch.device("cpu"), compile) == "stacked"
+    assert measured == ["eager", "stacked"]
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.startswith("warning: what is fastest is not remembered: ")
+
+
+def test_a_user_without_a_home_is_no_error(monkeypatch, capsys):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(fastest.Path, "home", homeless)
+    monkeypatch.setattr(fastest, "_UNSAVED", {})
+    assert fastest.fastest({"eager": lambda: None}, {"net": "homeless"}, 1, torch.device("cpu"), "auto") == "eager"
+    assert "not remembered: Could not determine home" in capsys.readouterr().err
+
+
+def test_whitening_is_not_kept_beside_data_that_cannot_be_written(tmp_path, capsys):
+    pixels = torch.rand(40, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    right = fit_zca(pixels).fingerprint
+    (tmp_path / "file.txt").write_text("")
+    assert cached_zca(pixels, "k", tmp_path / "file.txt" / "cache").fingerprint == right
+    assert capsys.readouterr().err.startswith("warning: the whitening is not kept for the next run: ")
+
+
+def test_a_damaged_or_foreign_whitening_is_fitted_anew_with_a_word(tmp_path, capsys):
+    pixels = torch.rand(40, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    right = cached_zca(pixels, "k", tmp_path)
+    path = tmp_path / f"zca-k-eps{ZCA_EPS}.safetensors"
+    whole = path.read_bytes()
+    damaged = [whole[:-1] + bytes([whole[-1] ^ 1]), whole[:50], b""]
+    foreign = [
+        fit_zca(pixels[..., :2]).tensors,
+        {"mean": torch.zeros(9), "matrix": torch.zeros(9, 9)},
+        {"x": torch.zeros(1)},
+    ]
+    for each in [*damaged, *foreign]:
+        path.write_bytes(each) if isinstance(each, bytes) else save_tensors(path, each)
+        assert cached_zca(pixels, "k", tmp_path).fingerprint == right.fingerprint
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and "fitted anew" in said
+        assert cached_zca(pixels, "k", tmp_path).fingerprint == right.fingerprint and not capsys.readouterr().err
+
+
+def test_nothing_is_written_into_a_store_that_is_complete(experts, monkeypatch):
+    monkeypatch.setattr(stages, "alone_in", lambda folder: pytest.fail("locked"))
+    before = {path.name: path.stat().st_mtime_ns for path in [experts.folder, *experts.folder.iterdir()]}
+    line = SimpleNamespace(
+        teachers_alone=False, expert_store=lambda: experts, written=[], committees=lambda: [SimpleNamespace()],
+        teacher_stores=lambda node: {"other": SimpleNamespace(missing=[], folder="other")},
+    )  # fmt: skip
+    stages.experts(line)
+    assert line.written == [experts.folder, "other"]
+    assert before == {path.name: path.stat().st_mtime_ns for path in [experts.folder, *experts.folder.iterdir()]}
+
+
+def test_seconds_are_never_negative_when_the_clock_goes_back(real, student, tmp_path, monkeypatch):
+    clock = iter(range(10**6, 0, -1000))
+    monkeypatch.setattr("time.time", lambda: float(next(clock)))
+    report = Report(tmp_path / "report.json")
+    judged = protocol(epochs=1, extra_epochs=0, students=1)
+    (row,) = evaluate(subset(real), real, {"convnet": student}, judged, report, method="m", ipc=3).rows
+    assert 0 < row["seconds"] < 60
+
+
+def test_what_a_killed_writer_left_is_cleared(tmp_path):
+    (tmp_path / "snapshots").mkdir()
+    left = [".a.json.1234.part", ".tmpAb12Cd", "snapshots/.step.safetensors.1234.part", "snapshots/.tmpAb12Cd"]
+    for name in [*left, "kept.json", ".tmp"]:
+        (tmp_path / name).write_text("")
+    with alone_in(tmp_path):
+        assert {path.name for path in tmp_path.iterdir()} == {".lock", ".tmp", "kept.json", "snapshots"}
+        assert not list((tmp_path / "snapshots").iterdir())
