@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from distill.files import replacing
+from distill.files import read_record, write_record
 
 LARGE = 10**9  # bytes: seconds of reading, which a user is told of
 SETTLED = (
@@ -33,17 +33,19 @@ def content_of(files: Sequence[Path], cache: Path, workers: int) -> str:
             repr((str(file.absolute()), state.st_size, state.st_ino, state.st_mtime_ns, state.st_ctime_ns)).encode()
         )
         latest, total = max(latest, state.st_mtime_ns, state.st_ctime_ns), total + state.st_size
-    path = cache / f"content-{seen.hexdigest()}"
-    if path.is_file() and len(kept := path.read_text()) == hashlib.sha256().digest_size * 2:
-        return kept
+    path = cache / f"content-{seen.hexdigest()[:32]}.json"
+    if path.is_file():
+        try:
+            return read_record(path, "the files are read again")["content"]
+        except (ValueError, KeyError) as error:
+            print(f"warning: {error}", file=sys.stderr)
     if total > LARGE:
         print(f"reading {len(files)} files, {total / 1e9:.0f} GB, to know them by their content", file=sys.stderr)
     with ThreadPoolExecutor(workers) as pool:
         whole = hashlib.sha256(b"".join(pool.map(_digest, files))).hexdigest()
     if latest < began - SETTLED:
         try:
-            with replacing(path) as part:
-                part.write_text(whole)
+            write_record(path, {"content": whole})
         except OSError as error:
             print(f"warning: the files' content is read again next time: {error}", file=sys.stderr)
     return whole

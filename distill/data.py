@@ -181,11 +181,12 @@ def load(
         raise ValueError("data.test_resize needs images that are held in memory: data.lazy=false")
     if lazy:
         _check_constants(mean, 3, name)
-        if path is None or path.suffix == ".npz" or size is None or mean is None or std is None or zca:
+        if prepare is None and mean is not None and std is not None:
+            prepare = preprocessing.normalised(list(mean), list(std))
+        if path is None or path.suffix == ".npz" or size is None or prepare is None or zca:
             raise ValueError(
                 "data.lazy needs an image folder (data.path), data.size, data.mean and data.std, and no data.zca"
             )
-        prepare = prepare or preprocessing.normalised(list(mean), list(std))
         place, cache = torch.device(device), root / "cache"
         return _lazy(name, path, size, crop, prepare, val, classes, strategy, place, workers, cache)
     x_train, y_train, x_test, y_test, class_names, notes = read(name, root, download, path, size, crop)

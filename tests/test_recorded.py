@@ -1,26 +1,147 @@
-"""What a stranger's record may choose."""
+"""What a set's maker chose, and what a stranger's record may choose."""
+
+import json
+from pathlib import Path
 
 import pytest
+import torch
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+from test_lazy import write_folder
+from test_line import line, succeeds  # noqa: F401  # a fixture
 
-from distill.cli.recorded import MOST_CHOICES, plain_choices
+from distill.cli.checks import check_values, plain
+from distill.cli.recorded import _chosen, _values, complete_overrides, take_values
+from distill.files import load_tensors
+from distill.preprocessing import normalised
+from distill.synset import SyntheticSet
+
+ODD = ["a b", "c,d", "${oc.env:HOME}", r"\${x}", "é=[1]", "'", "null"]
+DATA = dict(
+    name="pets", root="data", path="pets", size=16, crop=True, lazy=True, workers=2, classes=ODD, val=0.2, download=True,
+    strategy="color_crop", mean=[0.5], std=[0.25], zca=False,
+)  # fmt: skip
+MADE = {
+    "choices": {"data": "folder", "method": "dm", "student": ["mlp", "convnet"]},
+    "config": {"data": DATA, "student": {"convnet": {"width": 32, "norm": "batch"}}, "method": {"lr_img": 3.0}},
+}
 
 
-def test_plain_choices_pass_and_nothing_that_names_code_places_or_fetches():
-    plain = ["data=cifar10", "data.classes=[cat,dog]", "student=[convnet,mlp]", "student.convnet.width=64"]
-    others = [
-        "data.download=true", "data.path=/x", "student.resnet18_imagenet.weights=IMAGENET1K_V1", "out=/x", "data=../../x",
-        "student.convnet._target_=os.abort", "student=${oc.env:HOME}", "hydra.run.dir=/x",
+@pytest.fixture
+def evaluated(tmp_path, monkeypatch):
+    """``evaluated(record, "data.val=0")``: the configuration of task=evaluate for a set with this record, or for several."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
+    (tmp_path / "pets").mkdir()
+
+    def compose_for(record, *arguments, also=(), name="set"):
+        ones = torch.ones(2, dtype=torch.long)
+        synset = SyntheticSet(torch.zeros(2, 1, 8, 8), ones, ones.clone(), ("0", "1"), normalised([0.5], [0.5]), "toy")
+        synset.save(tmp_path / f"{name}.safetensors", record)
+        given = complete_overrides(["task=evaluate", f"synset='{name}.safetensors'", *arguments])
+        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+            cfg = compose("config", given, return_hydra_config=True)
+            HydraConfig.instance().set_config(cfg)
+        take_values(cfg, [load_tensors(tmp_path / f"{name}.safetensors")[1], *also])
+        return OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+
+    return compose_for
+
+
+def test_values_of_the_maker_are_taken_as_they_are_and_the_command_line_wins_key_by_key(evaluated):
+    cfg = evaluated(MADE)
+    assert {key: plain(cfg.data)[key] for key in DATA} == DATA | {"download": False}
+    assert list(cfg.student) == ["mlp", "convnet"]
+    assert (cfg.student.convnet.width, cfg.student.convnet.norm, cfg.method.lr_img) == (32, "batch", 3.0)
+    cfg = evaluated(MADE, "data.strategy=flip", "student=convnet", "student.convnet.width=8", "data.classes=null")
+    assert (cfg.data.strategy, cfg.data.classes, cfg.data.size) == ("flip", None, 16)
+    assert list(cfg.student) == ["convnet"] and (cfg.student.convnet.width, cfg.student.convnet.norm) == (8, "batch")
+
+
+def test_naming_the_makers_data_keeps_its_values_and_other_data_have_their_own(evaluated):
+    assert evaluated(MADE, "data=folder", "data.path=.").data.strategy == "color_crop"
+    cfg = evaluated(MADE, "data=mnist", "method=datm")
+    assert (cfg.data.name, cfg.data.size, cfg.data.path) == ("mnist", None, None)
+    assert cfg.student.convnet.width == 32 and "expansion_steps" in cfg.method
+
+
+@pytest.mark.parametrize("name", ["a,b", "a b", "a=b", "[a]"])
+def test_a_quoted_path_keeps_the_makers_choices(evaluated, name):
+    assert evaluated(MADE, name=name).data.strategy == "color_crop"
+
+
+def test_the_first_of_several_sets_tells_and_the_others_must_agree(evaluated):
+    other = {**MADE, "config": {"data": {**DATA, "strategy": "flip", "path": "elsewhere"}}}
+    with pytest.raises(ValueError, match="with data.strategy color_crop and flip: .* or state data.strategy"):
+        evaluated(MADE, also=[other])
+    assert evaluated(MADE, "data.strategy=flip", also=[other]).data.path == "pets"
+
+
+def test_data_that_are_not_here_are_asked_for(evaluated, tmp_path):
+    (tmp_path / "pets").rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match="made from data.path=pets, which is not here: give data.path=PATH"):
+        evaluated(MADE)
+    assert evaluated(MADE, "data.path=moved").data.size == 16
+
+
+def test_sets_of_earlier_versions_tell_by_their_command_line_and_configuration(evaluated):
+    old = {"overrides": ["data=folder", "method=dm", "student=mlp"], "config": {"data": {"lazy": True, "path": "pets"}}}
+    cfg = evaluated(old)
+    assert (cfg.data.lazy, cfg.data.crop, list(cfg.student)) == (True, True, ["mlp"])
+    assert evaluated({"overrides": ["data=mnist"]}).data.name == "mnist"
+    assert evaluated({}).data.name == "digits"
+
+
+def test_a_record_names_no_code_no_place_and_nothing_that_is_fetched(evaluated, tmp_path):
+    expected = evaluated({"choices": {"data": "mnist", "student": ["resnet18_imagenet"]}})
+    (tmp_path / "theirs").mkdir()
+    record = {
+        "choices": {
+            "data": "mnist", "method": "../../x", "student": ["resnet18_imagenet"], "experiment": "no such", "out": "/x",
+        },
+        "config": {
+            "out": "/x",
+            "data": {"download": True, "val": {"_target_": "os.abort"}, "mean": [["x"]], "new": 1},
+            "student": {
+                "resnet18_imagenet": {"_target_": "os.abort", "weights": "IMAGENET1K_V1", "new": 1},
+                "evil": {"_target_": "os.abort"},
+            },
+            "method": 5,
+        },
+    }  # fmt: skip
+    cfg = evaluated(record)
+    assert all(cfg[key] == expected[key] for key in ("data", "student", "method", "out"))
+    record["config"]["data"]["root"] = "theirs"
+    assert (cfg := evaluated(record)).data.root == "theirs" and not cfg.data.download
+    for broken in (5, None, ["x", 5], "x"):
+        assert _chosen({"choices": broken, "overrides": broken}) == {}
+        assert _values({"config": broken}) == _values({"config": {"data": broken}}) == {"data": {}}
+
+
+def test_values_of_a_record_are_checked_as_those_of_a_command_line(evaluated):
+    for group, values in (("student", {"convnet": {"width": 999999999}}), ("data", {"size": 99999, "path": "pets"})):
+        record = {"choices": {"data": "folder"}, "config": {"data": {"path": "pets"}, group: values}}
+        with pytest.raises(ValueError, match=r"(student.convnet.width|data.size) is 99999+, expected"):
+            check_values(plain(evaluated(record)))
+
+
+def test_a_set_is_judged_elsewhere_as_its_maker_judged_it(line, tmp_path):  # noqa: F811
+    write_folder(tmp_path / "pets", train=10, test=8)
+    judging = ["protocol=dcb-dsa", "protocol.epochs=3", "protocol.students=2", "baselines.random=1", "device=cpu"]
+    data = [
+        "data=folder", "data.path=pets", "data.size=16", "data.crop=true", "data.lazy=true", "data.mean=[.5,.5,.5]",
+        "data.std=[.25,.25,.25]", "data.strategy=color_crop", "data.classes=[c2,c0,c1]", "data.val=0.2",
     ]  # fmt: skip
-    assert plain_choices([*others, *plain]) == plain
-
-
-@pytest.mark.parametrize("value", ["999999999", "1e9", "inf", "nan", "99_999", "4097"])
-@pytest.mark.parametrize("name", ["student.convnet.width", "student.vit.depth", "data.size"])
-def test_a_network_that_would_fill_the_memory_is_refused(name, value):
-    with pytest.raises(ValueError, match="was made with .*, expected at most 4096"):
-        plain_choices([f"{name}={value}"])
-
-
-def test_choices_without_end_are_refused():
-    with pytest.raises(ValueError, match="records 1001 choices, expected at most 1000"):
-        plain_choices(["data=digits"] * (MOST_CHOICES + 1))
+    succeeds(
+        line(*data, "method=dm", "method.steps=1", "method.batch_real=4", "ipc=2", "student.convnet.width=8", *judging)
+    )
+    (tmp_path / "pets").rename(tmp_path / "cats, [dogs]")
+    code, _, message = line("task=evaluate", "synset=outputs/folder-dm-ipc2-seed0", *judging, "out=judged")
+    assert code == 1 and "give data.path=PATH" in message
+    place = ["synset=outputs/folder-dm-ipc2-seed0", "data.path='cats, [dogs]'", "out=judged"]
+    succeeds(line("task=evaluate", *place, *judging))
+    makers, ours = (json.loads(Path(f"{out}/report.json").read_text())["rows"] for out in ("outputs", "judged"))
+    for key in ("accuracies", "data_hash", "student_hash", "synset_hash"):
+        assert [row[key] for row in makers] == [row[key] for row in ours]

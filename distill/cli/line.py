@@ -17,12 +17,14 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.progress import Progress
 
 from distill.cli import CONFIGS
-from distill.cli.checks import check_values, device, named, plain
+from distill.cli.checks import RANGES, check_values, device, named, plain
 from distill.cli.names import options, unknown
+from distill.cli.recorded import take_values
 from distill.committee import Committee, check_settings
 from distill.data import RealData
 from distill.data import load as load_data
 from distill.files import digest
+from distill.ranges import check_ranges
 from distill.recipes import Protocol
 from distill.synset import SyntheticSet
 from distill.synset import load as load_set
@@ -33,15 +35,18 @@ class Line:
     """The straight line of one configuration; each method is an arrow, and skips what its file already answers."""
 
     def __init__(self, cfg: DictConfig, bars: Progress):
+        self.cfg, self.bars = cfg, bars
+        self.synsets = self.given_sets()
+        if self.synsets:
+            take_values(cfg, [synset.record for synset in self.synsets])
         check_values(plain(cfg))
-        self.cfg, self.out, self.bars = cfg, Path(cfg.out), bars
+        self.out = Path(cfg.out)
         self.asked: dict[str, Committee] = {}
         self.rank, self.processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         self.students = named(plain(cfg.student))
         self.device = device(cfg.device)
         if cfg.threads is not None:
             torch.set_num_threads(cfg.threads)
-        self.synsets = self.given_sets()
         prepare = self.synsets[0].preprocessing if self.synsets else None
         settings: dict[str, Any] = OmegaConf.to_container(cfg.data, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
         self.real: RealData = load_data(settings.pop("name"), **settings, prepare=prepare, device=self.device)
@@ -164,6 +169,8 @@ class Line:
     def given_sets(self) -> list[SyntheticSet]:
         if self.cfg.task != "evaluate" or self.cfg.synset is None:
             return []
+        values: Any = OmegaConf.to_container(self.cfg)
+        check_ranges("", values, {"synset": RANGES["synset"]})
         self.cfg.synset = [self.cfg.synset] if isinstance(self.cfg.synset, str) else self.cfg.synset
         return [load_set(path) for path in self.cfg.synset]
 

@@ -1,66 +1,150 @@
-"""What an artefact's maker chose, for its evaluation."""
+"""What a set's maker chose of data, method and networks, for its evaluation: the command line wins, key by key.
+
+Groups are chosen by name before Hydra composes the configuration (`complete_overrides`), and the maker's values are put into
+what it composed (`take_values`), never as text that is read again. A record may be a stranger's: it names options that there
+are, and gives plain values to settings that they have; none that is fetched, instantiated or written to.
+"""
 
 import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-# Choices by name and plain values alone: a stranger's file names no code to run, no place outside the configurations, and
-# nothing that is fetched (data.download, and torchvision's weights for a network).
-CHOICE = re.compile(
-    r"(experiment|data|method|student|data\.(classes|zca|val|size)|student\.\w+\.(?!weights=)[a-z]\w*)=[\w\[\],.-]+"
-)
-MOST_CHOICES = 1000
-LARGEST = 4096  # width, depth and resolution that a record may ask for: more fills the memory of whoever tries it
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 
+from distill.cli.names import options
 
-def recorded_overrides(synset: str) -> list[str]:
-    """What an artefact's maker chose of data, method, experiment and student: evaluation starts from the same choices.
-
-    Raises:
-        ValueError: its choices are beyond any use.
-    """
-    from distill.synset import load
-
-    path = synset.strip("[]").split(",")[0].strip("'\"")
-    try:
-        recorded = load(path).record.get("overrides") or []
-    except (OSError, ValueError):
-        return []  # the task will say what is wrong with it
-    try:
-        return plain_choices(recorded)
-    except ValueError as error:
-        raise ValueError(f"{path} {error}: name its data and student yourself") from None
+GROUPS = ("experiment", "data", "method", "student")
+FETCHED = {"download", "weights"}
+PLACES = {"root", "path", "workers", "name"}  # of files and of threads: sets of one method may differ in them
 
 
-def plain_choices(recorded: list[str]) -> list[str]:
-    """Those of recorded choices that pass.
-
-    Raises:
-        ValueError: there are too many, or a number is too large.
-    """
-    if len(recorded) > MOST_CHOICES:
-        raise ValueError(f"records {len(recorded)} choices, expected at most {MOST_CHOICES}")
-    kept = [item for item in recorded if CHOICE.fullmatch(item) and ".." not in item]
-    for item in kept:
-        if item.startswith(("student.", "data.size=")) and not _number(item.partition("=")[2]) <= LARGEST:
-            raise ValueError(f"was made with {item}, expected at most {LARGEST}")
-    return kept
+def stated(arguments: Sequence[str]) -> dict[str, Any]:
+    """What a command line states, as Hydra reads it: values by their names."""
+    parser, found = OverridesParser.create(), {}
+    for item in arguments:
+        try:
+            override = parser.parse_override(item)
+        except HydraException:
+            continue  # a flag; or Hydra will say what is wrong with it
+        found[override.key_or_group] = override.value()
+    return found
 
 
-def _number(value: str) -> float:
-    try:
-        return float(value.replace("_", ""))
-    except ValueError:
-        return 0.0  # a word
+def choices(students: Sequence[str]) -> dict[str, Any]:
+    """The options that this run chose, for the record."""
+    chosen = HydraConfig.get().runtime.choices
+    own = {"data": chosen["data"], "method": chosen["method"], "student": list(students)}
+    experiment = stated(HydraConfig.get().overrides.task).get("experiment")
+    return own | ({"experiment": experiment} if experiment else {})
 
 
 def complete_overrides(arguments: list[str]) -> list[str]:
-    """The command line; for task=evaluate synset=... with the recorded choices it does not make itself."""
-    given = dict(item.split("=", 1) for item in arguments if "=" in item and not item.startswith("-"))
-    if given.get("task") != "evaluate" or "synset" not in given or "experiment" in given:
+    """The command line; for task=evaluate synset=... with the options of its maker that it does not choose itself."""
+    given = stated(arguments)
+    if given.get("task") != "evaluate" or not given.get("synset") or "experiment" in given:
         return arguments
-    kept = [item for item in recorded_overrides(given["synset"]) if item.split("=", 1)[0] not in given]
-    if "data" in given:  # settings of another set have no place
-        kept = [item for item in kept if not item.startswith(("data.", "experiment="))]
-    if "student" in given:  # settings of networks that are not asked for have no place
-        asked = re.findall(r"\w+", given["student"])
-        kept = [item for item in kept if not item.startswith("student.") or item.split(".")[1] in asked]
+    from distill.synset import load
+
+    path = given["synset"]
+    try:
+        record = load(path[0] if isinstance(path, list) else path).record
+    except (OSError, ValueError, TypeError):
+        return arguments  # the task will say what is wrong with it
+    chosen = _chosen(record)
+    if any(given.get(group, chosen.get(group)) != chosen.get(group) for group in ("data", "method")):
+        chosen.pop("experiment", None)  # of another cell
+    kept = [
+        f"{group}={'[' + ','.join(name) + ']' if isinstance(name, list) else name}"
+        for group, name in chosen.items()
+        if group not in given
+    ]
     return [*kept, *arguments]
+
+
+def _chosen(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The maker's options by group, those that there are; sets of earlier versions have their command line alone."""
+    chosen, overrides = record.get("choices"), record.get("overrides")
+    if not isinstance(chosen, dict):
+        items = [item for item in overrides if isinstance(item, str)] if isinstance(overrides, list) else []
+        found = [re.fullmatch(r"(\w+)=(\w+|\[[\w,]+\])", item) for item in items]
+        chosen = {each[1]: each[2].strip("[]").split(",") if "[" in each[2] else each[2] for each in found if each}
+
+    def known(group: str, name: Any) -> bool:
+        names = name if group == "student" and isinstance(name, list) and name else [name]
+        return all(isinstance(each, str) and each in options(group) for each in names)
+
+    return {group: chosen[group] for group in GROUPS if group in chosen and known(group, chosen[group])}
+
+
+def take_values(cfg: DictConfig, records: Sequence[Mapping[str, Any]]) -> None:
+    """Put the maker's values into ``cfg``: of the data, of the method and of networks, where the same ones are chosen here.
+
+    Args:
+        records: of the sets that are evaluated together; all but the first are only compared.
+
+    Raises:
+        ValueError: the sets were made with different data, or with data that are not here.
+    """
+    given, values, chosen = stated(HydraConfig.get().overrides.task), _values(records[0]), _chosen(records[0])
+    if "experiment" in given and given["experiment"] != chosen.get("experiment"):
+        return
+    root = cfg.data.root
+    for group in ("data", "method", "student"):
+        if group == "student" or given.get(group, chosen.get(group)) == chosen.get(group):
+            _fill(cfg, group, values.get(group), given)
+    if given.get("data", chosen.get("data")) != chosen.get("data"):
+        return
+    if cfg.data.root != root and "data.download" not in given:
+        cfg.data.download = False  # into a place that a stranger names
+    for other in map(_values, records[1:]):
+        for key, value in values.get("data", {}).items():
+            if f"data.{key}" not in given and key not in PLACES and other.get("data", {}).get(key, value) != value:
+                raise ValueError(
+                    f"the sets were made with data.{key} {value} and {other['data'][key]}: "
+                    f"evaluate them one after the other, or state data.{key}"
+                )
+    path = None if OmegaConf.is_missing(cfg.data, "path") else cfg.data.path
+    if path is not None and "data.path" not in given and not Path(path).expanduser().exists():
+        raise ValueError(f"the set was made from data.path={path}, which is not here: give data.path=PATH")
+
+
+def _values(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The maker's values by group."""
+    config = record.get("config")
+    values = {key: part for key, part in (config if isinstance(config, dict) else {}).items() if isinstance(part, dict)}
+    data = values.get("data", {})
+    if "crop" not in data and data.get("lazy") is True:  # before there was a choice, lazy folders were cropped
+        data = data | {"crop": True}
+    if data.get("path") is not None or not (
+        isinstance(data.get("root"), str) and Path(data["root"]).expanduser().is_dir()
+    ):
+        data = {key: value for key, value in data.items() if key != "root"}
+    return values | {"data": data}
+
+
+def _fill(cfg: DictConfig, key: str, values: Any, given: Mapping[str, Any]) -> None:
+    """Give the settings below ``key`` the values of the same name, where the command line gives none."""
+    node = OmegaConf.select(cfg, key)
+    for name in node if isinstance(values, dict) else ():
+        inner = f"{key}.{name}"
+        if inner in given or name not in values or name in FETCHED or name.startswith("_"):
+            continue
+        if OmegaConf.is_dict(OmegaConf.select(cfg, inner)):
+            _fill(cfg, inner, values[name], given)
+        elif _plain(values[name]):
+            OmegaConf.update(cfg, inner, _literal(values[name]))
+
+
+def _plain(value: Any) -> bool:
+    return all(isinstance(each, str | int | float | None) for each in (value if isinstance(value, list) else [value]))
+
+
+def _literal(value: Any) -> Any:
+    """The value as OmegaConf takes it, where ``${`` begins an interpolation."""
+    if isinstance(value, list):
+        return [_literal(each) for each in value]
+    return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", value) if isinstance(value, str) else value

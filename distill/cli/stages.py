@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 from distill.cli.checks import plain
 from distill.cli.line import Line
+from distill.cli.recorded import choices
 from distill.files import alone_in
 from distill.outer import claim, join
 from distill.outer import distill as run_method
@@ -69,6 +70,7 @@ def synthesis(line: Line, ipc: int, seed: int, store: ExpertStore | None) -> Pat
         "picked_on": "last",
         "protocol": plain(line.cfg.protocol),
         "config": plain(line.cfg),
+        "choices": choices(list(line.students)),
         "overrides": list(HydraConfig.get().overrides.task),
         "data_fingerprint": line.real.fingerprint,
         "experts": identity["experts"],
