@@ -10,8 +10,9 @@ import pytest
 import torch
 from conftest import composed
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from test_faults import in_a_process, server_finds_the_tests  # noqa: F401  # a fixture
-from test_line import METHODS, ROOT, TEACHERS, line, succeeds, toy  # noqa: F401  # a fixture
+from test_line import METHODS, ROOT, line, succeeds, toy  # noqa: F401  # a fixture
 
 import distill
 from distill.recipes import CommitteeProtocol
@@ -21,8 +22,7 @@ PROTOCOLS = ("sre2l-cifar", "sre2l-in", "cvdd", "rded", "rth-soft", "rth-hard")
 
 def judged_by(protocol, *more):
     """The toy line of composites under a protocol that asks a committee."""
-    asked = [] if protocol == "rth-hard" else [f"protocol.committee.{setting}" for setting in TEACHERS]
-    return toy("rded", "method.steps=10", f"protocol={protocol}", *asked, *more)
+    return toy("rded", "method.steps=10", f"protocol={protocol}", *more)
 
 
 # Field by field from the tables: passes, batch, zeta, labels, tau, mix, alpha, crop, smallest crop, micro-batches, mode.
@@ -120,9 +120,7 @@ def test_labels_that_somebody_gave_are_the_sets_and_random_images_get_their_own(
 def test_a_line_killed_while_it_labels_ends_where_an_unbroken_one_does(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir(), broken.mkdir()
-    arguments = judged_by(
-        "cvdd", "method.committee.count=1", "protocol.committee.count=1", "protocol.epochs=6", "workers=1"
-    )
+    arguments = judged_by("cvdd", "method.committee.count=1", "protocol.epochs=6", "workers=1")
     assert in_a_process(arguments, whole) == 0
     statuses = [in_a_process(arguments, broken, die_at) for die_at in (15, 9, 4, 7, 5, None)]
     assert statuses[0] < 0 and statuses[-1] == 0
@@ -183,9 +181,8 @@ def test_two_processes_make_the_set_of_one(tmp_path):
     ],
 )
 def test_bad_input_gets_one_line(line, changes, message, tmp_path):  # noqa: F811
-    asked = [f"protocol.committee.{setting}" for setting in TEACHERS] if "protocol=rded" in changes else []
     given = {change.split("=")[0] for change in changes}
-    arguments = [item for item in toy("sre2l", *asked) if item.split("=")[0] not in given]
+    arguments = [item for item in toy("sre2l") if item.split("=")[0] not in given]
     code, _, said = line(*arguments, *changes)
     assert code == 1
     assert said.startswith("error: ") and "\n" not in said
@@ -198,3 +195,31 @@ def test_a_method_that_cannot_be_shared_says_so(line, monkeypatch):  # noqa: F81
     code, _, said = line(*toy("rded"))
     assert (code, said) == (1, "error: this method cannot be shared by 2 processes: run it without torchrun")
     assert {"sre2l", "cda", "cvdd", "rded"} < set(METHODS)
+
+
+def asked_by(*overrides):
+    """Protocol and settings of its teachers."""
+    protocol = OmegaConf.to_container(composed(*overrides), resolve=True)["protocol"]
+    return protocol["name"], protocol.get("committee")
+
+
+def test_a_protocols_teachers_are_the_methods_unless_they_are_stated():
+    settings = ["networks=[vgg11_bn]", "count=3", "minimum=0.5", "priors=[40]", "recipe.epochs=7", "recipe.lr=0.2"]
+    once = ["method=sre2l", "data=cifar10", *(f"method.committee.{setting}" for setting in settings)]
+    method = OmegaConf.to_container(composed(*once), resolve=True)["method"]["committee"]
+    for protocol, mode in (("sre2l-cifar", "batch"), ("rded", "eval"), ("cvdd", "batch")):
+        assert asked_by(*once, f"protocol={protocol}") == (protocol, method | {"mode": mode})
+    _, stated = asked_by(*once, "protocol=rded", "protocol.committee.recipe.lr=0.3", "protocol.committee.priors=null")
+    assert stated == method | {"priors": None, "recipe": method["recipe"] | {"lr": 0.3}}
+
+
+def test_a_protocol_brings_its_own_teachers_to_a_method_that_asks_none():
+    five = ["resnet18_bn", "resnet50_bn", "shufflenet_v2", "mobilenet_v2", "densenet121"]
+    assert asked_by("method=dm", "protocol=cvdd")[1]["networks"] == five
+    assert asked_by("method=dm", "protocol=rded", "teachers.count=2")[1]["count"] == 2
+
+
+def test_decoupled_methods_are_judged_under_their_own_protocol_by_default():
+    own = {"sre2l": "sre2l-cifar", "cda": "sre2l-cifar", "cvdd": "cvdd", "rded": "rded", "datm": "ours", "dm": "ours"}
+    assert {method: asked_by(f"method={method}", "data=cifar10")[0] for method in own} == own
+    assert asked_by("method=cvdd", "protocol=ours")[0] == "ours"

@@ -37,6 +37,7 @@ RANGES = {  # of the run; what a group takes is stated where its class is
     "method": Method,
     "protocol": Protocol,
     "experts": ("absent or null", TEACHERS),
+    "teachers": ("absent", TEACHERS),
     "logger": {
         "wandb": ("null", {"project": "text", "entity": "null or text", "mode": "null or one of online, offline"})
     },
