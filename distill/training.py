@@ -226,6 +226,14 @@ def augmentation(recipe: Recipe, split: Split) -> Augment:
     return augment.make(recipe.augment, split.strategy)
 
 
+def families(recipe: Recipe, strategy: str) -> str:
+    """What `augmentation` depends on of a data set's DSA families: all of them, whether images are mirrored, or nothing."""
+    if recipe.augment in ("dsa", "siamese"):
+        return strategy
+    mirrors = recipe.augment in ("crop_flip", "crop_flip_black", "resized_crop")
+    return "flip" if mirrors and "flip" in strategy else ""
+
+
 @torch.no_grad()
 def accuracy(net: nn.Module, split: Split, recipe: Recipe, compiled: bool = False, batch: int = 250) -> float:
     """Fraction of ``split`` classified correctly at the recipe's precision, in [0, 1]; ``net`` stays in evaluation mode.

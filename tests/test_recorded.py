@@ -1,7 +1,9 @@
 """What a set's maker chose, and what a stranger's record may choose."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from test_lazy import write_folder
 from test_line import line, succeeds  # noqa: F401  # a fixture
 
 from distill.cli.checks import check_values, plain
+from distill.cli.line import Line
 from distill.cli.recorded import _chosen, _values, complete_overrides, take_values
 from distill.files import load_tensors
 from distill.preprocessing import normalised
@@ -145,3 +148,22 @@ def test_a_set_is_judged_elsewhere_as_its_maker_judged_it(line, tmp_path):  # no
     makers, ours = (json.loads(Path(f"{out}/report.json").read_text())["rows"] for out in ("outputs", "judged"))
     for key in ("accuracies", "data_hash", "student_hash", "synset_hash"):
         assert [row[key] for row in makers] == [row[key] for row in ours]
+
+
+def test_experts_that_saw_other_families_are_another_store(monkeypatch, real):
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
+
+    def folder(strategy, *overrides):
+        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+            cfg = compose("config", ["data=digits", "method=mtt", *overrides], return_hydra_config=True)
+            HydraConfig.instance().set_config(cfg)
+        train = replace(real.train, strategy=strategy or cfg.data.strategy)
+        own = SimpleNamespace(cfg=cfg, real=replace(real, train=train), network=lambda name: name)
+        return Line.store(own, cfg.method.experts, "convnet")
+
+    assert "families" not in folder(None).identity  # as in stores of before
+    assert folder("color_crop").folder != folder(None).folder
+    plain = "method.experts.recipe.augment=none"
+    assert folder("color_crop", plain).folder == folder(None, plain).folder
+    mirrors = "method.experts.recipe.augment=crop_flip"
+    assert folder("color", mirrors).folder == folder(None, mirrors).folder != folder("flip", mirrors).folder

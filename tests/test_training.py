@@ -1,5 +1,6 @@
 import copy
-from dataclasses import asdict
+import itertools
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 from distill import augment
 from distill.recipes import gradient_penalty, gsam_gradient
 from distill.students import ConvNet, flatten
-from distill.training import Gradients, accuracy, augmentation, train, way_to_train
+from distill.training import Gradients, accuracy, augmentation, families, train, way_to_train
 
 
 def trained(student, real, recipe, seed=0, **kw):
@@ -269,3 +270,17 @@ def test_a_recipe_says_what_its_crops_are_filled_with(real):
     filled = views["crop_flip"] == 0  # no preprocessed pixel is exactly the mean
     assert filled.any() and torch.equal(views["crop_flip_black"][filled], black[filled])
     assert torch.allclose(views["crop_flip_black"][~filled], views["crop_flip"][~filled], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted({*augment.MAKERS, "crop_flip_black"}))
+def test_families_tell_apart_what_an_augmentation_tells_apart(real, name):
+    recipe, images = make_recipe(augment=name), torch.rand(4, 3, 8, 8)
+    strategies = ["color_crop_flip", "color_crop", "flip", "color"]
+    splits = {strategy: replace(real.train, strategy=strategy) for strategy in strategies}
+
+    def views(strategy):
+        return torch.stack([augmentation(recipe, splits[strategy])(images, draw) for draw in range(20)])
+
+    for one, other in itertools.combinations(strategies, 2):
+        alike = families(recipe, one) == families(recipe, other)
+        assert torch.equal(views(one), views(other)) == alike, (one, other)

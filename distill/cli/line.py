@@ -28,6 +28,7 @@ from distill.ranges import check_ranges
 from distill.recipes import Protocol
 from distill.synset import SyntheticSet
 from distill.synset import load as load_set
+from distill.training import families
 from distill.trajectory import ExpertStore
 
 
@@ -84,15 +85,19 @@ class Line:
 
     def store(self, experts: DictConfig, network: str) -> ExpertStore:
         """Where ``experts`` of this network are or will be."""
-        train = self.real.train
+        train, recipe = self.real.train, instantiate(experts.recipe)
+        usual = OmegaConf.load(CONFIGS / "data" / f"{HydraConfig.get().runtime.choices['data']}.yaml").strategy
         identity = {
             "data": {"name": train.name, "fingerprint": self.real.fingerprint, "classes": list(train.class_names)},
             "preprocessing": str(train.preprocessing),
             "shape": list(train.shape),
             "student": self.network(network),
-            "recipe": instantiate(experts.recipe).identity,  # no class path: where the class lives may change
+            "recipe": recipe.identity,  # no class path: where the class lives may change
             "seed": self.cfg.seed,
         }
+        seen = families(recipe, train.strategy)
+        if seen != families(recipe, usual):  # a store that tells none saw the usual ones
+            identity["families"] = seen
         return ExpertStore(Path(self.cfg.experts_path), identity, experts.count)
 
     @property
