@@ -1,33 +1,34 @@
 """Train fresh students on a synthetic set under a protocol and report their accuracy on the test split.
 
 Choices (rate, epochs, snapshot) are made on the validation split. The test split is read once for each student, after
-its last epoch; a best-on-test figure exists only where a protocol reproduces a paper that reported one, and is marked.
+its last epoch. Where a protocol reproduces a paper that reported its best on test, three rows tell what that is worth: the
+last set (``last``), the largest of the means that were measured (``maximum``, the paper's figure), and the set that it
+belongs to, measured anew with fresh students (``test``); the last two are marked.
 """
 
 import itertools
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import joblib
 import numpy as np
 import torch
-from scipy import stats
 from torch import nn
 
-from distill import rng
 from distill.committee import Committee
 from distill.data import RealData, Split
 from distill.files import digest
-from distill.labels import Labels, LabelStore
 from distill.recipes import CommitteeProtocol, Protocol
-from distill.report import Report, Row
+from distill.report import Published, Report, Row
+from distill.rows import by_class, outer_steps, statistics
 from distill.synset import SyntheticSet
-from distill.training import Progress, accuracy, augmentation, train, way_to_train
+from distill.training import way_to_train
+from distill.trials import Trial, labelled, rate
 from distill.wording import difference
 
 Iterates = Sequence[Mapping[int, SyntheticSet]]
@@ -44,9 +45,8 @@ def evaluate(
     ipc: int | None,
     seed: int = 0,
     iterates: Iterates = (),
-    command: str = "",
-    published: str | None = None,
-    paths: Sequence[str] = (),
+    about: Mapping[str, Any] = MappingProxyType({}),
+    published: Published | None = None,
     student_hashes: Mapping[str, str] | None = None,
     committee: Committee | None = None,
     labels_path: Path = Path("labels"),
@@ -62,8 +62,9 @@ def evaluate(
         report: gets the rows; what it already holds is not trained again.
         method, ipc: how the rows are called; ipc None is the whole real set.
         iterates: for every synthesis its snapshots by outer step, where the protocol chooses among them.
-        paths: of the sets' files, from the report's folder; the page finds pictures and metrics there.
-        published: what the paper reports for the first student, in %, shown beside ours.
+        about: more that every row says: ``synsets`` (the sets' files, from the report's folder: the page finds pictures and
+            metrics there), ``command``, ``protocol_changes`` (what was changed in a preset, (was, is) by name).
+        published: what a paper reports for the first student, with its labels and its selection.
         student_hashes: of the networks' configurations, by name; None takes the networks' structure.
         committee: the teachers of a `distill.recipes.CommitteeProtocol`; its rows with soft labels have a twin with hard ones.
         labels_path: folder of stored labels, see `distill.labels.LabelStore`.
@@ -84,16 +85,19 @@ def evaluate(
             f"protocol {protocol.name} makes choices on the validation split, which is empty: set data.val=0.1"
         )
     first = next(iter(students))
-    about = {"synsets": list(paths), "command": command}
+    about = {"synsets": [], "command": "", "protocol_changes": {}, **about}
     soft = synsets[0].label_kind != "hard"
     kinds = {"own": ["own"], "hard": ["hard"], "both": ["own", "hard"] if soft else ["own"]}[protocol.labels]
     if isinstance(protocol, CommitteeProtocol):
         protocol = protocol.sized(len(synsets[0]), real.train.num_classes)
         kinds = ["hard"] if protocol.soft == "none" else [protocol.soft, "hard"]
         soft = True
-    peaks = protocol.iterate == "test" and protocol.test_every is not None
-    selections = {"last": ["last"], "val": ["val"], "test": ["last", "test"]}[protocol.iterate]
-    selections = selections if iterates or peaks else ["last"]
+    selections = _selections(protocol, bool(iterates))
+    papers = "maximum" if "maximum" in selections else selections[0]
+    far = outer_steps(synsets)
+    unlike = {} if papers == "maximum" or protocol.iterate != "test" else {"selection": ("maximum", papers)}
+    unlike |= {"steps": (far["steps"], far["step"])} if far["finished"] is False else {}
+    leaked = any(synset.record.get("picked_on") == "test" for synset in synsets)
     inputs = _inputs(synsets, iterates if selections != ["last"] else (), committee)
     for (name, make), labels, selection in itertools.product(students.items(), kinds, selections):
         row: Row = {
@@ -106,7 +110,7 @@ def evaluate(
             "protocol": protocol.name,
             "protocol_hash": protocol.hash,
             "labels": labels if soft else "hard",
-            "selection": "test" if any(synset.record.get("picked_on") == "test" for synset in synsets) else selection,
+            "selection": selection if selection == "maximum" or not leaked else "test",
             "synset_hash": ",".join(synset.hash for synset in synsets),
             "inputs_hash": inputs(labels, selection),
             "seed": seed,
@@ -118,91 +122,14 @@ def evaluate(
         run = _Run(
             real, make, seed, workers, compile, report, digest([row[key] for key in report.KEY]), asked, labels_path
         )
-        measured = run.measure(synsets, iterates, labelled(protocol, labels), selection, partial(progress, text))
-        report.add({**row, **measured, "published": published if name == first else None, **about})
+        best = report.find({**row, "selection": "maximum", "inputs_hash": inputs(labels, "maximum")})
+        steps = best["chosen"].get("step") if best and selection == "test" else None
+        measured = run.measure(synsets, iterates, labelled(protocol, labels), selection, steps, partial(progress, text))
+        beside = {"published": None}
+        if published and (name, labels, selection) == (first, kinds[0], papers):
+            beside = published.fields(unlike)
+        report.add({**row, **measured, **far, **beside, **about})
     return report
-
-
-def labelled(protocol: Protocol, labels: str) -> Protocol:
-    """The protocol with one kind of labels: ``own``, ``hard``, or how a committee gives them."""
-    if isinstance(protocol, CommitteeProtocol):
-        return protocol.with_(labels="hard", soft="none" if labels == "hard" else labels)
-    return protocol.with_(labels=labels)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """Students trained as one stack, usually a single one.
-
-    Each is a function of (seed, purpose, synthesis, student) and of what it is trained and measured on.
-
-    Attributes:
-        peak: report the best of the accuracies on ``split`` after every ``test_every`` epochs, as AST does.
-    """
-
-    synset: SyntheticSet
-    protocol: Protocol
-    split: Split
-    seed: int
-    purpose: str
-    synthesis: int
-    students: tuple[int, ...]
-    compiled: bool
-    peak: bool
-    committee: Committee | None
-    labels_path: Path
-
-    def labels(self) -> Labels | None:
-        """What a committee's protocol tells its students; None under other protocols."""
-        if not isinstance(self.protocol, CommitteeProtocol):
-            return None
-        store = None
-        if self.protocol.soft == "stored":
-            assert self.committee is not None
-            views = augmentation(self.protocol, self.split)
-            store = LabelStore(self.labels_path, self.synset, self.protocol, views, self.seeds()[0], self.committee)
-        return Labels(self.synset, self.protocol, self.committee, store)
-
-    def seeds(self) -> list[int]:
-        """Of the students' batches and views; stored labels are those of one training for all."""
-        if isinstance(self.protocol, CommitteeProtocol) and self.protocol.soft == "stored":
-            return [rng.derive(self.seed, f"{self.purpose} labels", self.synthesis)] * len(self.students)
-        return [rng.derive(self.seed, f"{self.purpose} training", self.synthesis, j) for j in self.students]
-
-    def scores(self, make: Callable[[], nn.Module]) -> list[float]:
-        """Accuracy of each student on ``split`` after the last epoch."""
-        synset, protocol = self.synset, self.protocol
-        nets, peaks = [], [0.0] * len(self.students)
-        for student in self.students:
-            with rng.seeded(self.seed, self.purpose, self.synthesis, student):
-                nets.append(make().to(synset.images.device))
-
-        def test(now: Progress) -> None:
-            assert protocol.test_every is not None
-            if now.epochs % protocol.test_every == 0:
-                for i, net in enumerate(nets):
-                    peaks[i] = max(peaks[i], accuracy(net, self.split, protocol, self.compiled))
-                    net.train()
-
-        train(
-            nets,
-            synset.images,
-            synset.hard if protocol.labels == "hard" else synset.targets,
-            protocol.with_(lr=_rate(synset, protocol)),
-            seeds=self.seeds(),
-            augment=augmentation(protocol, self.split),
-            label=self.labels(),
-            compiled=self.compiled,
-            after_epoch=test if self.peak else None,
-        )
-        return [
-            max(accuracy(net, self.split, protocol, self.compiled), peak) for net, peak in zip(nets, peaks, strict=True)
-        ]
-
-    def key(self, student: int) -> str:
-        """Stands for one student's accuracy in an unfinished report."""
-        parts = [self.purpose, self.synthesis, student, self.synset.hash, self.protocol.hash, self.peak]
-        return "/".join(map(str, parts))
 
 
 class _Run:
@@ -224,7 +151,7 @@ class _Run:
         self.report, self.key = report, key
         self.committee, self.labels_path = committee, labels_path
         self.tried = 0
-        own = any(each.startswith(f"{key}/") for each in report.scores)
+        own = any(each.startswith(f"{key}/") for each in report.hits)
         self.began = time.monotonic() - (report.spent if own else 0.0)  # of this row, before a kill too
 
     def measure(
@@ -233,26 +160,37 @@ class _Run:
         iterates: Iterates,
         protocol: Protocol,
         selection: str,
+        steps: list[int] | None,
         progress: Callable[[int, int], None],
     ) -> Row:
+        """The row's numbers; ``steps`` are the snapshots that the row of the maximum chose on the test split."""
+        test, device = self.real.test, self.real.train.images.device
         chosen: dict[str, Any] = {}
+        hits: list[list[int]] = []
         if protocol.choices:
             protocol, chosen = self.choose(synsets[0], protocol)
-        if selection != "last" and iterates:
-            split, students = (self.real.val, 1) if selection == "val" else (self.real.test, protocol.students)
-            synsets, chosen["step"] = self.best_iterates(protocol, iterates, split, students)
-        accuracies = []
-        trials = self.trials(protocol, synsets, self.real.test, protocol.students, peak=selection == "test")
-        for score in self.scores(trials):
-            accuracies.append(score)
-            progress(len(accuracies), len(synsets) * protocol.students)
+        if selection == "val" and iterates:
+            steps, _ = self.best_iterates(protocol, iterates, self.real.val, 1)
+        if selection == "maximum" and iterates:
+            steps, hits = self.best_iterates(protocol, iterates, test, protocol.students)
+            self.tried -= len(hits)
+        if steps:
+            chosen["step"] = steps
+            synsets = [snapshots[step].to(device) for snapshots, step in zip(iterates, steps, strict=True)]
+        trials = self.trials(protocol, synsets, test, protocol.students, peak=selection == "maximum")
+        for each in () if hits else self.hits(trials):
+            hits.append(each)
+            progress(len(hits), len(synsets) * protocol.students)
+        accuracies = [sum(each) / len(test) for each in hits]
         told, own = trials[0].labels(), synsets[0].hard if protocol.labels == "hard" else synsets[0].labels
         return {
             "accuracies": accuracies,
             **statistics(np.array(accuracies).reshape(len(synsets), -1)),
+            **({"ci95": None} if selection == "maximum" else {}),  # the largest of several means has no such interval
+            **by_class(hits, test),
             "syntheses": len(synsets),
             "students": protocol.students,
-            "lr": [_rate(synset, protocol) for synset in synsets],
+            "lr": [rate(synset, protocol) for synset in synsets],
             "chosen": chosen,
             "students_for_choices": self.tried,
             "seconds": time.monotonic() - self.began,
@@ -271,28 +209,32 @@ class _Run:
         combinations = [dict(zip(candidates, each, strict=True)) for each in itertools.product(*candidates.values())]
         fixed = [protocol.with_(artefact_lr=False, **fields) for fields in combinations]
         trials = [t for each in fixed for t in self.trials(each, [synset], self.real.val, 1, "choice")]
-        scores = list(self.scores(trials))
+        scores = [sum(hits) / len(self.real.val) for hits in self.hits(trials)]
         self.tried += len(scores)
         best = int(np.argmax(scores))
         return fixed[best], {**combinations[best], "candidates": candidates, "validation_accuracies": scores}
 
     def best_iterates(
         self, protocol: Protocol, iterates: Iterates, split: Split, students: int
-    ) -> tuple[list[SyntheticSet], list[int]]:
-        """For every synthesis the snapshot with the best mean accuracy on ``split``; of equals the latest."""
-        best, chosen = [], []
+    ) -> tuple[list[int], list[list[int]]]:
+        """For every synthesis the step of the snapshot with the best mean accuracy on ``split``, of equals the latest.
+
+        Returns:
+            The R steps, and what the students of these snapshots classified correctly, (R * students, K).
+        """
+        chosen, kept = [], []
         for i, snapshots in enumerate(iterates):
             steps = sorted(snapshots)
             sets = [snapshots[step].to(self.real.train.images.device) for step in steps]
             peak = split is self.real.test
             trials = [t for s in sets for t in self.trials(protocol, [s], split, students, "iterate", i, peak)]
-            scores = list(self.scores(trials))
-            self.tried += len(scores)
-            means = np.array(scores).reshape(len(steps), students).mean(1)
-            last_best = int(np.flatnonzero(means == means.max())[-1])
-            best.append(sets[last_best])
-            chosen.append(steps[last_best])
-        return best, chosen
+            hits = list(self.hits(trials))
+            self.tried += len(hits)
+            correct = np.array(hits).sum(1).reshape(len(steps), students).sum(1)
+            best = int(np.flatnonzero(correct == correct.max())[-1])
+            chosen.append(steps[best])
+            kept += hits[best * students : (best + 1) * students]
+        return chosen, kept
 
     def trials(
         self,
@@ -321,12 +263,12 @@ class _Run:
             for first in range(0, students, stack)
         ]  # fmt: skip
 
-    def scores(self, trials: list[Trial]) -> Iterator[float]:
-        """The accuracy of each student, in order; side by side in ``workers`` processes, and each trained once."""
-        known = self.report.scores
+    def hits(self, trials: list[Trial]) -> Iterator[list[int]]:
+        """What each student classifies correctly, in order; side by side in ``workers`` processes, and each trained once."""
+        known = self.report.hits
         keys = [[f"{self.key}/{trial.key(student)}" for student in trial.students] for trial in trials]
         todo = [trial for trial, own in zip(trials, keys, strict=True) if not set(own) <= set(known)]
-        jobs = (joblib.delayed(trial.scores)(self.make) for trial in todo)
+        jobs = (joblib.delayed(trial.hits)(self.make) for trial in todo)
         new = joblib.Parallel(n_jobs=self.workers, return_as="generator", pre_dispatch="n_jobs")(jobs)
         for own in keys:
             if not set(own) <= set(known):
@@ -334,25 +276,11 @@ class _Run:
             yield from (known[key] for key in own)
 
 
-def statistics(accuracies: np.ndarray) -> Row:
-    """Mean and spread of accuracies (R, S) as fractions.
-
-    Returns:
-        ``mean``; ``sd`` and ``ci95`` (half-width of the 95 % t interval of the mean), over synthesis means where R > 1
-        and over students where R = 1, None where there is one number; ``sd_synthesis`` and ``sd_student``, the two
-        sources of noise apart.
-
-    Source: the variance model of the evaluation protocol, ddof 1 throughout.
-    """
-    syntheses, students = accuracies.shape
-    sample = accuracies.mean(1) if syntheses > 1 else accuracies[0]
-    sd = float(sample.std(ddof=1)) if len(sample) > 1 else None
-    within = float(np.sqrt(accuracies.var(axis=1, ddof=1).mean())) if students > 1 else None
-    between = None
-    if syntheses > 1 and within is not None and sd is not None:
-        between = float(np.sqrt(max(0.0, sd**2 - within**2 / students)))
-    half = None if sd is None else float(stats.t.ppf(0.975, len(sample) - 1) * sd / np.sqrt(len(sample)))
-    return {"mean": float(accuracies.mean()), "sd": sd, "ci95": half, "sd_synthesis": between, "sd_student": within}
+def _selections(protocol: Protocol, snapshots: bool) -> list[str]:
+    """Which rows a protocol has: the last set; what it chose on validation; the maximum on test, and that set anew."""
+    if protocol.iterate == "test":
+        return ["last", *["maximum"] * (snapshots or protocol.test_every is not None), *["test"] * snapshots]
+    return [protocol.iterate if snapshots else "last"]
 
 
 def _check_fits(synset: SyntheticSet, real: Split) -> None:
@@ -388,10 +316,6 @@ def _seeds(synsets: Sequence[SyntheticSet], first: int = 0) -> list[int]:
 def _structure(make: Callable[[], nn.Module]) -> str:
     with torch.random.fork_rng():
         return digest(repr(make()))
-
-
-def _rate(synset: SyntheticSet, protocol: Protocol) -> float:
-    return float(synset.lr) if protocol.artefact_lr and synset.lr is not None else protocol.lr
 
 
 def _bytes(tensor: torch.Tensor) -> int:

@@ -115,7 +115,7 @@ def join(methods: Sequence[Method], shares: Sequence[Path], folder: Path) -> Pat
         images[method.made()] = synset.images[method.made()]
     steps = sum(synset.record["step"] for synset in sets)
     whole = sets[0].with_(images=images)
-    whole.save(path, {"step": steps})
+    whole.save(path, {"step": steps, "steps": steps})
     save_grid(folder, whole)
     return path
 
@@ -163,7 +163,9 @@ class _Home(Callback):
         kind = {"step": step, "label_kind": synset.label_kind}
         save_tensors(self.folder / "snapshots" / f"step_{step:06d}{SUFFIX}", own, kind)
         artefact = method.artefact()
-        artefact.save(self.synset_path, {**self.record, "step": step, "skipped_steps": method.skips})
+        artefact.save(
+            self.synset_path, {**self.record, "step": step, "steps": self.steps, "skipped_steps": method.skips}
+        )
         save_grid(self.folder, artefact)
         skipped = {"skips": method.skips, "skips_in_a_row": method.skips_in_a_row}
         save_tensors(

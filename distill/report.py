@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ from distill.text import shown, spreadsheet
 Row = dict[str, Any]
 
 RANDOM, WHOLE = "random real", "whole real set"  # how the rows of the baselines are called
+MARKS = {"maximum": "†", "test": "‡"}
 LEGEND = (
     "± half-width of the 95 % interval of the mean; over syntheses where R > 1.  * single synthesis: over students alone.",
-    "† best on the test split, as the paper did: not comparable with the other rows.  + preset with changes.",
+    "† the paper's figure: the largest mean of all snapshots on the test split (ast: of tests on the way, too); no interval.",
+    "‡ that snapshot with fresh students. Both were chosen on the test split: not comparable with the other rows.",
+    "+ preset with changes.",
     "± of a published number: its standard deviation, no interval. In brackets behind it: how far ours is from it.",
 )
 
@@ -37,8 +41,9 @@ ROW = {
 def check_report(record: Any) -> None:
     """Raise ValueError, without the name of the file, if ``record`` is no report; other fields may be anything."""
     check_record(record, {"rows": "list", "unfinished?": "object", "spent?": ANY})
-    if not all(inside(score, "[0, 1]") for score in record.get("unfinished", {}).values()):
-        raise ValueError("unfinished holds what is no accuracy")
+    for hits in record.get("unfinished", {}).values():
+        if not isinstance(hits, list) or not all(inside(each, "whole [0, inf)") for each in hits):
+            raise ValueError("unfinished holds what are no numbers of images")
     for number, row in enumerate(record["rows"]):
         check_record({f"row {number}": row}, {f"row {number}.{name}": kind for name, kind in ROW.items()})
 
@@ -58,7 +63,7 @@ class Report:
     def __init__(self, path: Path):
         self.path = path
         self.rows: list[Row] = []
-        self.scores: dict[str, float] = {}
+        self.hits: dict[str, list[int]] = {}  # by student and class, of the row that is being made
         self.spent = 0.0  # seconds on the row that is being made, by runs before this one too
         if path.exists():
             record = read_record(path, MOVE)
@@ -66,7 +71,7 @@ class Report:
                 check_report(record)
             except ValueError as error:
                 raise ValueError(f"{path} is not a report ({error}): {MOVE}") from None
-            self.rows, self.scores = record["rows"], record.get("unfinished", {})
+            self.rows, self.hits = record["rows"], record.get("unfinished", {})
             self.spent = record.get("spent", 0.0)
 
     def find(self, row: Mapping[str, Any]) -> Row | None:
@@ -76,15 +81,15 @@ class Report:
     def add(self, row: Row) -> None:
         """Add a row and write the file."""
         self.rows.append(row)
-        self.scores.clear()
+        self.hits.clear()
         self.spent = 0.0
         write_record(self.path, {"rows": self.rows})
 
-    def keep(self, scores: Mapping[str, float], spent: float) -> None:
+    def keep(self, hits: Mapping[str, list[int]], spent: float) -> None:
         """Keep single students of the row that is being made, and the seconds it took, for a run that is killed."""
-        self.scores.update(scores)
+        self.hits.update(hits)
         self.spent = spent
-        write_record(self.path, {"rows": self.rows, "unfinished": self.scores, "spent": spent})
+        write_record(self.path, {"rows": self.rows, "unfinished": self.hits, "spent": spent})
 
     def table(self) -> Table:
         """The rows for people at a terminal."""
@@ -109,7 +114,7 @@ def cells(row: Row) -> dict[str, str]:
     return {
         **{name: shown(row[name]) for name in TEXT},
         "ipc": str(row["ipc"] or "all"),
-        "accuracy": f"{100 * row['mean']:.1f}{half}{'†' if row['selection'] == 'test' else ''}",
+        "accuracy": f"{100 * row['mean']:.1f}{half}{MARKS.get(row['selection'], '')}",
         "sd": "" if row["sd"] is None else f"{100 * row['sd']:.1f}",
         "published": shown(row.get("published") or "") + ("" if gap is None else f" ({gap:+.1f})"),
         "R x S": f"{row['syntheses']} x {row['students']}{'*' if row['syntheses'] == 1 else ''}",
@@ -117,9 +122,30 @@ def cells(row: Row) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True)
+class Published:
+    """A paper's number, and the cell it belongs to.
+
+    Attributes:
+        number: in %, see `check_published`.
+        cell: its name; empty for a number that the command line gives for just this run.
+        changes: what the run has otherwise than the cell, (was, is) by dotted name.
+    """
+
+    number: str
+    cell: str
+    changes: Mapping[str, tuple[Any, Any]]
+
+    def fields(self, more: Mapping[str, tuple[Any, Any]]) -> Row:
+        """What a row says of it; ``more`` are changes that the row itself shows."""
+        changes = {name: list(pair) for name, pair in {**self.changes, **more}.items()}
+        about = {"published_of": self.cell, "cell_changed": bool(changes), "cell_changes": changes}
+        return {"published": self.number, **about}
+
+
 def gap_to_published(row: Mapping[str, Any]) -> float | None:
-    """Ours less the published accuracy, in percentage points; None where no number is published."""
-    published = published_mean(row.get("published"))
+    """Ours less the published accuracy, in percentage points; None where no number is published for just this row."""
+    published = None if row.get("cell_changed", True) else published_mean(row.get("published"))
     return None if published is None else 100 * row["mean"] - published
 
 

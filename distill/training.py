@@ -235,8 +235,8 @@ def families(recipe: Recipe, strategy: str) -> str:
 
 
 @torch.no_grad()
-def accuracy(net: nn.Module, split: Split, recipe: Recipe, compiled: bool = False, batch: int = 250) -> float:
-    """Fraction of ``split`` classified correctly at the recipe's precision, in [0, 1]; ``net`` stays in evaluation mode.
+def hits(net: nn.Module, split: Split, recipe: Recipe, compiled: bool = False, batch: int = 250) -> list[int]:
+    """Images of each of K classes that are classified correctly at the recipe's precision; ``net`` stays in evaluation mode.
 
     With ``compiled``, whole batches of a network without state go through torch.compile.
     """
@@ -246,8 +246,13 @@ def accuracy(net: nn.Module, split: Split, recipe: Recipe, compiled: bool = Fals
         flat, key = FlatStudent(net), ("logits", repr(net), recipe.precision)
         own = fuse(lambda theta, x: recipe.logits(partial(flat, theta), x))
         whole = partial(_COMPILED.setdefault(key, own), flatten(net))
-    correct = 0
+    correct = torch.zeros(split.num_classes, dtype=torch.long, device=split.labels.device)
     for images, labels in zip(split.images.split(batch), split.labels.split(batch), strict=True):
         logits = (whole if len(images) == batch else plain)(images)
-        correct += int((logits.argmax(1) == labels).sum())
-    return correct / len(split)
+        correct += torch.bincount(labels[logits.argmax(1) == labels], minlength=split.num_classes)
+    return correct.tolist()
+
+
+def accuracy(net: nn.Module, split: Split, recipe: Recipe) -> float:
+    """Fraction of ``split`` classified correctly, in [0, 1]; see `hits`."""
+    return sum(hits(net, split, recipe)) / len(split)

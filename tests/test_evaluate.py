@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from distill import training
 from distill.committee import Committee
-from distill.evaluate import _inputs, evaluate, statistics
+from distill.data import Split
+from distill.evaluate import _inputs, evaluate
 from distill.files import read_record, write_record
 from distill.recipes import Protocol
-from distill.report import Report
+from distill.report import Published, Report
+from distill.rows import by_class, outer_steps, statistics
 from distill.synset import SyntheticSet
 
 
@@ -40,7 +42,7 @@ def rows(real, student, tmp_path):
 
 
 def test_a_row_says_what_was_measured(rows, real):
-    (row,) = rows(subset(real), protocol(), command="python run.py")
+    (row,) = rows(subset(real), protocol(), about={"command": "python run.py"})
     assert len(row["accuracies"]) == row["students"] == 3
     assert all(0 <= a <= 1 and a == round(a * 30) / 30 for a in row["accuracies"])  # fractions of 30 test images
     assert row["mean"] == pytest.approx(np.mean(row["accuracies"]))
@@ -85,23 +87,25 @@ def test_a_killed_evaluation_trains_no_student_twice(real, student, tmp_path, mo
     with pytest.raises(KeyboardInterrupt):
         measure(progress=stop)
     record = read_record(tmp_path / "a.json", "")
-    assert list(record["unfinished"].values()) == expected[:2] and record["spent"] > 0
+    assert [sum(hits) / 30 for hits in record["unfinished"].values()] == expected[:2] and record["spent"] > 0
     write_record(tmp_path / "a.json", {**record, "spent": 1000.0})
     trained = []
     original = training.train
-    monkeypatch.setattr("distill.evaluate.train", lambda *a, **k: trained.append(1) or original(*a, **k))
+    monkeypatch.setattr("distill.trials.train", lambda *a, **k: trained.append(1) or original(*a, **k))
     (row,) = measure()
     assert row["accuracies"] == expected and len(trained) == 1 and 1000 < row["seconds"] < 1100
     assert read_record(tmp_path / "a.json", "") == {"rows": [row]}
 
 
 def test_asts_number_is_the_best_of_tests_on_the_way_and_marked(rows, real, monkeypatch):
-    tests = iter([0.3, 0.9, 0.5, 0.1])  # of the last epoch; then after epochs 3, 6 and at the end
+    tests = iter(
+        [[9, 0, 0], [9, 9, 9], [9, 6, 0], [3, 0, 0]]
+    )  # of the last epoch; then after epochs 3, 6 and at the end
 
-    monkeypatch.setattr("distill.evaluate.accuracy", lambda *a: next(tests))
+    monkeypatch.setattr("distill.trials.hits", lambda *a: next(tests))
     last, best = rows(subset(real), protocol(iterate="test", test_every=3, students=1, epochs=6))
     assert (last["selection"], last["mean"]) == ("last", 0.3)
-    assert (best["selection"], best["mean"]) == ("test", 0.9)
+    assert (best["selection"], best["mean"]) == ("maximum", 0.9)
     assert next(tests, None) is None
 
 
@@ -120,15 +124,15 @@ def test_rows_are_found_again_and_not_trained_twice(real, student, tmp_path, mon
     first = measure().rows
     assert read_record(tmp_path / "report.json", "") == {"rows": first}
     assert len(measure(students=1).rows) == 2  # another protocol is another row, the first stays
-    monkeypatch.setattr("distill.evaluate.train", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr("distill.trials.train", lambda *a, **k: pytest.fail("trained again"))
     assert measure().rows[0] == first[0]
 
 
 def test_a_row_is_made_anew_when_anything_that_its_value_depends_on_changes(tmp_path, student, monkeypatch):
     """Each input in turn; training and testing are left out, so that the key alone decides what is measured."""
     tested = []
-    monkeypatch.setattr("distill.evaluate.train", lambda *a, **k: None)
-    monkeypatch.setattr("distill.evaluate.accuracy", lambda *a, **k: tested.append(1) or 0.5)
+    monkeypatch.setattr("distill.trials.train", lambda *a, **k: None)
+    monkeypatch.setattr("distill.trials.hits", lambda *a, **k: tested.append(1) or [1, 0, 0])
     constants = dict(mean=[0.5] * 3, std=[0.25] * 3)
     path = write_npz(tmp_path / "toy.npz")
     with np.load(path) as file:
@@ -193,7 +197,7 @@ def test_logits_and_probabilities_of_equal_bytes_are_told_apart(real):
 
 def test_a_published_number_stands_beside_the_network_it_was_measured_with(real, student, tmp_path):
     nets, report = {"convnet": student, "other": student}, Report(tmp_path / "r.json")
-    evaluate(subset(real), real, nets, protocol(), report, method="m", ipc=3, published="46.9 ± 0.5")
+    evaluate(subset(real), real, nets, protocol(), report, method="m", ipc=3, published=Published("46.9 ± 0.5", "", {}))
     assert [row["published"] for row in report.rows] == ["46.9 ± 0.5", None]
 
 
@@ -217,13 +221,13 @@ def test_soft_labels_give_their_own_row_and_a_hard_one_on_request(rows, real):
 
 def test_choices_are_made_on_validation_and_recorded(rows, real, monkeypatch):
     seen = []
-    original = training.accuracy
+    original = training.hits
 
     def watched(net, split, *how):
         seen.append(split)
         return original(net, split, *how)
 
-    monkeypatch.setattr("distill.evaluate.accuracy", watched)
+    monkeypatch.setattr("distill.trials.hits", watched)
     (row,) = rows(subset(real, lr=torch.tensor(0.3)), protocol(choices={"lr": [1e-5, 0.1], "epochs": [2, 6]}))
     assert [split is real.val for split in seen] == [True] * 6 + [False] * 3
     assert [split is real.test for split in seen[6:]] == [True] * 3
@@ -246,18 +250,80 @@ def test_the_best_snapshot_is_found_on_validation(rows, real, monkeypatch):
     assert row["mean"] > 0.5
 
 
-def test_best_on_test_stands_beside_the_last_and_is_marked(rows, real, tmp_path, student):
+def test_the_papers_maximum_stands_beside_the_last_set_and_the_same_snapshot_anew(
+    rows, real, monkeypatch, student, tmp_path
+):
     last, iterates = iterates_of(real)
-    plain, best = rows(last, protocol(iterate="test", epochs=15), iterates=iterates)
-    assert (plain["selection"], best["selection"]) == ("last", "test")
-    assert best["mean"] > plain["mean"]
-    report = Report(tmp_path / "table.json")
-    report.rows = [plain, best]
-    cells = list(report.table().columns[6].cells)
-    assert "†" in cells[1]
-    assert "†" not in cells[0]
-    (leaked,) = rows(last.with_(record={"seed": 0, "picked_on": "test"}), protocol())
+    found = {
+        ("iterate", 0): [6, 9, 3],
+        ("iterate", 5): [9, 9, 6],
+        ("iterate", 9): [3, 3, 3],
+    }  # of ten images of class 0
+    steps = {synset.hash: step for step, synset in iterates[0].items()}
+
+    def hits(trial, make):
+        known = found.get((trial.purpose, steps[trial.synset.hash]), [4, 5, 6])
+        return [[known[student], 10, 0] for student in trial.students]
+
+    monkeypatch.setattr("distill.trials.Trial.hits", hits)
+    report = Report(tmp_path / "r.json")
+    number = Published("46.9 ± 0.5", "", {})
+    evaluate(
+        last,
+        real,
+        {"convnet": student},
+        protocol(iterate="test"),
+        report,
+        method="m",
+        ipc=3,
+        iterates=iterates,
+        published=number,
+    )
+    plain, maximum, anew = report.rows
+    assert [row["selection"] for row in report.rows] == ["last", "maximum", "test"]
+    assert maximum["accuracies"] == [19 / 30, 19 / 30, 16 / 30] and maximum["chosen"]["step"] == [5]
+    assert anew["accuracies"] == [14 / 30, 15 / 30, 16 / 30] and anew["chosen"]["step"] == [5]
+    assert maximum["ci95"] is None and maximum["sd"] > 0 and anew["ci95"] > 0
+    assert (maximum["students_for_choices"], anew["students_for_choices"]) == (6, 0)
+    assert [row["published"] for row in report.rows] == [None, "46.9 ± 0.5", None]  # the paper's is the maximum
+    marks = [cell.plain[-1] for cell in report.table().columns[6].cells]
+    assert marks[1:] == ["†", "‡"] and marks[0].isdigit()
+
+
+def test_a_set_that_was_picked_on_test_is_marked(rows, real):
+    (leaked,) = rows(subset(real).with_(record={"seed": 0, "picked_on": "test"}), protocol())
     assert leaked["selection"] == "test"
+
+
+def test_accuracy_by_class_and_its_balanced_mean(real):
+    test = real.test
+    uneven = Split(test.images[:16], test.labels[:16], ("a", "b", "c"), "toy", test.preprocessing, test.strategy)
+    assert torch.bincount(uneven.labels).tolist() == [10, 6]
+    found = by_class([[10, 0, 0], [5, 3, 0]], uneven)
+    assert found["accuracy_by_class"] == {"a": 0.75, "b": 0.25, "c": None}
+    assert found["balanced_accuracy"] == 0.5  # where the plain one is 18 of 32
+
+
+def test_a_row_counts_every_class_in_one_pass(rows, real):
+    (row,) = rows(subset(real), protocol())
+    assert list(row["accuracy_by_class"]) == list(real.test.class_names)
+    assert np.mean(list(row["accuracy_by_class"].values())) == pytest.approx(row["mean"]) == row["balanced_accuracy"]
+
+
+@pytest.mark.parametrize(
+    "records, finished",
+    [
+        ([{"step": 150, "steps": 2000}], False),
+        ([{"step": 2000, "steps": 2000}], True),
+        ([{"step": 2000, "steps": 2000}, {"step": 150, "steps": 2000}], False),
+        ([{"step": 150, "config": {"method": {"steps": 2000}}}], False),
+        ([{"step": 150, "config": {"method": {"steps": None}}}], None),
+        ([{}], None),
+        ([{"step": "x", "steps": [1], "config": 5}], None),
+    ],
+)
+def test_a_set_whose_run_was_cut_says_so(real, records, finished):
+    assert outer_steps([subset(real).with_(record=record) for record in records])["finished"] is finished
 
 
 def test_validation_choices_need_a_validation_split(npz, student, tmp_path):

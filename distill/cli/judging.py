@@ -14,12 +14,13 @@ from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
 from distill import rng
+from distill.cli.cells import protocol_changes, published
 from distill.cli.line import Line
 from distill.evaluate import evaluate as train_students
 from distill.files import alone_in, digest
 from distill.outer import iterates
 from distill.page import write_page
-from distill.report import RANDOM, WHOLE, Report
+from distill.report import RANDOM, WHOLE, Published, Report
 from distill.synset import SyntheticSet, file_of, load
 
 
@@ -43,7 +44,7 @@ def report_rows(line: Line) -> None:
         found = [file_of(path) for path in paths]
         snapshots = [iterates(path) for path in found]
         near = [os.path.relpath(path, line.out) for path in found]
-        rows(line, report, synsets, made, ipc, snapshots, line.cfg.published and str(line.cfg.published), near)
+        rows(line, report, synsets, made, ipc, snapshots, published(line.cfg, synsets, ipc), near)
         random_rows(line, report, ipc)
     if line.cfg.baselines.whole:
         whole_row(line, report)
@@ -66,14 +67,15 @@ def rows(
     method: str,
     ipc: int | None,
     snapshots: Any = (),
-    published: str | None = None,
+    number: Published | None = None,
     paths: Sequence[str] = (),
 ) -> None:
     students = {name: line.student(name) for name in line.students}
     hashes = {name: digest(node) for name, node in line.students.items()}
+    about = {"synsets": list(paths), "command": line.command, "protocol_changes": protocol_changes(line.cfg)}
     train_students(
         synsets, line.real, students, line.protocol(), report, method=method, ipc=ipc, seed=line.cfg.seed,
-        iterates=snapshots, command=line.command, published=published, paths=paths, student_hashes=hashes,
+        iterates=snapshots, about=about, published=number, student_hashes=hashes,
         committee=line.committee(line.cfg.protocol.committee) if line.cfg.protocol.get("soft", "none") != "none" else None,
         labels_path=labels_path(line, method),
         workers=line.cfg.workers if line.device.type == "cpu" else 1, compile=line.cfg.compile, progress=line.progress,

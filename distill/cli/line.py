@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
@@ -17,6 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.progress import Progress
 
 from distill.cli import CONFIGS
+from distill.cli.cells import protocol_changes
 from distill.cli.checks import RANGES, check_values, device, named, plain
 from distill.cli.names import options, unknown
 from distill.cli.recorded import take_values
@@ -200,8 +200,6 @@ class Line:
 
     def protocol(self) -> Protocol:
         """The preset; its name tells another precision than fp32, and by a plus that this configuration changes it."""
-        chosen = HydraConfig.get().runtime.choices["protocol"]
-        preset = hydra.compose("config", [f"protocol={chosen}", "data=npz"]).protocol  # no overlay is called after npz
-        changed = OmegaConf.to_container(self.cfg.protocol) != OmegaConf.to_container(preset)
+        changed = bool(protocol_changes(self.cfg))
         precision = "" if self.cfg.protocol.precision == "fp32" else f" {self.cfg.protocol.precision}"
         return instantiate(self.cfg.protocol, name=self.cfg.protocol.name + "+" * changed + precision)

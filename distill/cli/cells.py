@@ -1,0 +1,74 @@
+"""What a run has otherwise than a preset, and than the published cell whose number stands beside it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from distill.files import flat
+from distill.report import Published
+from distill.synset import SyntheticSet
+
+Changes = dict[str, tuple[Any, Any]]
+SILENT = {  # what moves no number: where files lie, and how the same work is done
+    *("data.root", "data.path", "data.download", "data.workers"),
+    *("method.compile", "method.log_every", "method.together"),
+}
+
+
+def changes(now: Mapping[str, Any], was: Mapping[str, Any]) -> Changes:
+    """What two nested configurations have otherwise, as (was, is) by dotted name; a value that one lacks is None there."""
+    before, after = flat(dict(was)), flat(dict(now))
+    names = [name for name in {**before, **after} if name not in SILENT and before.get(name) != after.get(name)]
+    return {name: (before.get(name), after.get(name)) for name in names}
+
+
+def protocol_changes(cfg: DictConfig) -> Changes:
+    """What the run's protocol has otherwise than its preset."""
+    chosen = HydraConfig.get().runtime.choices["protocol"]
+    preset = hydra.compose("config", [f"protocol={chosen}", "data=npz"]).protocol  # no overlay is called after npz
+    # What a preset takes from the run, as ${precision}, is no change of it.
+    stated = changes(_plain(cfg.protocol, resolve=False), _plain(preset, resolve=False))
+    return {name: pair for name, pair in changes(_plain(cfg.protocol), _plain(preset)).items() if name in stated}
+
+
+def published(cfg: DictConfig, synsets: Sequence[SyntheticSet], ipc: int) -> Published | None:
+    """The number that is printed beside the run's own, and what the run has otherwise than the number's cell.
+
+    Args:
+        cfg: how the sets are judged; how they were made is told by their records.
+        ipc: of the sets.
+    """
+    if cfg.published is None:
+        return None
+    name = HydraConfig.get().runtime.choices.get("experiment")
+    cell = hydra.compose("config", [f"experiment={name}"] if name else [])
+    if not name or str(cell.published) != str(cfg.published):  # the command line's own; of several sizes, the first's
+        first = cfg.ipc if isinstance(cfg.ipc, int) else cfg.ipc[0]
+        return Published(str(cfg.published), "", changes({"ipc": ipc}, {"ipc": first}))
+    number = _number(cell, cell.ipc)
+    found = changes(_number(cfg, ipc), number)
+    for synset in synsets:
+        found |= _made_otherwise(synset.record.get("config"), number)
+    return Published(str(cfg.published), name, found)
+
+
+def _number(cfg: DictConfig, ipc: int) -> dict[str, Any]:
+    """What an accuracy depends on: of the students, the first is the paper's."""
+    name, node = next((name, node) for name, node in _plain(cfg.student).items() if "_target_" in node)
+    groups = {group: _plain(cfg[group]) for group in ("data", "method", "protocol")}
+    return {"ipc": ipc, "student": {"name": name, **node}, **groups}
+
+
+def _made_otherwise(config: Any, number: Mapping[str, Any]) -> Changes:
+    """What the record of a set tells of its making; a setting that there was not yet is no change."""
+    if not isinstance(config, dict) or not isinstance(config.get("method"), dict):
+        return {"method": ("the cell's", "not recorded")}
+    made = {group: config.get(group) for group in ("data", "method")}
+    return {name: pair for name, pair in changes(made, number).items() if name in flat(made)}
+
+
+def _plain(node: DictConfig, resolve: bool = True) -> dict[str, Any]:
+    return OmegaConf.to_container(node, resolve=resolve)  # type: ignore[return-value]
