@@ -19,7 +19,7 @@ from distill.cli import CONFIGS
 from distill.cli.cells import protocol_changes
 from distill.cli.checks import RANGES, check_values, device, named, plain
 from distill.cli.names import options, unknown
-from distill.cli.recorded import take_values
+from distill.cli.recorded import other_data, take_values
 from distill.committee import Committee, check_settings
 from distill.data import RealData
 from distill.data import load as load_data
@@ -51,7 +51,8 @@ class Line:
         prepare = self.synsets[0].preprocessing if self.synsets else None
         settings: dict[str, Any] = OmegaConf.to_container(cfg.data, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
         self.real: RealData = load_data(settings.pop("name"), **settings, prepare=prepare, device=self.device)
-        for note in self.real.notes if self.rank == 0 else ():
+        notes = [*self.real.notes, *other_data([each.record for each in self.synsets], self.real.fingerprint)]
+        for note in notes if self.rank == 0 else ():
             bars.console.print(note, markup=False, highlight=False, soft_wrap=True)
         self.check()
         self.command = shlex.join(["python", "run.py", *HydraConfig.get().overrides.task])

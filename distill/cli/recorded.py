@@ -112,6 +112,15 @@ def take_values(cfg: DictConfig, records: Sequence[Mapping[str, Any]]) -> None:
         raise ValueError(f"the set was made from data.path={path}, which is not here: give data.path=PATH")
 
 
+def other_data(records: Sequence[Mapping[str, Any]], fingerprint: str) -> list[str]:
+    """What to tell a user whose training images, here of ``fingerprint``, are not those that a set was made from."""
+    made = [each.get("data_fingerprint") for each in records if "choices" in each]  # earlier ones hashed other things
+    differ = any(isinstance(each, str) and each != fingerprint for each in made)
+    return (
+        ["note: the training images here, or their split, are not those that the set was made from"] if differ else []
+    )
+
+
 def _values(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The maker's values by group."""
     config = record.get("config")
