@@ -233,10 +233,16 @@ class ImageNetResNet(Student):
         super().__init__(shape, num_classes, _resnet_features(net))
         if weights is not None and num_classes == net.fc.out_features:
             self.classifier.load_state_dict(net.fc.state_dict())
-        self.exchanged = int(shape[0] != 3)
+        self.exchanged, self.published = int(shape[0] != 3), weights
 
     def start(self) -> None:
-        """Torchvision's Kaiming-normal convolutions."""
+        """Torchvision's Kaiming-normal convolutions.
+
+        Raises:
+            ValueError: the network is one of published weights, which are not drawn.
+        """
+        if self.published is not None:
+            raise ValueError(f"weights={self.published} are not drawn anew, as this method asks: use weights=null")
         kaiming_initialisation(self, self.exchanged)
 
 

@@ -4,11 +4,12 @@ from functools import partial
 
 import pytest
 import torch
+import torchvision.models as tv
 from torch import nn
 
 from distill import augment
 from distill.methods.dm import DistributionMatching, class_means
-from distill.students import ConvNet, Student, restart
+from distill.students import ConvNet, ImageNetResNet, Student, restart
 
 
 def linear(width=12):
@@ -88,6 +89,13 @@ def test_a_restarted_network_is_a_newly_built_one(norm):
     restart(used)
     torch.manual_seed(5)
     assert all(torch.equal(a, b) for a, b in zip(used.state_dict().values(), make().state_dict().values(), strict=True))
+
+
+def test_published_weights_are_no_fresh_network(matching_on, monkeypatch):
+    monkeypatch.setitem(ImageNetResNet.MAKERS, 18, lambda weights=None: tv.resnet18())
+    net = ImageNetResNet((3, 32, 32), 10, depth=18, weights="IMAGENET1K_V1")
+    with pytest.raises(ValueError, match="weights=IMAGENET1K_V1 are not drawn anew"):
+        matching_on(DistributionMatching, student=lambda: net)  # before anything is distilled
 
 
 def test_a_network_with_parameters_of_its_own_is_refused():

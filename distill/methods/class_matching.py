@@ -6,6 +6,7 @@ class and under one network, many real images with the few synthetic ones.
 
 import sys
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
@@ -17,6 +18,7 @@ from distill.augment import Augment, make
 from distill.fastest import EAGER, fastest
 from distill.methods.base import Method
 from distill.ranges import check_ranges
+from distill.students import restart
 from distill.synset import SyntheticSet
 
 Way = TypeVar("Way")
@@ -72,6 +74,8 @@ class ClassMatching(Method):
                 f"method.batch_real is {batch_real}: every class gives {self.batch_real} at a step"
             )
         self.net = self.student().to(self.real.images.device)
+        with torch.random.fork_rng():
+            restart(deepcopy(self.net))  # every step's network is a fresh one: what cannot be made anew is told here
 
     def on_fit_start(self) -> None:
         for note in self.notes:
