@@ -5,6 +5,7 @@ Three spaces: ``pixel01`` (as is), ``normalised`` (per-channel constants) and ``
 
 import hashlib
 import math
+import reprlib
 import sys
 from functools import cached_property
 from pathlib import Path
@@ -41,7 +42,7 @@ class Preprocessing:
     def __init__(self, space: str, tensors: dict[str, Tensor] | None = None):
         self.space, self.tensors = space, tensors or {}
         if space not in self.NEEDS:
-            raise ValueError(f"unknown space {space!r}: one of {', '.join(self.NEEDS)}")
+            raise ValueError(f"unknown space {reprlib.repr(space)}: one of {', '.join(self.NEEDS)}")
         if set(self.tensors) != self.NEEDS[space]:
             raise ValueError(
                 f"space {space} has constants {sorted(self.tensors)}, expected {sorted(self.NEEDS[space])}"

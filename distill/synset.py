@@ -34,6 +34,7 @@ RECORD = {  # what a file says of a set, as far as somebody reads it
         "protocol?": "object",
         "overrides?": "texts",
     },
+    **dict.fromkeys(("config.data.crop?", "config.data.lazy?"), "true or false"),
 }
 
 
@@ -284,7 +285,7 @@ def load(path: str | Path) -> SyntheticSet:
         constants = {name[len(prefix) :]: tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
         check_types(tensors)
         preprocessing, eight_bit = loaded(record["space"], constants), tensors["images"].dtype == torch.uint8
-        return SyntheticSet(
+        synset = SyntheticSet(
             preprocessing(tensors["images"].float() / 255) if eight_bit else tensors["images"],
             tensors["labels"],
             tensors["classes"],
@@ -296,5 +297,8 @@ def load(path: str | Path) -> SyntheticSet:
             record,
             eight_bit,
         )
+        side = min(synset.images.shape[2:])
+        check_record(record, {"config.data.test_resize?": f"null or whole [{side}, {8 * side}]"})
+        return synset
     except ValueError as error:
         raise ValueError(f"{file} is not a usable synthetic set: {error}") from None

@@ -33,7 +33,13 @@ def made_sets():
     constants = {"mean": torch.rand(3), "std": torch.rand(3) + 0.1}
     root = torch.randn(8, 8)
     whitening = {"mean": torch.rand(8), "matrix": root @ root.T + torch.eye(8)}
-    record = {"method": "dm", "seed": 0, "step": 5, "overrides": ["data=cifar10"], "config": {"data": {"crop": True}}}
+    record = {
+        "method": "dm",
+        "seed": 0,
+        "step": 5,
+        "overrides": ["data=cifar10"],
+        "config": {"data": {"crop": True, "test_resize": 5}},
+    }
     make = SyntheticSet
     return [
         make(torch.randn(3, 3, 4, 4), torch.randn(3, 3), classes, names, Preprocessing("normalised", constants), "toy",
