@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from distill import augment, folders, preprocessing
+from distill import augment, folders, preprocessing, sizes
 from distill.content import content_of
 from distill.lazy import LazyImages
 from distill.pictures import zoomed
@@ -23,6 +23,7 @@ from distill.preprocessing import Preprocessing, to_pixels
 from distill.ranges import check_ranges
 from distill.readers import read
 from distill.selection import kept_classes, stratified
+from distill.sizes import Size
 from distill.students import Shape
 from distill.text import check_name
 from distill.wording import listed
@@ -64,11 +65,26 @@ class Split:
         """Indices (n,) of one class, ascending."""
         return (self.labels == cls).nonzero()[:, 0]
 
-    def check_ipc(self, ipc: int) -> None:
-        """Raise a ValueError unless every class has ``ipc`` images, and ipc is at least 1."""
-        sizes = [len(self.of_class(cls)) for cls in range(self.num_classes)]
-        if not isinstance(ipc, int) or not 1 <= ipc <= min(sizes):
-            raise ValueError(f"ipc is {ipc}, expected 1 to {min(sizes)}: {self.size_of(sizes.index(min(sizes)))}")
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Images of each class."""
+        return tuple(torch.bincount(self.labels, minlength=self.num_classes).tolist())
+
+    def asked(self, ipc: Size) -> tuple[int, ...]:
+        """Synthetic images of each class that ``ipc`` stands for; raises a ValueError if it stands for none."""
+        return sizes.counts(ipc, self.class_names, self.counts)
+
+    def check_counts(self, counts: Sequence[int], each: int = 1) -> None:
+        """Raise a ValueError unless every class has ``each`` images for each of its synthetic ones."""
+        fits = [own // each for own in self.counts]
+        short = [cls for cls in range(self.num_classes) if counts[cls] > fits[cls]]
+        if short:
+            cls = min(short, key=lambda cls: fits[cls])
+            takes = f", a synthetic one takes {each}" if each > 1 else ""
+            raise ValueError(
+                f"ipc is {sizes.spread(counts)}, expected at most {fits[cls]} here: {self.size_of(cls)}{takes}"
+                f"{'' if takes else f'; ipc=upto{max(counts)} takes what there is'}"
+            )
 
     def size_of(self, cls: int) -> str:
         """How many images a class has, in words, and how many more it would have without a validation split."""

@@ -26,6 +26,7 @@ from distill.files import digest
 from distill.recipes import CommitteeProtocol, Protocol
 from distill.report import Published, Report, Row
 from distill.rows import by_class, outer_steps, statistics
+from distill.sizes import spread
 from distill.synset import SyntheticSet
 from distill.training import way_to_train
 from distill.trials import Trial, labelled, rate
@@ -42,7 +43,7 @@ def evaluate(
     report: Report,
     *,
     method: str,
-    ipc: int | None,
+    ipc: float | None,
     seed: int = 0,
     iterates: Iterates = (),
     about: Mapping[str, Any] = MappingProxyType({}),
@@ -60,7 +61,7 @@ def evaluate(
         synsets: R syntheses of one method at one size.
         students: makers of fresh networks by name; student j of synthesis i is a function of (seed, i, j) alone.
         report: gets the rows; what it already holds is not trained again.
-        method, ipc: how the rows are called; ipc None is the whole real set.
+        method, ipc: how the rows are called; ipc is images per class on average, None the whole real set.
         iterates: for every synthesis its snapshots by outer step, where the protocol chooses among them.
         about: more that every row says: ``synsets`` (the sets' files, from the report's folder: the page finds pictures and
             metrics there), ``command``, ``protocol_changes`` (what was changed in a preset, (was, is) by name).
@@ -105,6 +106,7 @@ def evaluate(
             "data": real.train.name,
             "data_hash": real.hash,
             "ipc": ipc,
+            "ipc_range": None if ipc is None else spread(synsets[0].counts),
             "student": name,
             "student_hash": (student_hashes or {}).get(name) or _structure(make),
             "protocol": protocol.name,
@@ -117,7 +119,7 @@ def evaluate(
         }
         if report.find(row):
             continue
-        text = f"{method} ipc {ipc or 'all'} {name}"
+        text = f"{method} ipc {row['ipc_range'] or 'all'} {name}"
         asked = committee if labels != "hard" else None
         run = _Run(
             real, make, seed, workers, compile, report, digest([row[key] for key in report.KEY]), asked, labels_path

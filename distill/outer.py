@@ -216,12 +216,13 @@ def save_grid(folder: Path, synset: SyntheticSet) -> None:
 
 def grid(synset: SyntheticSet) -> Tensor:
     """At most ten images of each class, a row for each class, (3, H', W')."""
-    ipc = len(synset) // synset.num_classes
-    shown = [k * ipc + i for k in range(synset.num_classes) for i in range(min(ipc, 10))]
-    pixels = synset.pixels[shown]
+    rows = [(synset.classes == cls).nonzero()[:10, 0] for cls in range(synset.num_classes)]
+    widest, pixels = max(map(len, rows)), synset.pixels
+    white = torch.ones(1, *pixels.shape[1:]).to(pixels)
+    pixels = torch.cat([torch.cat([pixels[row], white.expand(widest - len(row), -1, -1, -1)]) for row in rows])
     times = max(1, 32 // pixels.shape[2])
     large = pixels.repeat_interleave(times, 2).repeat_interleave(times, 3)
-    return torchvision.utils.make_grid(large, nrow=min(ipc, 10), padding=2, pad_value=1.0)
+    return torchvision.utils.make_grid(large, nrow=widest, padding=2, pad_value=1.0)
 
 
 def iterates(path: Path) -> dict[int, SyntheticSet]:

@@ -179,7 +179,7 @@ def accuracy_figure(rows: Sequence[Row]) -> str:
 def label(row: Row) -> str:
     """What tells a row from the others of its data set."""
     run = f"{row['run']}: " if "run" in row else ""
-    return f"{run}{row['method']}, ipc {row['ipc']}, {row['student']}, {row['labels']} labels"
+    return f"{run}{row['method']}, ipc {row.get('ipc_range') or row['ipc']}, {row['student']}, {row['labels']} labels"
 
 
 @matplotlib.rc_context(STYLE)

@@ -113,7 +113,7 @@ def cells(row: Row) -> dict[str, str]:
     gap = gap_to_published(row)
     return {
         **{name: shown(row[name]) for name in TEXT},
-        "ipc": str(row["ipc"] or "all"),
+        "ipc": shown(row.get("ipc_range") or row["ipc"] or "all"),
         "accuracy": f"{100 * row['mean']:.1f}{half}{MARKS.get(row['selection'], '')}",
         "sd": "" if row["sd"] is None else f"{100 * row['sd']:.1f}",
         "published": shown(row.get("published") or "") + ("" if gap is None else f" ({gap:+.1f})"),

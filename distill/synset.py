@@ -21,6 +21,7 @@ from distill.files import hash_tensors, load_tensors, save_tensors, write_json
 from distill.pictures import from_array, pixels, zoomed
 from distill.preprocessing import Preprocessing, loaded, to_pixels
 from distill.records import check_record
+from distill.sizes import Size
 from distill.soundness import check_images, check_labels, check_names, check_rate, check_types
 
 SUFFIX = ".safetensors"
@@ -77,14 +78,22 @@ class SyntheticSet(Dataset):
             check_rate(self.lr)
 
     @classmethod
-    def from_real(cls, real: Split, ipc: int, g: Generator) -> "SyntheticSet":
-        """``ipc`` different training images of every class, drawn at random, with hard labels.
+    def from_real(cls, real: Split, ipc: Size, g: Generator) -> "SyntheticSet":
+        """So many different training images of every class, drawn at random, with hard labels.
 
         Raises:
-            ValueError: ipc is below 1 or above the size of a class.
+            ValueError: ipc is none, or above the size of a class.
         """
-        real.check_ipc(ipc)
-        return cls.of_images(real, torch.cat([real.draw(k, ipc, g) for k in range(real.num_classes)]))
+        real.check_counts(real.asked(ipc))
+        return cls.of_images(real, torch.cat([real.draw(k, count, g) for k, count in enumerate(real.asked(ipc))]))
+
+    @classmethod
+    def blank(cls, real: Split, ipc: Size) -> "SyntheticSet":
+        """So many images of zeros of every class, with hard labels; no real image is looked at."""
+        classes = torch.arange(real.num_classes).repeat_interleave(torch.tensor(real.asked(ipc)))
+        labels = classes.to(real.labels.device)
+        images = torch.zeros(len(labels), *real.shape, device=labels.device)
+        return cls(images, labels, labels.clone(), real.class_names, real.preprocessing, real.name)
 
     @classmethod
     def of_images(cls, real: Split, index: Tensor) -> "SyntheticSet":
@@ -102,6 +111,17 @@ class SyntheticSet(Dataset):
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Images of each class."""
+        return tuple(torch.bincount(self.classes, minlength=self.num_classes).tolist())
+
+    @property
+    def ipc(self) -> float:
+        """Images per class, on average; whole where every class has as many."""
+        mean = len(self) / self.num_classes
+        return int(mean) if len(set(self.counts)) == 1 else mean
 
     @property
     def targets(self) -> Tensor:
@@ -184,7 +204,7 @@ class SyntheticSet(Dataset):
             "space": self.preprocessing.space,
             "label_kind": self.label_kind,
             "lr": None if self.lr is None else float(self.lr),
-            "ipc": len(self) / self.num_classes,
+            "ipc": self.ipc,
             "shape": list(self.images.shape[1:]),
             "hash": self.hash,
             "versions": {

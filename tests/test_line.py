@@ -257,7 +257,7 @@ print("HEAVY", sorted({"torch", "wandb", "sklearn", "kornia"} & set(sys.modules)
         (["student=convnett"], "unknown student 'convnett': did you mean convnet or"),
         (["student=[convnet,x]"], "unknown student 'x': one of alexnet"),
         (["method.stepz=3"], "unknown value method.stepz: did you mean steps\\? method has"),
-        (["ipc=5000"], "ipc is 5000, expected 1 to 125: class '8' has 125 training images"),
+        (["ipc=5000"], "ipc is 5000, expected at most 125 here: class '8' has 125 training images"),
         (["device=cuda"], "device=cuda was asked for, but this machine has no CUDA device"),
         (["data=cifar10", "data.download=false"], "no cifar10 under data and data.download=false"),
         (["data=npz", "data.path=none.npz"], "no file 'none.npz'"),

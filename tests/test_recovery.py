@@ -18,12 +18,12 @@ from distill.methods.recovery import (
     Recovery,
     displayable,
     gathered_statistics,
-    pair_of,
     smallest_crop,
     statistics_distance,
 )
 from distill.outer import distill, join
 from distill.students import ConvNet
+from distill.units import pair_of
 
 
 def distance(net, images, groups=1, first=10.0):

@@ -7,6 +7,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from distill.cli.checks import plain, sizes
 from distill.files import flat
 from distill.report import Published
 from distill.synset import SyntheticSet
@@ -34,20 +35,21 @@ def protocol_changes(cfg: DictConfig) -> Changes:
     return {name: pair for name, pair in changes(_plain(cfg.protocol), _plain(preset)).items() if name in stated}
 
 
-def published(cfg: DictConfig, synsets: Sequence[SyntheticSet], ipc: int) -> Published | None:
+def published(cfg: DictConfig, synsets: Sequence[SyntheticSet], ipc: int | str) -> Published | None:
     """The number that is printed beside the run's own, and what the run has otherwise than the number's cell.
 
     Args:
         cfg: how the sets are judged; how they were made is told by their records.
-        ipc: of the sets.
+        ipc: of the sets; text where their classes differ.
     """
     if cfg.published is None:
         return None
     name = HydraConfig.get().runtime.choices.get("experiment")
     cell = hydra.compose("config", [f"experiment={name}"] if name else [])
     if not name or str(cell.published) != str(cfg.published):  # the command line's own; of several sizes, the first's
-        first = cfg.ipc if isinstance(cfg.ipc, int) else cfg.ipc[0]
-        return Published(str(cfg.published), "", changes({"ipc": ipc}, {"ipc": first}))
+        first = sizes(plain(cfg)["ipc"])[0]
+        own = ipc if isinstance(first, int) else synsets[0].record.get("ipc")
+        return Published(str(cfg.published), "", changes({"ipc": own}, {"ipc": first}))
     number = _number(cell, cell.ipc)
     found = changes(_number(cfg, ipc), number)
     for synset in synsets:
@@ -55,7 +57,7 @@ def published(cfg: DictConfig, synsets: Sequence[SyntheticSet], ipc: int) -> Pub
     return Published(str(cfg.published), name, found)
 
 
-def _number(cfg: DictConfig, ipc: int) -> dict[str, Any]:
+def _number(cfg: DictConfig, ipc: int | str) -> dict[str, Any]:
     """What an accuracy depends on: of the students, the first is the paper's."""
     name, node = next((name, node) for name, node in _plain(cfg.student).items() if "_target_" in node)
     groups = {group: _plain(cfg[group]) for group in ("data", "method", "protocol")}

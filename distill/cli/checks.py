@@ -11,6 +11,7 @@ from distill.methods.base import Method
 from distill.ranges import check_tree
 from distill.recipes import PRECISIONS, TEACHERS, Protocol
 from distill.report import check_published
+from distill.sizes import check_size
 from distill.students import Student
 
 RANGES = {  # of the run; what a group takes is stated where its class is
@@ -21,7 +22,7 @@ RANGES = {  # of the run; what a group takes is stated where its class is
     "synset": "null or path or list of path",
     "runs": "null or list of path",
     "seed": "whole [0, 1e18]",
-    "ipc": "whole [1, 1000000] or list of whole [1, 1000000]",
+    "ipc": "anything",  # `distill.sizes` says what
     "published": "null or text or [0, 100]",
     "syntheses": "whole [1, 1000]",
     "student_epochs": "list of whole [0, 100000]",
@@ -47,12 +48,19 @@ RANGES = {  # of the run; what a group takes is stated where its class is
 def check_values(values: Mapping[str, Any]) -> None:
     """Raise ValueError if any value of a composed configuration is none that it can have, whatever group it stands in."""
     check_tree("", values, RANGES)
+    for size in sizes(values["ipc"]):
+        check_size(size)
     check_published(values["published"])
     networks = named(values["student"])
     if not networks:
         raise ValueError("no student is named: student=[convnet]")
     for name, node in networks.items():
         check_tree(f"student.{name}", node, Student)
+
+
+def sizes(ipc: Any) -> list[Any]:
+    """The sizes of a run, which says one or a list."""
+    return ipc if isinstance(ipc, list) and ipc else [ipc]
 
 
 def named(students: dict[str, Any]) -> dict[str, Any]:

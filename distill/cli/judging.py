@@ -21,6 +21,7 @@ from distill.files import alone_in, digest
 from distill.outer import iterates
 from distill.page import write_page
 from distill.report import RANDOM, WHOLE, Published, Report
+from distill.sizes import spread
 from distill.synset import SyntheticSet, file_of, load
 
 
@@ -38,14 +39,15 @@ def report_rows(line: Line) -> None:
             paths = [line.folder(ipc, line.cfg.seed + i) for i in range(line.cfg.syntheses)]
             groups.append((paths, [load(path) for path in paths]))
     for paths, synsets in groups:
-        made, ipc = str(synsets[0].record.get("method", "unknown")), len(synsets[0]) // synsets[0].num_classes
-        if any((s.record.get("method", "unknown"), len(s)) != (made, len(synsets[0])) for s in synsets):
+        made, counts = str(synsets[0].record.get("method", "unknown")), synsets[0].counts
+        size = counts[0] if len(set(counts)) == 1 else spread(counts)
+        if any((s.record.get("method", "unknown"), s.counts) != (made, counts) for s in synsets):
             raise ValueError("synset lists sets of different methods or sizes: evaluate them one after the other")
         found = [file_of(path) for path in paths]
         snapshots = [iterates(path) for path in found]
         near = [os.path.relpath(path, line.out) for path in found]
-        rows(line, report, synsets, made, ipc, snapshots, published(line.cfg, synsets, ipc), near)
-        random_rows(line, report, ipc)
+        rows(line, report, synsets, made, synsets[0].ipc, snapshots, published(line.cfg, synsets, size), near)
+        random_rows(line, report, counts)
     if line.cfg.baselines.whole:
         whole_row(line, report)
     line.bars.stop()
@@ -65,7 +67,7 @@ def rows(
     report: Report,
     synsets: list[SyntheticSet],
     method: str,
-    ipc: int | None,
+    ipc: float | None,
     snapshots: Any = (),
     number: Published | None = None,
     paths: Sequence[str] = (),
@@ -88,14 +90,14 @@ def labels_path(line: Line, method: str) -> Path:
     return line.out / "labels" if method == RANDOM and (given / "labels.json").exists() else given
 
 
-def random_rows(line: Line, report: Report, ipc: int) -> None:
-    count = line.cfg.baselines.random
-    subsets = [
-        SyntheticSet.from_real(line.real.train, ipc, rng.generator(line.cfg.seed, "random subset", i))
-        for i in range(count)
-    ]
+def random_rows(line: Line, report: Report, counts: Sequence[int]) -> None:
+    """Random real images of each class, as many as the set has, or as there are."""
+    train, subsets = line.real.train, []
+    for i in range(line.cfg.baselines.random):
+        g = rng.generator(line.cfg.seed, "random subset", i)
+        subsets.append(SyntheticSet.of_images(train, torch.cat([train.draw(k, n, g) for k, n in enumerate(counts)])))
     if subsets:
-        rows(line, report, subsets, RANDOM, ipc)
+        rows(line, report, subsets, RANDOM, subsets[0].ipc)
 
 
 def whole_row(line: Line, report: Report) -> None:

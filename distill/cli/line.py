@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from rich.progress import Progress
 
 from distill.cli import CONFIGS
 from distill.cli.cells import protocol_changes
-from distill.cli.checks import RANGES, check_values, device, named, plain
+from distill.cli.checks import RANGES, check_values, device, named, plain, sizes
 from distill.cli.names import options, unknown
 from distill.cli.recorded import other_data, take_values
 from distill.committee import Committee, check_settings
@@ -26,6 +26,7 @@ from distill.data import load as load_data
 from distill.files import digest
 from distill.ranges import check_ranges
 from distill.recipes import Protocol
+from distill.sizes import Size, short
 from distill.synset import SyntheticSet
 from distill.synset import load as load_set
 from distill.training import families
@@ -135,7 +136,7 @@ class Line:
 
     # --- experts -> synthetic set -------------------------------------------------------------------------------------
 
-    def method(self, ipc: int, seed: int, committee: Any = None, share: tuple[int, int] | None = None) -> Any:
+    def method(self, ipc: Size, seed: int, committee: Any = None, share: tuple[int, int] | None = None) -> Any:
         """The method of this configuration, for one synthesis.
 
         Args:
@@ -166,9 +167,9 @@ class Line:
             return [each.folder.name for each in self.teacher_stores(self.cfg.method.committee).values()]
         return None if store is None else store.folder.name
 
-    def folder(self, ipc: int, seed: int) -> Path:
+    def folder(self, ipc: Size, seed: int) -> Path:
         name = HydraConfig.get().runtime.choices["method"]
-        return self.out / f"{self.real.train.name}-{name}-ipc{ipc}-seed{seed}"
+        return self.out / f"{self.real.train.name}-{name}-ipc{short(ipc)}-seed{seed}"
 
     # --- what the configuration names ---------------------------------------------------------------------------------
 
@@ -181,8 +182,8 @@ class Line:
         return [load_set(path) for path in self.cfg.synset]
 
     @property
-    def ipcs(self) -> list[int]:
-        return list(self.cfg.ipc) if isinstance(self.cfg.ipc, ListConfig) else [self.cfg.ipc]
+    def ipcs(self) -> list[Size]:
+        return sizes(plain(self.cfg)["ipc"])
 
     @property
     def first_student(self) -> str:

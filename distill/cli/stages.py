@@ -17,6 +17,7 @@ from distill.cli.recorded import choices
 from distill.files import alone_in
 from distill.outer import claim, join
 from distill.outer import distill as run_method
+from distill.sizes import Size
 from distill.trajectory import ExpertStore
 from experts.teachers import train_teachers
 from experts.train import train_experts
@@ -52,7 +53,7 @@ def distill(line: Line) -> None:
             line.written.append(synthesis(line, ipc, line.cfg.seed + i, store))
 
 
-def synthesis(line: Line, ipc: int, seed: int, store: ExpertStore | None) -> Path:
+def synthesis(line: Line, ipc: Size, seed: int, store: ExpertStore | None) -> Path:
     """The set of one size and seed, made or found; its path."""
     folder = line.folder(ipc, seed)
     identity = {

@@ -101,10 +101,10 @@ class AST(TrajectoryMatching):
         return SyntheticSet.of_images(self.real, torch.cat(chosen))
 
     def representatives(self, members: Tensor, cls: int) -> Tensor:
-        """Of ``members`` (indices of one class) the ipc nearest to the centroids of the first expert's logits."""
+        """Of ``members`` (indices of one class) those nearest to centroids of the first expert's logits."""
         logits = self.logits(0, self.real.images[members]).double().cpu()
         seed = rng.derive(self.seed, "representatives", cls) % 2**32
-        centroids = KMeans(self.hparams["ipc"], n_init=1, random_state=seed).fit(logits.numpy()).cluster_centers_
+        centroids = KMeans(self.counts[cls], n_init=1, random_state=seed).fit(logits.numpy()).cluster_centers_
         distance = torch.cdist(torch.from_numpy(centroids), logits)
         chosen: list[int] = []
         for row in distance:

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from distill import rng
 from distill.data import Split
 from distill.ranges import check_ranges
+from distill.sizes import Size
 from distill.students import Student
 from distill.synset import SyntheticSet
 
@@ -30,7 +31,7 @@ class Method(LightningModule):
 
     Args:
         real: the training split; validation and test images stay out of reach.
-        ipc: images per class.
+        ipc: images per class, as `distill.sizes` has it.
         student: makes a network under torch's global seed.
         seed: of the synthesis; every draw is a function of (seed, purpose, step).
         steps: outer steps.
@@ -38,7 +39,7 @@ class Method(LightningModule):
         max_skips: skipped outer steps in a row after which the run is given up.
 
     Raises:
-        ValueError: ipc is below 1 or above the size of a class.
+        ValueError: ipc is none, or the start takes more real images than a class has.
     """
 
     RANGES: ClassVar[Mapping[str, Any]] = {
@@ -51,7 +52,7 @@ class Method(LightningModule):
         self,
         *,
         real: Split,
-        ipc: int,
+        ipc: Size,
         student: Callable[[], Student],
         seed: int,
         steps: int,
@@ -60,11 +61,13 @@ class Method(LightningModule):
     ):
         check_ranges("method", locals(), Method.RANGES)
         super().__init__()
-        real.check_ipc(ipc)
+        self.counts = real.asked(ipc)  # of each class
         self.automatic_optimization = False
         self.save_hyperparameters(
             ignore=["real", "student", "experts", "committee", "augment", "network", "network_augment"]
         )
+        if self.real_each:
+            real.check_counts(self.counts, self.real_each)
         self.real, self.student, self.seed = real, student, seed
         self.start_step = 0
         self.log_every = 1  # outer steps between rows of the metrics
@@ -72,6 +75,11 @@ class Method(LightningModule):
         self.skips_in_a_row = 0
         self.skipped_because = ""
         self.synset: SyntheticSet
+
+    @property
+    def real_each(self) -> int:
+        """Different real images of a class that one of `initial_set` is made of; 0 where it starts from noise."""
+        return 1
 
     def begin(self, synset: SyntheticSet | None = None) -> None:
         """Go on with ``synset``, or start from `initial_set`; what is learned becomes leaves of the graph."""

@@ -15,15 +15,31 @@ from torch import Tensor
 
 from distill import rng
 from distill.augment import Augment, make
+from distill.data import Split
 from distill.fastest import EAGER, fastest
 from distill.methods.base import Method
 from distill.ranges import check_ranges
+from distill.sizes import Size, spread
 from distill.students import restart
 from distill.synset import SyntheticSet
 
 Way = TypeVar("Way")
 # Compiled or not, and how many images go through the network in one call: few stay in a CPU's cache, many fill a GPU.
 WAYS = {EAGER: (False, 64), "wide": (False, 1024), "compiled": (True, 64), "compiled wide": (True, 1024)}
+
+
+def one_size(real: Split, ipc: Size) -> int:
+    """Synthetic images of every class.
+
+    Raises:
+        ValueError: classes would have different numbers of them.
+    """
+    counts = real.asked(ipc)
+    if len(set(counts)) > 1:
+        raise ValueError(
+            f"ipc is {spread(counts)} here: gradients and features are matched on equal batches of every class, give one number"
+        )
+    return counts[0]
 
 
 class ClassMatching(Method):
@@ -37,7 +53,7 @@ class ClassMatching(Method):
         compile: torch.compile for the matching: True, False or ``auto``.
 
     Raises:
-        ValueError: init is unknown.
+        ValueError: init is unknown, or classes are to have different numbers of images.
     """
 
     RANGES: ClassVar[Mapping[str, Any]] = {
@@ -61,6 +77,7 @@ class ClassMatching(Method):
         **shared: Any,
     ):
         check_ranges("method", locals(), ClassMatching.RANGES)
+        one_size(shared["real"], shared["ipc"])
         super().__init__(**shared)
         self.notes: list[str] = []  # warnings, told when the distillation begins
         self.augment = augment
@@ -77,14 +94,18 @@ class ClassMatching(Method):
         with torch.random.fork_rng():
             restart(deepcopy(self.net))  # every step's network is a fresh one: what cannot be made anew is told here
 
+    @property
+    def real_each(self) -> int:
+        return int(self.hparams["init"] == "real")
+
     def on_fit_start(self) -> None:
         for note in self.notes:
             print(f"warning: {note}", file=sys.stderr)
 
     def initial_set(self) -> SyntheticSet:
-        synset = super().initial_set()
         if self.hparams["init"] == "real":
-            return synset
+            return super().initial_set()
+        synset = SyntheticSet.blank(self.real, self.counts[0])
         noise = torch.randn(synset.images.shape, generator=rng.generator(self.seed, "initial noise"))
         return synset.with_(images=noise.to(synset.images))
 

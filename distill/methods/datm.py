@@ -105,31 +105,31 @@ class DATM(TrajectoryMatching):
         return synset.with_(labels=labels, label_kind="logits")
 
     def correct_images(self) -> Tensor:
-        """Indices (K * ipc,), by class, of images that an expert's last epoch classifies correctly.
+        """Indices (N,), by class, of images that an expert's last epoch classifies correctly.
 
         Each class is shuffled and read in batches of 256 until enough are found; when one expert finds too few, the next
         one looks for more, and the next class goes on with that expert.
         """
-        ipc, chosen, expert = self.hparams["ipc"], [], 0
-        for cls in range(self.real.num_classes):
+        chosen, expert = [], 0
+        for cls, count in enumerate(self.counts):
             members = self.real.draw(cls, len(self.real.of_class(cls)), rng.generator(self.seed, "correct images", cls))
             found = self.newly_correct(expert, cls, members, members[:0])
-            while len(found) < ipc:
+            while len(found) < count:
                 expert += 1
                 if expert == self.experts.count:
                     raise ValueError(
                         f"experts classify {len(found)} images of class {self.real.class_names[cls]!r} correctly, "
-                        f"{ipc} are needed: "
+                        f"{count} are needed: "
                         "train more or longer experts, or use method.init=real"
                     )
                 found = self.newly_correct(expert, cls, members, found)
-            chosen.append(found[:ipc])
+            chosen.append(found[:count])
         return torch.cat(chosen)
 
     def newly_correct(self, expert: int, cls: int, members: Tensor, found: Tensor) -> Tensor:
-        """``found`` and, until there are ipc, further ``members`` (indices) that this expert takes for ``cls``."""
+        """``found`` and, until there are enough, further ``members`` (indices) that this expert takes for ``cls``."""
         for batch in members.split(256):
-            if len(found) >= self.hparams["ipc"]:
+            if len(found) >= self.counts[cls]:
                 break
             correct = batch[self.logits(expert, self.real.images[batch]).argmax(1) == cls]
             found = torch.cat([found, correct[~torch.isin(correct, found)]])

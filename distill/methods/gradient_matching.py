@@ -16,7 +16,7 @@ from torch.func import grad, grad_and_value, vmap
 from distill import rng
 from distill.augment import Augment, make
 from distill.fastest import EAGER, fuse
-from distill.methods.class_matching import WAYS, ClassMatching
+from distill.methods.class_matching import WAYS, ClassMatching, one_size
 from distill.ranges import check_ranges
 from distill.recipes import Recipe
 from distill.students import FlatStudent, flatten, restart, stateless
@@ -176,7 +176,7 @@ class GradientMatching(ClassMatching):
         **others: Any,
     ):
         check_ranges("method", locals(), GradientMatching.RANGES)
-        self.updates, epochs, note = loops_for(others["ipc"], loops)
+        self.updates, epochs, note = loops_for(one_size(others["real"], others["ipc"]), loops)
         steps = networks * self.updates if steps is None else steps
         super().__init__(steps=steps, **others)
         self.notes += [note] if note else []

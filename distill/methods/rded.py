@@ -1,6 +1,6 @@
 """RDED (Sun et al., CVPR 2024, arXiv:2312.03526): composites of the real crops that a teacher finds most real."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -42,17 +42,20 @@ class RDED(Method):
     def __init__(self, *, committee: Committee, steps: int | None, pool: int, patches: int, factor: int, **shared: Any):
         check_ranges("method", locals(), RDED.RANGES)
         real: Split = shared["real"]
-        real.check_ipc(shared["ipc"])
         if real.shape[1] % factor or real.shape[2] % factor:
             raise ValueError(
                 f"method.factor is {factor}: images of {real.shape[1]}x{real.shape[2]} do not divide by it"
             )
-        check_pool(pool, shared["ipc"], factor)
+        check_pool(pool, real.asked(shared["ipc"]), factor)
         steps = real.num_classes if steps is None else steps
         if steps > real.num_classes:
             raise ValueError(f"method.steps is {steps}, a step is one of the {real.num_classes} classes: leave it null")
         super().__init__(steps=steps, **shared)
         self.committee = committee
+
+    @property
+    def real_each(self) -> int:
+        return self.hparams["factor"] ** 2
 
     def artefact(self) -> SyntheticSet:
         """In eight bits, as it is stored and judged."""
@@ -66,34 +69,35 @@ class RDED(Method):
         """Put one class's images together."""
         settings: Mapping[str, Any] = self.hparams
         images, errors = composites(
-            self.real, self.committee, settings["ipc"], self.seed, settings["pool"], settings["patches"],
+            self.real, self.committee, self.counts, self.seed, settings["pool"], settings["patches"],
             settings["factor"], [step],
         )  # fmt: skip
         with torch.no_grad():
             self.synset.images[self.synset.classes == step] = images
-        self.log("matching_loss", errors.mean())
+        self.log("matching_loss", errors[0].mean())
 
 
-def check_pool(pool: int, ipc: int, factor: int) -> None:
+def check_pool(pool: int, counts: Sequence[int], factor: int) -> None:
     """Raise ValueError if ``pool`` images of a class are too few for its composites."""
-    if pool < ipc * factor**2:
-        raise ValueError(f"method.pool is {pool}, expected at least ipc x factor^2 = {ipc * factor**2}")
+    if pool < max(counts) * factor**2:
+        raise ValueError(f"method.pool is {pool}, expected at least ipc x factor^2 = {max(counts) * factor**2}")
 
 
 def composites(
     real: Split,
     committee: Committee,
-    ipc: int,
+    counts: Sequence[int],
     seed: int,
     pool: int,
     patches: int,
     factor: int,
     classes: list[int] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Images put together from real crops, (classes x ipc, C, H, W), and the patches' errors, (classes, ipc x factor^2).
+) -> tuple[Tensor, list[Tensor]]:
+    """Images put together from real crops, (N, C, H, W) by class, and by class the patches' errors, (count x factor^2,).
 
     Of each of ``pool`` random images of a class the best of ``patches`` crops of its own shape is kept, of these the ones
-    with the smallest cross-entropy under the committee's first member; tile k of image n holds the one ranked k x ipc + n.
+    with the smallest cross-entropy under the committee's first member; tile k of image n holds the one ranked
+    k x count + n. A class gets ``counts[cls]`` images.
 
     Source: RDED's code; a crop is judged on a whole image of the mean colour with the crop in its centre.
     """
@@ -102,8 +106,6 @@ def composites(
     images, errors = [], []
     for cls in range(real.num_classes) if classes is None else classes:
         own = real.sample(cls, pool, rng.generator(seed, "pool", cls))
-        if len(own) < ipc * factor**2:
-            raise ValueError(f"{real.size_of(cls)}, composites take {ipc * factor**2}: lower ipc")
         g = rng.generator(seed, "patches", cls)
         crops = torch.stack(
             [resize_boxes(own, boxes(len(own), own, 0.08, g, stretch=1.0), (tall, wide)) for _ in range(patches)], 1
@@ -115,9 +117,9 @@ def composites(
         targets = torch.full((len(logits),), cls, device=logits.device)
         error = F.cross_entropy(logits, targets, reduction="none").view(len(own), patches)
         least, which = error.min(1)
-        order = least.argsort(stable=True)[: ipc * factor**2]
-        best = crops[order, which[order]].view(factor, factor, ipc, *crops.shape[2:])
+        order = least.argsort(stable=True)[: counts[cls] * factor**2]
+        best = crops[order, which[order]].view(factor, factor, counts[cls], *crops.shape[2:])
         rows = [torch.cat([best[i, j] for j in range(factor)], 3) for i in range(factor)]
         images.append(torch.cat(rows, 2))
         errors.append(least[order])
-    return torch.cat(images), torch.stack(errors)
+    return torch.cat(images), errors

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from distill.methods.rded import check_pool, composites
 from distill.ranges import check_ranges
 from distill.recipes import PRECISIONS, TEACHERS
 from distill.synset import SyntheticSet
+from distill.units import Unit, stacks_of
 
 CURRICULA = {
     "none": lambda done: 0.0,
@@ -34,14 +35,6 @@ CURRICULA = {
 
 
 Moments = dict[nn.BatchNorm2d, tuple[Tensor, Tensor]]  # mean and variance, (groups, C), of what goes into each
-
-
-class Unit(NamedTuple):
-    """What is recovered together and shares batch statistics: image ``ipc_index`` of each of some classes, by some teachers."""
-
-    members: tuple[int, ...]
-    ipc_index: int
-    block: int
 
 
 class Recovery(Method):
@@ -136,7 +129,6 @@ class Recovery(Method):
         **shared: Any,
     ):
         check_ranges("method", locals(), Recovery.RANGES)
-        shared["real"].check_ipc(shared["ipc"])
         for name, net in zip(committee.names, committee.nets, strict=True):
             if not batch_norms(net):
                 raise ValueError(f"teacher {name} has no batch norm, whose statistics recovery needs: use norm=batch")
@@ -145,23 +137,13 @@ class Recovery(Method):
                 "recovery keeps pixels displayable one by one, which whitened images are not: set data.zca=false"
             )
         if init == "composite":
-            check_pool(pool, shared["ipc"], factor)
+            check_pool(pool, shared["real"].asked(shared["ipc"]), factor)
         rank, processes = share
         if not 0 <= rank < processes:
             raise ValueError(f"method.share is {list(share)}, expected [rank, processes] with 0 <= rank < processes")
-        classes = shared["real"].num_classes
-        self.block = min(batch, classes)
-        if classes % self.block:
-            raise ValueError(
-                f"{classes} classes do not divide into blocks of method.batch={batch}: "
-                f"take {max(n for n in range(1, batch + 1) if classes % n == 0)}"
-            )
         self.committee = committee
-        chosen = [pair_of(committee, pairs, index, shared["seed"]) for index in range(shared["ipc"])]
-        blocks = range(classes // self.block)
-        units = sorted(Unit(members, index, block) for index, members in enumerate(chosen) for block in blocks)
-        same = [list(group) for _, group in itertools.groupby(units, key=lambda unit: unit.members)]
-        stacks = [group[i : i + together] for group in same for i in range(0, len(group), together)]
+        counts = shared["real"].asked(shared["ipc"])
+        stacks = stacks_of(counts, committee, pairs, shared["seed"], batch, together)
         self.stacks = stacks[rank::processes]
         most = iterations * len(self.stacks)
         if steps is not None and steps > most:
@@ -173,21 +155,24 @@ class Recovery(Method):
         self.pixels: Tensor
 
     def initial_set(self) -> SyntheticSet:
-        init, ipc = self.hparams["init"], self.hparams["ipc"]
-        if init == "composite":
+        if self.hparams["init"] == "real":
+            return super().initial_set()
+        synset = SyntheticSet.blank(self.real, self.hparams["ipc"])
+        if self.hparams["init"] == "composite":
             own = (self.hparams[name] for name in ("pool", "patches", "factor"))
-            kept = composites(self.real, self.committee.members([0]), ipc, self.seed, *own)
-            return super().initial_set().with_(images=kept[0])
-        synset = super().initial_set()
-        if init == "noise":
-            shape = synset.images.shape[1:]
-            draws = [
-                torch.randn(shape, generator=rng.generator(self.seed, "noise", cls, index))
-                for cls in range(synset.num_classes)
-                for index in range(ipc)
-            ]
-            return synset.with_(images=torch.stack(draws).to(synset.images))
-        return synset
+            return synset.with_(
+                images=composites(self.real, self.committee.members([0]), self.counts, self.seed, *own)[0]
+            )
+        draws = [
+            torch.randn(self.real.shape, generator=rng.generator(self.seed, "noise", cls, index))
+            for cls, count in enumerate(self.counts)
+            for index in range(count)
+        ]
+        return synset.with_(images=torch.stack(draws).to(synset.images))
+
+    @property
+    def real_each(self) -> int:
+        return {"noise": 0, "real": 1, "composite": self.hparams["factor"] ** 2}[self.hparams["init"]]
 
     def artefact(self) -> SyntheticSet:
         """In eight bits, as it is stored and judged."""
@@ -214,8 +199,8 @@ class Recovery(Method):
 
     def where(self, units: Sequence[Unit]) -> Tensor:
         """Indices of units' images in the set, (units, block)."""
-        classes = torch.tensor([[unit.block * self.block + k for k in range(self.block)] for unit in units])
-        return classes * self.hparams["ipc"] + torch.tensor([[unit.ipc_index] for unit in units])
+        firsts = [0, *itertools.accumulate(self.counts)]
+        return torch.tensor([[firsts[cls] + unit.ipc_index for cls in unit.classes] for unit in units])
 
     def learn(self, step: int) -> None:
         """One step of Adam on one stack; its images stay displayable."""
@@ -292,19 +277,6 @@ class Recovery(Method):
         if count == 1:
             return images.roll(shifts[0], (2, 3))
         return torch.stack([image.roll(shift, (1, 2)) for image, shift in zip(images, shifts, strict=True)])
-
-
-def pair_of(committee: Committee, pairs: str, index: int, seed: int) -> tuple[int, ...]:
-    """The members that recover the images of one ipc index; see `Recovery`'s ``pairs``."""
-    every = tuple(range(len(committee.nets)))
-    both = list(itertools.combinations(every, 2))
-    ways = {
-        "all": lambda: every,
-        "best": lambda: tuple(sorted(sorted(every, key=lambda member: -committee.priors[member])[:2])),
-        "rotate": lambda: both[index % len(both)],
-        "random": lambda: both[int(torch.randint(len(both), (), generator=rng.generator(seed, "pair", index)))],
-    }
-    return every if len(every) <= 2 else ways[pairs]()
 
 
 def smallest_crop(curriculum: str, area: float, milestone: float, done: float) -> float:

@@ -1,0 +1,127 @@
+"""How many images a class gets: by class, as many as there are, or more than there are where none of them is needed."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from test_line import line, succeeds, toy  # noqa: F401  # a fixture
+
+from distill.methods.ast import AST
+from distill.methods.class_matching import ClassMatching
+from distill.methods.datm import DATM
+from distill.methods.dm import DistributionMatching
+from distill.methods.gradient_matching import GradientMatching
+from distill.methods.rded import RDED
+from distill.methods.recovery import Recovery
+from distill.methods.trajectory_matching import TrajectoryMatching
+from distill.outer import distill, grid
+from distill.sizes import check_size, counts, short
+from distill.synset import SyntheticSet, load
+from distill.units import stacks_of
+
+BY_CLASS = {"c0": 3, "c1": 1, "c2": 2}
+
+
+@pytest.mark.parametrize(
+    "size, expected",
+    [(4, (4, 4, 4)), ("upto5", (2, 5, 5)), ({"b": 7, "a": 1, "c": 2}, (1, 7, 2)), ("upto1", (1, 1, 1))],
+)
+def test_a_size_is_a_number_for_each_class(size, expected):
+    assert counts(size, ["a", "b", "c"], [2, 9, 5]) == expected
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, True, None, "ten", "upto0", "upto", {}, {"a": 0}, {"a": "1"}, [1]])
+def test_what_is_no_size_is_refused(size):
+    with pytest.raises(
+        ValueError, match=rf"ipc is {re.escape(repr(size))}, expected a whole number in .1, 1000000.; upto50"
+    ):
+        check_size(size)
+
+
+def test_every_class_is_given_a_number_and_no_stranger_is():
+    with pytest.raises(ValueError, match="ipc has no number for b: give one for each of a, b"):
+        counts({"a": 1}, ["a", "b"], [5, 5])
+    with pytest.raises(ValueError, match="ipc has a number for unknown d"):
+        counts({"a": 1, "b": 1, "d": 1}, ["a", "b"], [5, 5])
+    assert counts({1: 2, 0: 3}, ["0", "1"], [5, 5]) == (3, 2)  # names as YAML reads them
+
+
+def test_a_files_name_tells_sizes_apart():
+    named = [short(size) for size in (10, "upto10", {"a": 1, "b": 5}, {"a": 5, "b": 1})]
+    assert named[:2] == ["10", "upto10"] and named[2].startswith("1-5-") and len(set(named)) == 4
+
+
+@pytest.mark.parametrize("method", [TrajectoryMatching, DATM, AST])
+def test_trajectories_are_matched_with_any_number_of_images_a_class(method_on, method):
+    made = method_on(method, ipc=BY_CLASS, batch_syn=None)
+    assert made.synset.counts == (3, 1, 2) and made.synset.ipc == 2.0
+    assert made.update(0).isfinite()
+
+
+def test_composites_and_recovered_images_come_in_any_number(asked_on, tmp_path):
+    for name, method in (("rded", asked_on(RDED, ipc=BY_CLASS)), ("cda", asked_on(Recovery, ipc=BY_CLASS))):
+        made = load(distill(method, tmp_path / name, {}, [], "cpu", lambda *a: None))
+        assert made.counts == (3, 1, 2) and made.record["ipc"] == 2.0
+    start = asked_on(Recovery, ipc=BY_CLASS)
+    start.begin()
+    assert not torch.isclose(made.images, start.synset.images).flatten(1).all(1).any()  # every image was learned
+
+
+def test_an_image_of_a_class_is_the_same_however_many_the_others_have(asked_on):
+    even, uneven = (asked_on(Recovery, ipc=size) for size in (2, {"c0": 2, "c1": 2, "c2": 4}))
+    for method in (even, uneven):
+        method.begin()
+    assert torch.equal(even.synset.images, uneven.synset.images[:6])  # the noise they start from
+    assert even.stacks[0] == uneven.stacks[0][:2]  # and what they are recovered with
+
+
+def test_every_image_is_in_one_unit_and_a_stack_holds_units_of_one_kind(committee):
+    stacks = stacks_of((3, 1, 2, 3), committee, "all", 0, 2, 2)
+    images = [(cls, unit.ipc_index) for stack in stacks for unit in stack for cls in unit.classes]
+    assert sorted(images) == [(cls, index) for cls, count in enumerate((3, 1, 2, 3)) for index in range(count)]
+    assert all(len({len(unit.classes) for unit in stack}) == 1 and len(stack) <= 2 for stack in stacks)
+
+
+@pytest.mark.parametrize("method", [Recovery, GradientMatching, DistributionMatching])
+def test_from_noise_a_class_may_get_more_images_than_it_has(asked_on, matching_on, method):
+    build = asked_on if method is Recovery else matching_on
+    loops = {"loops": {17: (1, 1)}} if method is GradientMatching else {}
+    made = build(method, ipc=17, init="noise", **loops)
+    made.begin()
+    assert made.synset.counts == (17, 17, 17)
+    with pytest.raises(ValueError, match="ipc is 17, expected at most 16 here.*ipc=upto17 takes what there is"):
+        build(method, ipc=17, init="real", **loops)
+
+
+@pytest.mark.parametrize("method", [GradientMatching, DistributionMatching])
+def test_matching_class_by_class_takes_one_number(matching_on, method):
+    assert issubclass(method, ClassMatching)
+    with pytest.raises(ValueError, match="ipc is 1-3 here: .* equal batches of every class, give one number"):
+        matching_on(method, ipc=BY_CLASS)
+
+
+def test_a_picture_shows_a_row_for_each_class(real):
+    synset = SyntheticSet.from_real(real.train, BY_CLASS, torch.Generator().manual_seed(0))
+    picture = grid(synset)
+    assert picture.shape == (3, 3 * 34 + 2, 3 * 34 + 2)
+    shown = [picture[:, 34 * i + 2 : 34 * i + 34, 34 * j + 2 : 34 * j + 34] for i in range(3) for j in range(3)]
+    assert [bool((each == 1).all()) for each in shown] == [False, False, False, False, True, True, False, False, True]
+
+
+def test_a_long_tailed_set_goes_the_whole_line(line, tmp_path):  # noqa: F811
+    labels = np.repeat([0, 1, 2], [2, 9, 4])
+    images = np.random.default_rng(0).integers(0, 256, (15, 8, 8, 1), dtype=np.uint8)
+    names = ["rare", "common", "some"]
+    np.savez(tmp_path / "tail.npz", x_train=images, y_train=labels, x_test=images, y_test=labels, class_names=names)
+    shared = ["data.path=tail.npz", "data.val=0", "protocol=dsa", "protocol.students=1", "baselines.random=1"]
+    own = {"data=digits": "data=npz", "ipc=1": "ipc=[upto3,{rare: 5, common: 1, some: 2}]"}
+    settings = [own.get(item, item) for item in toy("cda", "method.iterations=1", *shared) if item != "method.steps=4"]
+    succeeds(line(*settings))
+    rows = json.loads((tmp_path / "outputs" / "report.json").read_text())["rows"]
+    assert [(row["method"], row["ipc"], row["ipc_range"]) for row in rows] == [
+        ("cda", 8 / 3, "2-3"), ("random real", 8 / 3, "2-3"), ("cda", 8 / 3, "1-5"), ("random real", 5 / 3, "1-2")
+    ]  # fmt: skip
+    made = sorted(folder.name for folder in (tmp_path / "outputs").glob("npz-cda-*"))
+    assert len(made) == 2 and made[0].startswith("npz-cda-ipc1-5-") and made[1] == "npz-cda-ipcupto3-seed0"
