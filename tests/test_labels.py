@@ -13,6 +13,7 @@ from distill import augment, rng
 from distill.augment import cutmix, mixup
 from distill.committee import Committee
 from distill.data import Split
+from distill.files import load_tensors, save_tensors
 from distill.labels import Labels, LabelStore, mixed
 from distill.recipes import divergence
 from distill.synset import SyntheticSet
@@ -74,13 +75,13 @@ def test_labels_made_once_mix_in_probability(synset, committee):
     assert labels.bytes == 12 * 3 * 4
 
 
-def store(folder, synset, teachers, **changes):
+def store(folder, synset, teachers, strategy="flip", **changes):
     asked = protocol(soft="stored", **changes)
-    return LabelStore(folder, synset, asked, augmentation(asked, as_split(synset)), 11, teachers)
+    return LabelStore(folder, synset, asked, augmentation(asked, as_split(synset, strategy)), 11, teachers)
 
 
-def as_split(synset):
-    return Split(synset.images, synset.labels, synset.class_names, synset.data, synset.preprocessing, "flip")
+def as_split(synset, strategy="flip"):
+    return Split(synset.images, synset.labels, synset.class_names, synset.data, synset.preprocessing, strategy)
 
 
 @pytest.mark.parametrize("mode, parts", [("eval", 1), ("batch", 2)])
@@ -154,6 +155,17 @@ def test_labels_of_other_views_images_or_teachers_are_refused(tmp_path, synset, 
     altered.classifier.bias += 1.0
     with pytest.raises(ValueError, match="were made for committee"):  # of the same names and votes
         store(held.folder, synset, Committee(committee.names, (first, altered), committee.priors))
+
+
+def test_labels_of_other_mirroring_are_refused_and_files_of_before_are_read(tmp_path, synset, committee):
+    held = store(tmp_path, synset, committee)
+    logits = held.read(0)
+    with pytest.raises(ValueError, match="epoch_00000.safetensors was made for other views: .*: delete .* anew"):
+        store(held.folder, synset, committee, "crop").read(0)
+    path = held.folder / "epoch_00000.safetensors"
+    tensors, _ = load_tensors(path)
+    save_tensors(path, {name: tensor for name, tensor in tensors.items() if name != "seen"})
+    assert torch.equal(store(held.folder, synset, committee).read(0), logits)
 
 
 # Section 10, check J.
