@@ -191,7 +191,10 @@ def test_an_image_update_reaches_images_alone_and_lowers_its_own_loss(matching_o
 def test_a_class_smaller_than_the_real_batch_sets_the_number_for_all(matching_on):
     method = matching_on(GradientMatching, batch_real=256)
     assert method.batch_real == 16 and method.real_images(0, 16).shape == (3, 16, 3, 8, 8)
-    assert method.notes[0].startswith("class 'c0' has 16 training images") and "method.batch_real is 256" in method.notes[0]
+    assert (
+        method.notes[0].startswith("class 'c0' has 16 training images")
+        and "method.batch_real is 256" in method.notes[0]
+    )
 
 
 def test_classes_of_unequal_size_below_a_batch_norms_16_images_still_match(matching_on, real):

@@ -20,6 +20,7 @@ RANGES = {  # of the run; what a group takes is stated where its class is
     "experts_path": "path",
     "labels_path": "path",
     "synset": "null or path or list of path",
+    "union": "null or list of path",
     "runs": "null or list of path",
     "seed": "whole [0, 1e18]",
     "ipc": "anything",  # `distill.sizes` says what

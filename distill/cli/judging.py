@@ -33,20 +33,20 @@ def evaluate(line: Line) -> None:
 
 def report_rows(line: Line) -> None:
     report = Report(line.out / "report.json")
-    groups = [(line.cfg.synset, line.synsets)] if line.synsets else []
+    groups: list[tuple[Sequence[str | Path], list[SyntheticSet]]] = [(line.paths, line.synsets)] if line.synsets else []
     if not groups:
         for ipc in line.ipcs:
-            paths = [line.folder(ipc, line.cfg.seed + i) for i in range(line.cfg.syntheses)]
-            groups.append((paths, [load(path) for path in paths]))
+            made = [line.folder(ipc, line.cfg.seed + i) for i in range(line.cfg.syntheses)]
+            groups.append((made, [load(path) for path in made]))
     for paths, synsets in groups:
-        made, counts = str(synsets[0].record.get("method", "unknown")), synsets[0].counts
+        method, counts = str(synsets[0].record.get("method", "unknown")), synsets[0].counts
         size = counts[0] if len(set(counts)) == 1 else spread(counts)
-        if any((s.record.get("method", "unknown"), s.counts) != (made, counts) for s in synsets):
+        if any((s.record.get("method", "unknown"), s.counts) != (method, counts) for s in synsets):
             raise ValueError("synset lists sets of different methods or sizes: evaluate them one after the other")
         found = [file_of(path) for path in paths]
-        snapshots = [iterates(path) for path in found]
+        snapshots = [] if line.cfg.union else [iterates(path) for path in found]
         near = [os.path.relpath(path, line.out) for path in found]
-        rows(line, report, synsets, made, synsets[0].ipc, snapshots, published(line.cfg, synsets, size), near)
+        rows(line, report, synsets, method, synsets[0].ipc, snapshots, published(line.cfg, synsets, size), near)
         random_rows(line, report, counts)
     if line.cfg.baselines.whole:
         whole_row(line, report)

@@ -19,7 +19,7 @@ from distill.cli import CONFIGS
 from distill.cli.cells import protocol_changes
 from distill.cli.checks import RANGES, check_values, device, named, plain, sizes
 from distill.cli.names import options, unknown
-from distill.cli.recorded import other_data, take_values
+from distill.cli.recorded import of_all_classes, other_data, take_values
 from distill.committee import Committee, check_settings
 from distill.data import RealData
 from distill.data import load as load_data
@@ -31,6 +31,7 @@ from distill.synset import SyntheticSet
 from distill.synset import load as load_set
 from distill.training import families
 from distill.trajectory import ExpertStore
+from distill.union import united
 
 
 class Line:
@@ -40,7 +41,8 @@ class Line:
         self.cfg, self.bars = cfg, bars
         self.synsets = self.given_sets()
         if self.synsets:
-            take_values(cfg, [synset.record for synset in self.synsets])
+            records = [synset.record for synset in self.synsets]
+            take_values(cfg, [of_all_classes(each) for each in records] if cfg.union else records)
         check_values(plain(cfg))
         self.out = Path(cfg.out)
         self.asked: dict[str, Committee] = {}
@@ -52,6 +54,8 @@ class Line:
         prepare = self.synsets[0].preprocessing if self.synsets else None
         settings: dict[str, Any] = OmegaConf.to_container(cfg.data, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
         self.real: RealData = load_data(settings.pop("name"), **settings, prepare=prepare, device=self.device)
+        if cfg.union and self.synsets:
+            self.synsets = [united(self.synsets, self.real.train.class_names)]
         notes = [*self.real.notes, *other_data([each.record for each in self.synsets], self.real.fingerprint)]
         for note in notes if self.rank == 0 else ():
             bars.console.print(note, markup=False, highlight=False, soft_wrap=True)
@@ -174,12 +178,16 @@ class Line:
     # --- what the configuration names ---------------------------------------------------------------------------------
 
     def given_sets(self) -> list[SyntheticSet]:
-        if self.cfg.task != "evaluate" or self.cfg.synset is None:
-            return []
+        """Those that ``synset`` lists, or ``union``."""
         values: Any = OmegaConf.to_container(self.cfg)
-        check_ranges("", values, {"synset": RANGES["synset"]})
-        self.cfg.synset = [self.cfg.synset] if isinstance(self.cfg.synset, str) else self.cfg.synset
-        return [load_set(path) for path in self.cfg.synset]
+        check_ranges("", values, {name: RANGES[name] for name in ("synset", "union")})
+        if values["synset"] is not None and values["union"] is not None:
+            raise ValueError(
+                "synset and union are both given: give syntheses of one method, or sets of different classes"
+            )
+        named = values["synset"] or values["union"] or []
+        self.paths = [named] if isinstance(named, str) else named
+        return [load_set(path) for path in self.paths] if self.cfg.task == "evaluate" else []
 
     @property
     def ipcs(self) -> list[Size]:

@@ -43,13 +43,13 @@ def choices(students: Sequence[str]) -> dict[str, Any]:
 
 
 def complete_overrides(arguments: list[str]) -> list[str]:
-    """The command line; for task=evaluate synset=... with the options of its maker that it does not choose itself."""
+    """The command line; for task=evaluate synset=... or union=... with the options of its maker that it does not choose."""
     given = stated(arguments)
-    if given.get("task") != "evaluate" or not given.get("synset") or "experiment" in given:
+    path = given.get("synset") or given.get("union")
+    if given.get("task") != "evaluate" or not path or "experiment" in given:
         return arguments
     from distill.synset import load
 
-    path = given["synset"]
     try:
         record = load(path[0] if isinstance(path, list) else path).record
     except (OSError, ValueError, TypeError):
@@ -110,6 +110,13 @@ def take_values(cfg: DictConfig, records: Sequence[Mapping[str, Any]]) -> None:
     path = None if OmegaConf.is_missing(cfg.data, "path") else cfg.data.path
     if path is not None and "data.path" not in given and not Path(path).expanduser().exists():
         raise ValueError(f"the set was made from data.path={path}, which is not here: give data.path=PATH")
+
+
+def of_all_classes(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record without its maker's choice of classes, which is not that of a union."""
+    values = _values(record)
+    data = {name: value for name, value in values["data"].items() if name != "classes"}
+    return {**record, "config": values | {"data": data}}
 
 
 def other_data(records: Sequence[Mapping[str, Any]], fingerprint: str) -> list[str]:
