@@ -41,8 +41,9 @@ def content_of(files: Sequence[Path], cache: Path, workers: int) -> str:
             print(f"warning: {error}", file=sys.stderr)
     if total > LARGE:
         print(f"reading {len(files)} files, {total / 1e9:.0f} GB, to know them by their content", file=sys.stderr)
-    with ThreadPoolExecutor(workers) as pool:
-        whole = hashlib.sha256(b"".join(pool.map(_digest, files))).hexdigest()
+    with ThreadPoolExecutor(workers) as pool:  # in parts: a million waiting tasks would take a gigabyte
+        parts = (pool.map(_digest, files[first : first + 1000]) for first in range(0, len(files), 1000))
+        whole = hashlib.sha256(b"".join(digest for part in parts for digest in part)).hexdigest()
     if latest < began - SETTLED:
         try:
             write_record(path, {"content": whole})
