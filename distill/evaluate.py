@@ -24,6 +24,7 @@ from distill.committee import Committee
 from distill.data import RealData, Split
 from distill.files import digest
 from distill.recipes import CommitteeProtocol, Protocol
+from distill.rehearsal import check_protocol
 from distill.report import Published, Report, Row
 from distill.rows import by_class, outer_steps, statistics
 from distill.sizes import spread
@@ -81,16 +82,12 @@ def evaluate(
     synsets = [synset.to(real.train.images.device) for synset in synsets]
     if not all(len(each) > 1 for each in iterates):
         iterates = ()
-    if (protocol.choices or (iterates and protocol.iterate == "val")) and not len(real.val):
-        raise ValueError(
-            f"protocol {protocol.name} makes choices on the validation split, which is empty: set data.val=0.1"
-        )
+    protocol = check_protocol(protocol, real, len(synsets[0]), bool(iterates))
     first = next(iter(students))
     about = {"synsets": [], "command": "", "protocol_changes": {}, **about}
     soft = synsets[0].label_kind != "hard"
     kinds = {"own": ["own"], "hard": ["hard"], "both": ["own", "hard"] if soft else ["own"]}[protocol.labels]
     if isinstance(protocol, CommitteeProtocol):
-        protocol = protocol.sized(len(synsets[0]), real.train.num_classes)
         kinds = ["hard"] if protocol.soft == "none" else [protocol.soft, "hard"]
         soft = True
     selections = _selections(protocol, bool(iterates))

@@ -326,6 +326,10 @@ class Protocol(Recipe):
             raise ValueError(f"protocol.choices name {unknown[0]!r}, expected some of {', '.join(known)}")
         check_ranges("protocol.choices", self.choices, {name: f"list of {known[name]}" for name in self.choices})
 
+    def sized(self, images: int, classes: int) -> "Protocol":
+        """With the batch of a set of so many images, where that depends on it."""
+        return self
+
 
 @dataclass(frozen=True)
 class CommitteeProtocol(CosineRecipe, Protocol):

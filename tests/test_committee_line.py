@@ -164,14 +164,18 @@ def test_two_processes_make_the_set_of_one(tmp_path):
     "changes, message",
     [
         (["task=distill"], "0 of 2 experts in .*: train them with `python run.py task=experts`"),
-        (["method.committee.networks=[resnet19]"], "unknown network 'resnet19' of a committee: one of alexnet"),
+        (["method.committee.networks=[resnet19]"], "unknown network of a committee 'resnet19': did you mean resnet18"),
         (["student.convnet.norm=instance"], "teacher convnet has no batch norm, whose statistics recovery needs"),
         (
             ["method.committee.minimum=1.0"],
             r"teacher convnet 0 classifies \d+.\d% of real images correctly, expected at least",
         ),
         (["method.committee.priors=[50,60,70]"], "3 prior accuracies for the networks convnet: give one for each"),
-        (["method.share=[2,1]"], r"method.share is \[2, 1\], expected \[rank, processes\]"),
+        (["method.share=[1,2]"], "method.share is for the processes of a torchrun, which sets it: leave it out"),
+        (["data.val=0", "protocol=ours"], "protocol ours.* makes choices on the validation split, which is empty"),
+        (["protocol.committee.networks=[vgg12]"], "unknown network of a committee 'vgg12': did you mean"),
+        (["protocol.micro_batches=16"], "protocol.micro_batches is 16, expected at most the batch of 10"),
+        (["labels_path=run.py"], "labels_path is run.py, which is a file: expected a folder"),
         (["method.iteration=3"], "unknown value method.iteration: did you mean iterations\\? method has"),
         (["metod.iterations=3"], "unknown value metod.iterations: did you mean method\\? the run has"),
         (["protocol=rth-hard", "protocol.soft=stored"], "protocol.soft is stored, which asks teachers"),
@@ -183,6 +187,7 @@ def test_two_processes_make_the_set_of_one(tmp_path):
 def test_bad_input_gets_one_line(line, changes, message, tmp_path):  # noqa: F811
     given = {change.split("=")[0] for change in changes}
     arguments = [item for item in toy("sre2l") if item.split("=")[0] not in given]
+    (tmp_path / "run.py").touch()
     code, _, said = line(*arguments, *changes)
     assert code == 1
     assert said.startswith("error: ") and "\n" not in said

@@ -22,8 +22,9 @@ ORDER = [
     "distill.readers", "distill.lazy", "distill.content", "distill.data", "distill.recipes", "distill.training",
     "distill.trajectory", "distill.committee", "distill.units", "distill.unroll", "distill.soundness", "distill.synset",
     "distill.union", "distill", "distill.methods", "distill.methods.base", "distill.methods.*", "distill.outer",
-    "distill.labels", "distill.report", "distill.page", "distill.rows", "distill.trials", "distill.evaluate", "experts",
-    "experts.train", "experts.teachers", "distill.cli", "distill.cli.checks", "distill.cli.cells", "distill.cli.names",
+    "distill.labels", "distill.report", "distill.page", "distill.rows", "distill.trials", "distill.rehearsal",
+    "distill.evaluate", "experts", "experts.train", "experts.teachers",
+    "distill.cli", "distill.cli.checks", "distill.cli.cells", "distill.cli.names",
     "distill.cli.listing", "distill.cli.recorded", "distill.cli.errors", "distill.cli.line", "distill.cli.stages",
     "distill.cli.judging", "distill.cli.main", "run",
 ]  # fmt: skip

@@ -78,7 +78,7 @@ def rows(
     train_students(
         synsets, line.real, students, line.protocol(), report, method=method, ipc=ipc, seed=line.cfg.seed,
         iterates=snapshots, about=about, published=number, student_hashes=hashes,
-        committee=line.committee(line.cfg.protocol.committee) if line.cfg.protocol.get("soft", "none") != "none" else None,
+        committee=None if line.judges is None else line.committee(line.judges),
         labels_path=labels_path(line, method),
         workers=line.cfg.workers if line.device.type == "cpu" else 1, compile=line.cfg.compile, progress=line.progress,
     )  # fmt: skip

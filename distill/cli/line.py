@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.progress import Progress
+from torch import nn
 
 from distill.cli import CONFIGS
 from distill.cli.cells import protocol_changes
@@ -26,6 +28,7 @@ from distill.data import load as load_data
 from distill.files import digest
 from distill.ranges import check_ranges
 from distill.recipes import Protocol
+from distill.rehearsal import check_protocol, rehearse, rehearse_labels
 from distill.sizes import Size, short
 from distill.synset import SyntheticSet
 from distill.synset import load as load_set
@@ -68,14 +71,35 @@ class Line:
         """Let what is impossible fail now rather than after the experts are trained."""
         if self.processes > 1 and "share" not in self.cfg.method:
             raise ValueError(f"this method cannot be shared by {self.processes} processes: run it without torchrun")
-        self.protocol()
-        for node in self.committees():
+        if self.processes == 1 and list(self.cfg.method.get("share", [0, 1])) != [0, 1]:
+            raise ValueError("method.share is for the processes of a torchrun, which sets it: leave it out")
+        for name in ("out", "experts_path", "labels_path"):
+            if Path(self.cfg[name]).is_file():
+                raise ValueError(f"{name} is {self.cfg[name]}, which is a file: expected a folder")
+        train, students = self.real.train, [self.student(name)() for name in self.students]
+        protocol = self.protocol()
+        for node in [self.cfg.experts] if self.teachers_alone else self.committees():
             check_settings(plain(node))
-        for name in self.students:
-            self.student(name)()
+            for name in node.networks:
+                rehearse(self.student(name)(), instantiate(node.recipe), train, len(train))
         if self.cfg.task != "evaluate" and not self.teachers_alone:
+            if "experts" in self.cfg.method:
+                rehearse(students[0], instantiate(self.cfg.method.experts.recipe), train, len(train))
             for ipc in self.ipcs:
                 self.method(ipc, self.cfg.seed, self.untrained)
+        if self.cfg.task in ("evaluate", "all"):
+            self.check_judging(protocol, students)
+
+    def check_judging(self, protocol: Protocol, students: Sequence[nn.Module]) -> None:
+        """Let fail what the students' training and the baselines would find impossible."""
+        train = self.real.train
+        made = {len(synset) for synset in self.synsets} or {sum(train.asked(ipc)) for ipc in self.ipcs}
+        for images in made | ({len(train)} if self.cfg.baselines.whole else set()):
+            sized = check_protocol(protocol, self.real, images, snapshots=self.cfg.task == "all")
+            for net in students:
+                rehearse(net, sized, train, images)
+            if self.judges is not None and self.judges.mode == "batch":
+                rehearse_labels(self.untrained(self.judges), sized, train, images)
 
     def progress(self, text: str, done: int, total: int) -> None:
         task = next((task.id for task in self.bars.tasks if task.description == text), None)
@@ -111,11 +135,16 @@ class Line:
         """Whether ``task=experts experts=...`` names what is to be trained."""
         return self.cfg.task == "experts" and self.cfg.get("experts") is not None
 
+    @property
+    def judges(self) -> DictConfig | None:
+        """Configuration of the teachers whose labels the protocol's students are told; None where it asks none."""
+        return self.cfg.protocol.committee if self.cfg.protocol.get("soft", "none") != "none" else None
+
     def committees(self) -> list[DictConfig]:
         """Configurations of the teachers that the method and the protocol ask."""
         nodes = [self.cfg.method.get("committee")]
-        if self.cfg.protocol.get("soft", "none") != "none" and self.cfg.task != "distill":
-            nodes.append(self.cfg.protocol.committee)
+        if self.cfg.task != "distill":
+            nodes.append(self.judges)
         return [node for node in nodes if node is not None]
 
     def teacher_stores(self, node: DictConfig) -> dict[str, ExpertStore]:
@@ -135,8 +164,8 @@ class Line:
 
     def untrained(self, node: DictConfig) -> Committee:
         """Networks as a committee, to see whether a method takes them."""
-        nets = [self.student(name)() for name in node.networks for _ in range(node.count)]
-        return Committee(tuple(node.networks) * node.count, tuple(nets), (0.0,) * len(nets))
+        nets = tuple(self.student(name)() for name in node.networks) * node.count
+        return Committee(tuple(node.networks) * node.count, nets, (0.0,) * len(nets))
 
     # --- experts -> synthetic set -------------------------------------------------------------------------------------
 

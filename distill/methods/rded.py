@@ -14,6 +14,7 @@ from distill.data import Split
 from distill.methods.base import Method
 from distill.ranges import check_ranges
 from distill.recipes import TEACHERS
+from distill.sizes import Size
 from distill.synset import SyntheticSet
 
 
@@ -42,11 +43,7 @@ class RDED(Method):
     def __init__(self, *, committee: Committee, steps: int | None, pool: int, patches: int, factor: int, **shared: Any):
         check_ranges("method", locals(), RDED.RANGES)
         real: Split = shared["real"]
-        if real.shape[1] % factor or real.shape[2] % factor:
-            raise ValueError(
-                f"method.factor is {factor}: images of {real.shape[1]}x{real.shape[2]} do not divide by it"
-            )
-        check_pool(pool, real.asked(shared["ipc"]), factor)
+        check_pool(real, pool, shared["ipc"], factor)
         steps = real.num_classes if steps is None else steps
         if steps > real.num_classes:
             raise ValueError(f"method.steps is {steps}, a step is one of the {real.num_classes} classes: leave it null")
@@ -77,10 +74,13 @@ class RDED(Method):
         self.log("matching_loss", errors[0].mean())
 
 
-def check_pool(pool: int, counts: Sequence[int], factor: int) -> None:
-    """Raise ValueError if ``pool`` images of a class are too few for its composites."""
-    if pool < max(counts) * factor**2:
-        raise ValueError(f"method.pool is {pool}, expected at least ipc x factor^2 = {max(counts) * factor**2}")
+def check_pool(real: Split, pool: int, ipc: Size, factor: int) -> None:
+    """Raise ValueError if the composites do not divide into patches, or ``pool`` images of a class are too few for them."""
+    if real.shape[1] % factor or real.shape[2] % factor:
+        raise ValueError(f"method.factor is {factor}: images of {real.shape[1]}x{real.shape[2]} do not divide by it")
+    most = max(real.asked(ipc)) * factor**2
+    if pool < most:
+        raise ValueError(f"method.pool is {pool}, expected at least ipc x factor^2 = {most}")
 
 
 def composites(

@@ -137,7 +137,7 @@ class Recovery(Method):
                 "recovery keeps pixels displayable one by one, which whitened images are not: set data.zca=false"
             )
         if init == "composite":
-            check_pool(pool, shared["real"].asked(shared["ipc"]), factor)
+            check_pool(shared["real"], pool, shared["ipc"], factor)
         rank, processes = share
         if not 0 <= rank < processes:
             raise ValueError(f"method.share is {list(share)}, expected [rank, processes] with 0 <= rank < processes")
