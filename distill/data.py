@@ -294,7 +294,8 @@ def _joined(splits: list[Split], fingerprint: str, whole: str, notes: tuple[str,
     train = replace(train, held_out=tuple(held_out))
     for cls in range(train.num_classes):
         if not len(train.of_class(cls)):
-            raise ValueError(f"{train.size_of(cls)}: every class needs one, or name others with data.classes")
+            told = "".join(f"; {note}" for note in notes)
+            raise ValueError(f"{train.size_of(cls)}: every class needs one, or name others with data.classes{told}")
     untested = [name for name, count in zip(train.class_names, tested, strict=True) if not count]
     if len(untested) == train.num_classes:
         raise ValueError(f"there are no test images of {listed(train.class_names)}: students are judged on some")

@@ -45,8 +45,9 @@ def tree(path: Path) -> Tree:
     of torchvision's ``ImageFolder`` (``1``, ``10``, ``2``).
 
     Raises:
-        FileNotFoundError: there is no such folder, or fewer than two classes in it.
-        ValueError: test images have classes that the training images have not, or there is a ``test`` but no ``train``.
+        FileNotFoundError: there is no such folder, or fewer than two classes with pictures in it.
+        ValueError: there are no pictures for testing, test images have classes that the training images have not, or there
+            is a ``test`` but no ``train``.
     """
     if not path.is_dir():
         raise FileNotFoundError(
@@ -55,10 +56,12 @@ def tree(path: Path) -> Tree:
     parts = _parts(path)
     root, passed = parts.get("train", path), Counter[str]()
     train = _classes(root, passed)
-    if len(train) < 2:
-        inner = f"; if the classes are in {next(iter(train))!r}, name that" if train else ""
+    filled = [name for name, files in train.items() if files]
+    if len(filled) < 2:
+        inner = f"; if the classes are in {filled[0]!r}, name that" if len(train) == len(filled) == 1 else ""
+        seen = f" ({_told(passed)} passed over)" if passed else ""
         raise FileNotFoundError(
-            f"{len(train)} class folders in {str(root)!r}, expected at least 2, with pictures in them{inner}"
+            f"{str(root)!r} has {len(filled)} class folders with pictures, expected at least 2{seen}{inner}"
         )
     test, notes = _test_part(parts, train, passed)
     if parts:
@@ -67,12 +70,17 @@ def tree(path: Path) -> Tree:
     if not test:
         train, test = _cut(root, train)
         number = sum(map(len, test.values()))
+        if not number:
+            raise ValueError(f"no test part in {str(path)!r}, and no class with two images to take one from")
         share = f"{TEST_SHARE:.0%} of every class, always the same"
         notes.append(f"no test part in {str(path)!r}: {number} images ({share}) are kept for it")
     if passed:
-        common = ", ".join(f"{count} {kind}" for kind, count in passed.most_common(4))
-        notes.append(f"passed over in {str(path)!r}: {common}{', ...' if len(passed) > 4 else ''}")
+        notes.append(f"passed over in {str(path)!r}: {_told(passed)}")
     return Tree(_numbered(train, classes), _numbered(test, classes), classes, tuple(notes))
+
+
+def _told(passed: Counter[str]) -> str:
+    return ", ".join([f"{count} {kind}" for kind, count in passed.most_common(4)] + ["..."] * (len(passed) > 4))
 
 
 def _parts(path: Path) -> dict[str, Path]:
@@ -175,8 +183,9 @@ def _kind(path: Path) -> str:
         return "pictures in no class folder" if path.is_file() else "pipes or devices"
     if path.name.startswith("._"):
         return "._*"  # macOS keeps one beside every file
-    name = path.name if _hidden(path.name) else f"{path.name}/" if path.is_dir() else path.suffix or path.name
-    return harmless(name)
+    return harmless(
+        path.name if _hidden(path.name) else f"{path.name}/" if path.is_dir() else path.suffix or "without suffix"
+    )
 
 
 def _cut(root: Path, classes: Classes) -> tuple[Classes, Classes]:

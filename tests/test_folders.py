@@ -108,11 +108,20 @@ def test_a_test_part_is_cut_from_every_class_and_is_always_the_same(tmp_path, la
 
 def test_a_folder_around_the_folder_is_told(tmp_path):
     put(tmp_path, "pets/train/cat/1.png", "pets/train/dog/1.png")
-    with pytest.raises(FileNotFoundError, match="1 class folders in .*; if the classes are in 'pets', name that"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="has 1 class folders with pictures, expected at least 2; if the classes are in 'pets', name",
+    ):
         tree(tmp_path)
-    put(tmp_path, "flat/1.png")
-    with pytest.raises(FileNotFoundError, match="0 class folders in .*flat', expected at least 2"):
+    put(tmp_path, "flat/1.png", "flat/a/1", "flat/b/2")
+    told = (
+        "flat' has 0 class folders with pictures, expected at least 2 .2 without suffix, 1 pictures in no class folder"
+    )
+    with pytest.raises(FileNotFoundError, match=told):
         tree(tmp_path / "flat")
+    put(tmp_path, "single/a/1.png", "single/b/1.png")
+    with pytest.raises(ValueError, match="no test part in .*single', and no class with two images"):
+        tree(tmp_path / "single")
 
 
 def test_a_class_that_cannot_be_printed_is_refused(tmp_path):
