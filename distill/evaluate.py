@@ -9,13 +9,12 @@ belongs to, measured anew with fresh students (``test``); the last two are marke
 import itertools
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import joblib
 import numpy as np
 import torch
 from torch import nn
@@ -23,6 +22,7 @@ from torch import nn
 from distill.committee import Committee
 from distill.data import RealData, Split
 from distill.files import digest
+from distill.progress import HowFar, silent
 from distill.recipes import CommitteeProtocol, Protocol
 from distill.rehearsal import check_protocol
 from distill.report import Published, Report, Row
@@ -32,6 +32,7 @@ from distill.synset import SyntheticSet
 from distill.training import way_to_train
 from distill.trials import Trial, labelled, rate
 from distill.wording import difference
+from distill.workers import side_by_side
 
 Iterates = Sequence[Mapping[int, SyntheticSet]]
 
@@ -54,7 +55,7 @@ def evaluate(
     labels_path: Path = Path("labels"),
     workers: int = 1,
     compile: bool | str = False,
-    progress: Callable[[str, int, int], None] = lambda text, done, total: None,
+    progress: HowFar = silent,
 ) -> Report:
     """Add one row for every student network and kind of labels.
 
@@ -116,14 +117,13 @@ def evaluate(
         }
         if report.find(row):
             continue
-        text = f"{method} ipc {row['ipc_range'] or 'all'} {name}"
+        text = f"{method} ipc {row['ipc_range'] or 'all'} {name}{' hard labels' * (labels == 'hard' and soft)}"
         asked = committee if labels != "hard" else None
-        run = _Run(
-            real, make, seed, workers, compile, report, digest([row[key] for key in report.KEY]), asked, labels_path
-        )
+        key = digest([row[key] for key in report.KEY])
+        run = _Run(real, make, seed, workers, compile, report, key, asked, labels_path, text, progress)
         best = report.find({**row, "selection": "maximum", "inputs_hash": inputs(labels, "maximum")})
         steps = best["chosen"].get("step") if best and selection == "test" else None
-        measured = run.measure(synsets, iterates, labelled(protocol, labels), selection, steps, partial(progress, text))
+        measured = run.measure(synsets, iterates, labelled(protocol, labels), selection, steps)
         beside = {"published": None}
         if published and (name, labels, selection) == (first, kinds[0], papers):
             beside = published.fields(unlike)
@@ -145,10 +145,13 @@ class _Run:
         key: str,
         committee: Committee | None,
         labels_path: Path,
+        text: str,
+        progress: HowFar,
     ):
         self.real, self.make, self.seed, self.workers, self.compile = real, make, seed, workers, compile
         self.report, self.key = report, key
         self.committee, self.labels_path = committee, labels_path
+        self.text, self.progress = text, progress
         self.tried = 0
         own = any(each.startswith(f"{key}/") for each in report.hits)
         self.began = time.monotonic() - (report.spent if own else 0.0)  # of this row, before a kill too
@@ -160,7 +163,6 @@ class _Run:
         protocol: Protocol,
         selection: str,
         steps: list[int] | None,
-        progress: Callable[[int, int], None],
     ) -> Row:
         """The row's numbers; ``steps`` are the snapshots that the row of the maximum chose on the test split."""
         test, device = self.real.test, self.real.train.images.device
@@ -177,9 +179,7 @@ class _Run:
             chosen["step"] = steps
             synsets = [snapshots[step].to(device) for snapshots, step in zip(iterates, steps, strict=True)]
         trials = self.trials(protocol, synsets, test, protocol.students, peak=selection == "maximum")
-        for each in () if hits else self.hits(trials):
-            hits.append(each)
-            progress(len(hits), len(synsets) * protocol.students)
+        hits = hits or self.hits(trials, "students")
         accuracies = [sum(each) / len(test) for each in hits]
         told, own = trials[0].labels(), synsets[0].hard if protocol.labels == "hard" else synsets[0].labels
         return {
@@ -208,7 +208,7 @@ class _Run:
         combinations = [dict(zip(candidates, each, strict=True)) for each in itertools.product(*candidates.values())]
         fixed = [protocol.with_(artefact_lr=False, **fields) for fields in combinations]
         trials = [t for each in fixed for t in self.trials(each, [synset], self.real.val, 1, "choice")]
-        scores = [sum(hits) / len(self.real.val) for hits in self.hits(trials)]
+        scores = [sum(hits) / len(self.real.val) for hits in self.hits(trials, "choices on validation")]
         self.tried += len(scores)
         best = int(np.argmax(scores))
         return fixed[best], {**combinations[best], "candidates": candidates, "validation_accuracies": scores}
@@ -227,7 +227,7 @@ class _Run:
             sets = [snapshots[step].to(self.real.train.images.device) for step in steps]
             peak = split is self.real.test
             trials = [t for s in sets for t in self.trials(protocol, [s], split, students, "iterate", i, peak)]
-            hits = list(self.hits(trials))
+            hits = self.hits(trials, "choice of the snapshot")
             self.tried += len(hits)
             correct = np.array(hits).sum(1).reshape(len(steps), students).sum(1)
             best = int(np.flatnonzero(correct == correct.max())[-1])
@@ -262,17 +262,24 @@ class _Run:
             for first in range(0, students, stack)
         ]  # fmt: skip
 
-    def hits(self, trials: list[Trial]) -> Iterator[list[int]]:
+    def hits(self, trials: list[Trial], what: str) -> list[list[int]]:
         """What each student classifies correctly, in order; side by side in ``workers`` processes, and each trained once."""
         known = self.report.hits
         keys = [[f"{self.key}/{trial.key(student)}" for student in trial.students] for trial in trials]
-        todo = [trial for trial, own in zip(trials, keys, strict=True) if not set(own) <= set(known)]
-        jobs = (joblib.delayed(trial.hits)(self.make) for trial in todo)
-        new = joblib.Parallel(n_jobs=self.workers, return_as="generator", pre_dispatch="n_jobs")(jobs)
-        for own in keys:
-            if not set(own) <= set(known):
-                self.report.keep(dict(zip(own, next(new), strict=True)), time.monotonic() - self.began)
-            yield from (known[key] for key in own)
+        todo = [i for i, own in enumerate(keys) if not set(own) <= set(known)]
+        every = [key for own in keys for key in own]
+        left = sum(len(keys[i]) for i in todo)
+
+        def tell() -> None:
+            self.progress(f"{self.text}: {what}", len(every) - left, len(every))
+
+        tell()
+        with side_by_side([partial(trials[i].hits, self.make) for i in todo], self.workers) as new:
+            for i, hits in zip(todo, new, strict=True):
+                self.report.keep(dict(zip(keys[i], hits, strict=True)), time.monotonic() - self.began)
+                left -= len(keys[i])
+                tell()
+        return [known[key] for key in every]
 
 
 def _selections(protocol: Protocol, snapshots: bool) -> list[str]:

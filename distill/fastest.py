@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from distill.files import digest, read_record, write_record
+from distill.progress import stage
 
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it tells of a missing GPU when compiling
 
@@ -55,7 +56,8 @@ def fastest(
         """Of one call; infinite for a way that fails."""
         times = _remembered().get(key, {}).get("seconds", {})
         if name not in times:
-            times[name] = _measure(ways[name], name)
+            with stage(f"measuring which way is fastest: {name}"):
+                times[name] = _measure(ways[name], name)
             known = _remembered()  # other runs measure, too
             known.setdefault(key, {"about": about, "seconds": {}})["seconds"][name] = times[name]
             _remember(known)

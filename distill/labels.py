@@ -18,10 +18,12 @@ from distill import rng
 from distill.augment import Augment, cutmix, mixup
 from distill.committee import Committee
 from distill.files import digest, load_tensors, read_record, save_tensors, write_record
+from distill.progress import stage, tell
 from distill.recipes import CommitteeProtocol
 from distill.synset import SyntheticSet
 
 Key = tuple[int, int]  # epoch and batch
+ASKING = "asking the committee for labels"
 
 
 def mixed(views: Tensor, draw: int, protocol: CommitteeProtocol) -> tuple[Tensor, Tensor, float]:
@@ -50,7 +52,8 @@ class Labels:
         self.synset, self.protocol, self.committee, self.store = synset, protocol, committee, store
         self.known: Tensor | None = None  # one label for each image
         if protocol.soft == "once":
-            self.known = self.ask(synset.images)
+            with stage(ASKING):
+                self.known = self.ask(synset.images)
 
     def ask(self, views: Tensor) -> Tensor:
         """The committee's logits (B, K) for ``views``."""
@@ -223,6 +226,7 @@ class LabelStore(Dataset):
             rest = self.protocol.temperature * (others - math.log(logits.shape[1] - self.protocol.top_k))
             tensors = {"order": order.int(), "logits": kept.half(), "classes": classes.int(), "rest": rest.half()}
         save_tensors(path, tensors | {"seen": glimpse(self.views(epoch, 0)[0])})
+        tell(ASKING, len(list(self.folder.glob("epoch_*.safetensors"))), self.protocol.passes)
 
     @property
     def bytes(self) -> int:

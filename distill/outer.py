@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from distill.files import flat, load_tensors, read_record, replacing, save_tensors, write_record
 from distill.methods.base import Diverged, Method
+from distill.progress import HowFar, stage
 from distill.records import check_record
 from distill.soundness import check_types
 from distill.synset import SUFFIX, SyntheticSet, load
@@ -23,7 +24,6 @@ from distill.training import optimizer_tensors, restore_optimizer
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it tells of every stop
 
-Progress = Callable[[str, int, int], None]
 MANY_SKIPS = 0.25  # share of the outer steps from which a finished run warns
 
 
@@ -54,7 +54,7 @@ def distill(
     record: Mapping[str, Any],
     loggers: Sequence[Logger],
     accelerator: str,
-    progress: Progress,
+    progress: HowFar,
 ) -> Path:
     """Run ``method`` to its last step and write ``<folder>/synset.safetensors``; go on from the last snapshot if there is one.
 
@@ -72,7 +72,8 @@ def distill(
     home = _Home(folder, record, method.hparams["steps"], method.hparams["snapshot_every"], progress)
     if home.finished:
         return home.synset_path
-    home.begin(method)
+    with stage(f"preparing {folder.name}"):
+        home.begin(method)
     if not method.hparams["steps"]:  # a process whose share is empty
         return home.synset_path
     trainer = Trainer(
@@ -101,6 +102,12 @@ def distill(
     return home.synset_path
 
 
+def kept_step(folder: Path) -> int | None:
+    """Outer steps behind the state from which a run in ``folder`` goes on; None before there is one."""
+    path = folder / f"state{SUFFIX}"
+    return int(load_tensors(path)[1]["step"]) if path.exists() else None
+
+
 def join(methods: Sequence[Method], shares: Sequence[Path], folder: Path) -> Path:
     """Put the shares of several processes together as the set that one process makes.
 
@@ -123,7 +130,7 @@ def join(methods: Sequence[Method], shares: Sequence[Path], folder: Path) -> Pat
 class _Home(Callback):
     """The folder of one synthesis: what lies there, and when it is written."""
 
-    def __init__(self, folder: Path, record: Mapping[str, Any], steps: int, every: int, progress: Progress):
+    def __init__(self, folder: Path, record: Mapping[str, Any], steps: int, every: int, progress: HowFar):
         self.folder, self.record, self.steps, self.every, self.progress = folder, record, steps, every, progress
         self.synset_path = folder / f"synset{SUFFIX}"
         self.state_path = folder / f"state{SUFFIX}"
@@ -181,6 +188,9 @@ class _Home(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.momentum:
             restore_optimizer(trainer.optimizers[0], self.momentum)
+        assert isinstance(pl_module, Method)
+        self.done = pl_module.start_step
+        self.tell()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         # Here rather than at the end of the step before, whose metrics the loggers have only now.
@@ -191,6 +201,9 @@ class _Home(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.done = int(batch) + 1
+        self.tell()
+
+    def tell(self) -> None:
         self.progress(f"distilling {self.folder.name}", self.done, self.steps)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from distill.files import load_tensors, save_tensors
+from distill.progress import stage
 
 LARGEST = 1e4  # of a constant
 ZCA_EPS = 0.1  # the regulariser of MTT and DATM
@@ -168,7 +169,8 @@ def cached_zca(pixels: Tensor, key: str, cache: Path) -> Preprocessing:
         pass
     except (OSError, ValueError) as error:
         print(f"warning: {error}: whitening is fitted anew", file=sys.stderr)
-    whitening = fit_zca(pixels)
+    with stage("fitting ZCA"):
+        whitening = fit_zca(pixels)
     try:
         save_tensors(path, whitening.tensors)
     except OSError as error:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import experts.train
 from distill import rng
 from distill.data import RealData
+from distill.progress import HowFar
 from distill.recipes import Recipe
 from distill.students import flatten
 from distill.training import Progress, accuracy, augmentation, train
@@ -24,7 +25,7 @@ def train_teachers(
     student: Callable[[], nn.Module],
     recipe: Recipe,
     seed: int,
-    progress: Callable[[str, int, int], None],
+    progress: HowFar,
 ) -> None:
     """Train the teachers that ``store`` lacks, and keep their last weights with the running statistics.
 
@@ -38,6 +39,7 @@ def train_teachers(
     for teacher in store.missing:
         with rng.seeded(seed, "teacher", teacher):
             net = student().to(real.train.images.device)
+        text = f"training teacher {teacher + 1} of {store.count}, {store.folder.name}"
         before, saved = None, time.monotonic()
         if (kept := store.unfinished([teacher])) is not None:
             weights, tensors = kept
@@ -45,7 +47,9 @@ def train_teachers(
             net.load_state_dict(statistics, strict=False)
             before = Progress(int(tensors.pop("epochs")), weights[:, -1].to(real.train.images.device), tensors)
 
-        def keep(now: Progress, net: nn.Module = net, teacher: int = teacher) -> None:
+        progress(text, before.epochs if before else 0, recipe.passes)
+
+        def keep(now: Progress, net: nn.Module = net, teacher: int = teacher, text: str = text) -> None:
             nonlocal saved
             if not now.weights.isfinite().all():
                 raise ValueError(
@@ -56,7 +60,7 @@ def train_teachers(
                 state: dict[str, Tensor] = {**now.optimizer, **buffers, "epochs": torch.tensor(now.epochs)}
                 store.keep([teacher], now.weights[:, None].cpu(), state)
                 saved = time.monotonic()
-            progress(f"teacher {store.folder.name}", now.epochs, recipe.passes)
+            progress(text, now.epochs, recipe.passes)
 
         train(
             [net],

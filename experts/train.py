@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from distill import rng
 from distill.data import RealData, Split
+from distill.progress import HowFar
 from distill.recipes import ExpertRecipe
 from distill.students import FlatStudent, flatten
 from distill.training import Progress, accuracy, augmentation, train, way_to_train
@@ -27,7 +28,7 @@ def train_experts(
     student: Callable[[], nn.Module],
     recipe: ExpertRecipe,
     seed: int,
-    progress: Callable[[str, int, int], None],
+    progress: HowFar,
     compile: bool | str = False,
 ) -> None:
     """Train the experts that ``store`` lacks; go on from the last epoch that a killed run kept.
@@ -56,7 +57,7 @@ def train_experts(
                 nets.append(student().to(images.device))
 
         def done(epoch: int, number: int = number) -> None:
-            progress("experts", number * recipe.passes + epoch, len(todo) * recipe.passes)
+            progress(f"training experts {store.folder.name}", number * recipe.passes + epoch, len(todo) * recipe.passes)
 
         seeds = [rng.derive(seed, "experts", expert) for expert in group]
         weights = trajectories(nets, real.train, recipe, seeds, store, group, compiled, done)
@@ -82,6 +83,7 @@ def trajectories(
         earlier, optimizer = kept
         rows = list(earlier.unbind(1))
         progress = Progress(len(rows) - 1, rows[-1].to(real.images.device), optimizer)
+    done(len(rows) - 1)
 
     def keep(now: Progress) -> None:
         nonlocal saved

@@ -16,6 +16,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from distill.cli import CONFIGS
 from distill.cli.names import options, unknown
+from distill.cli.signals import Interrupted
 from distill.text import harmless
 
 
@@ -24,8 +25,9 @@ def errors_in_one_line() -> Iterator[None]:
     """What came, what was expected, what helps; DISTILL_TRACEBACK=1 shows where, too."""
     try:
         yield
-    except KeyboardInterrupt:
-        sys.exit("interrupted: the same command goes on from the last snapshot")
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.code)
     except (ValueError, OSError, RuntimeError, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("DISTILL_TRACEBACK"):
             raise

@@ -16,6 +16,7 @@ from rich.console import Console
 from distill import rng
 from distill.cli.cells import protocol_changes, published
 from distill.cli.line import Line
+from distill.cli.signals import goes_on
 from distill.evaluate import evaluate as train_students
 from distill.files import alone_in, digest
 from distill.outer import iterates
@@ -27,7 +28,7 @@ from distill.synset import SyntheticSet, file_of, load
 
 def evaluate(line: Line) -> None:
     """Train students on the sets and on random real images, and write report and page."""
-    with alone_in(line.out):
+    with goes_on(lambda: "the last student"), alone_in(line.out):
         report_rows(line)
 
 
@@ -50,7 +51,7 @@ def report_rows(line: Line) -> None:
         random_rows(line, report, counts)
     if line.cfg.baselines.whole:
         whole_row(line, report)
-    line.bars.stop()
+    line.progress.stop()
     Console(width=None if sys.stdout.isatty() else 120).print(report.table())
     if line.wandb is not None:
         import wandb

@@ -14,18 +14,19 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from rich.progress import Progress
 from torch import nn
 
 from distill.cli import CONFIGS
 from distill.cli.cells import protocol_changes
 from distill.cli.checks import RANGES, check_values, device, named, plain, sizes
 from distill.cli.names import options, unknown
+from distill.cli.progress import Shown
 from distill.cli.recorded import of_all_classes, other_data, take_values
 from distill.committee import Committee, check_settings
 from distill.data import RealData
 from distill.data import load as load_data
 from distill.files import digest
+from distill.progress import stage
 from distill.ranges import check_ranges
 from distill.recipes import Protocol
 from distill.rehearsal import check_protocol, rehearse, rehearse_labels
@@ -40,8 +41,8 @@ from distill.union import united
 class Line:
     """The straight line of one configuration; each method is an arrow, and skips what its file already answers."""
 
-    def __init__(self, cfg: DictConfig, bars: Progress):
-        self.cfg, self.bars = cfg, bars
+    def __init__(self, cfg: DictConfig, progress: Shown):
+        self.cfg, self.progress = cfg, progress
         self.synsets = self.given_sets()
         if self.synsets:
             records = [synset.record for synset in self.synsets]
@@ -56,12 +57,13 @@ class Line:
             torch.set_num_threads(cfg.threads)
         prepare = self.synsets[0].preprocessing if self.synsets else None
         settings: dict[str, Any] = OmegaConf.to_container(cfg.data, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-        self.real: RealData = load_data(settings.pop("name"), **settings, prepare=prepare, device=self.device)
+        with stage(f"reading {cfg.data.name}"):
+            self.real: RealData = load_data(settings.pop("name"), **settings, prepare=prepare, device=self.device)
         if cfg.union and self.synsets:
             self.synsets = [united(self.synsets, self.real.train.class_names)]
         notes = [*self.real.notes, *other_data([each.record for each in self.synsets], self.real.fingerprint)]
         for note in notes if self.rank == 0 else ():
-            bars.console.print(note, markup=False, highlight=False, soft_wrap=True)
+            progress.say(note)
         self.check()
         self.command = shlex.join(["python", "run.py", *HydraConfig.get().overrides.task])
         self.written: list[Path] = []
@@ -100,10 +102,6 @@ class Line:
                 rehearse(net, sized, train, images)
             if self.judges is not None and self.judges.mode == "batch":
                 rehearse_labels(self.untrained(self.judges), sized, train, images)
-
-    def progress(self, text: str, done: int, total: int) -> None:
-        task = next((task.id for task in self.bars.tasks if task.description == text), None)
-        self.bars.update(self.bars.add_task(text, total=total) if task is None else task, completed=done)
 
     # --- real images -> experts ---------------------------------------------------------------------------------------
 
@@ -158,7 +156,8 @@ class Line:
             committee = Committee.load(
                 stores, lambda name: self.student(name)(), self.device, node.priors and list(node.priors)
             )
-            committee.check(self.real.val if len(self.real.val) else self.real.train, node.minimum)
+            with stage("scoring the teachers"):
+                committee.check(self.real.val if len(self.real.val) else self.real.train, node.minimum)
             self.asked[key] = committee
         return self.asked[key]
 

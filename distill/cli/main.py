@@ -13,6 +13,7 @@ from distill.cli.errors import errors_in_one_line
 from distill.cli.listing import listing
 from distill.cli.names import check_experiment, unknown
 from distill.cli.recorded import complete_overrides
+from distill.cli.signals import interruptible
 
 TASKS = ("experts", "distill", "evaluate", "all", "report", "list")
 
@@ -22,21 +23,19 @@ TASKS = ("experts", "distill", "evaluate", "all", "report", "list")
 def line(cfg: DictConfig) -> None:
     if cfg.task not in TASKS:
         raise ValueError(unknown("task", cfg.task, TASKS))
-    from rich.console import Console  # what computes is imported here: --help and --cfg answer at once
-    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
-
-    from distill.cli import judging, stages
+    from distill.cli import judging, stages  # what computes is imported here: --help and --cfg answer at once
     from distill.cli.line import Line
+    from distill.cli.progress import shown
+    from distill.progress import heard_by
 
-    warnings.filterwarnings("ignore", module="pytorch_lightning|torch.utils.data|lightning_fabric")
+    warnings.filterwarnings("ignore", module="pytorch_lightning|torch.utils.data|lightning_fabric|joblib")
     keep_freed_memory()
     if cfg.task == "report":
         for path in judging.report(cfg):
             print(f"wrote {path}")
         return
-    columns = Progress.get_default_columns()
-    with Progress(*columns, MofNCompleteColumn(), TimeElapsedColumn(), console=Console(stderr=True)) as bars:
-        straight = Line(cfg, bars)
+    with shown() as progress, heard_by(progress):
+        straight = Line(cfg, progress)
         arrows = {"experts": stages.experts, "distill": stages.distill, "evaluate": judging.evaluate}
         for task in arrows if cfg.task == "all" else (cfg.task,):
             if task == "distill" or straight.rank == 0:  # of several processes the first does what cannot be shared
@@ -50,7 +49,7 @@ def line(cfg: DictConfig) -> None:
 
 def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # what Hydra finds wrong reaches us, and becomes one line
-    with errors_in_one_line():
+    with errors_in_one_line(), interruptible():
         if "task=list" in sys.argv:  # before Hydra, which takes no bare words
             print(listing([item.rpartition("=")[2] for item in sys.argv[1:] if item != "task=list"]))
             return

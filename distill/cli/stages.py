@@ -14,8 +14,9 @@ from pytorch_lightning.loggers import CSVLogger
 from distill.cli.checks import plain
 from distill.cli.line import Line
 from distill.cli.recorded import choices
+from distill.cli.signals import goes_on
 from distill.files import alone_in
-from distill.outer import claim, join
+from distill.outer import claim, join, kept_step
 from distill.outer import distill as run_method
 from distill.sizes import Size
 from distill.trajectory import ExpertStore
@@ -29,7 +30,7 @@ def experts(line: Line) -> None:
     if store is not None:
         if store.missing:
             recipe, net = instantiate(line.cfg.method.experts.recipe), line.student(line.first_student)
-            with alone_in(store.folder):
+            with goes_on(lambda: "the last epoch kept"), alone_in(store.folder):
                 train_experts(store, line.real, net, recipe, line.cfg.seed, line.progress, line.cfg.compile)
         line.written.append(store.folder)
     for node in [line.cfg.experts] if line.teachers_alone else line.committees():
@@ -37,7 +38,7 @@ def experts(line: Line) -> None:
             if store.folder in line.written:
                 continue
             if store.missing:
-                with alone_in(store.folder):
+                with goes_on(lambda: "the last epoch kept"), alone_in(store.folder):
                     recipe = instantiate(node.recipe)
                     train_teachers(store, line.real, line.student(name), recipe, line.cfg.seed, line.progress)
             line.written.append(store.folder)
@@ -81,12 +82,12 @@ def synthesis(line: Line, ipc: Size, seed: int, store: ExpertStore | None) -> Pa
         loggers += wandb_loggers(line, folder.name)
     accelerator = "gpu" if line.device.type == "cuda" else "cpu"
     if line.processes == 1:
-        with alone_in(folder):
+        with goes_on(lambda: snapshot(folder)), alone_in(folder):
             claim(folder, identity)
             return run_method(line.method(ipc, seed), folder, record, loggers, accelerator, line.progress)
     shares = [folder / f"share_{rank}_of_{line.processes}" for rank in range(line.processes)]
     own = shares[line.rank]
-    with alone_in(own):
+    with goes_on(lambda: snapshot(own)), alone_in(own):
         claim(own, identity)
         method = line.method(ipc, seed, share=(line.rank, line.processes))
         run_method(method, own, record, loggers, accelerator, line.progress)
@@ -101,6 +102,12 @@ def synthesis(line: Line, ipc: Size, seed: int, store: ExpertStore | None) -> Pa
             )
     line.wait()
     return folder / "synset.safetensors"
+
+
+def snapshot(folder: Path) -> str:
+    """Where an interrupted synthesis goes on."""
+    step = kept_step(folder)
+    return "its begin" if step is None else f"the last snapshot (step {step})"
 
 
 def wandb_loggers(line: Line, prefix: str) -> list[Any]:

@@ -1,0 +1,104 @@
+"""Runs that are asked to end, and workers whose parent is gone; real processes and real signals."""
+
+import os
+import pathlib
+import re
+import signal
+import sys
+import time
+from functools import partial, wraps
+
+import pytest
+from test_faults import PROCESSES, in_a_process, keep_every_epoch, server_finds_the_tests, toy  # noqa: F401
+
+import distill.workers
+from distill.methods.base import Method
+from distill.report import Report
+from distill.trajectory import ExpertStore
+
+
+def asked_to_end(number, owner, name, call):
+    """Send this process a signal as it comes back from the ``call``-th call of a method."""
+    original, calls = getattr(owner, name), [0]
+
+    @wraps(original)  # Lightning looks at the signature
+    def called(*arguments):
+        calls[0] += 1
+        done = original(*arguments)
+        if calls[0] == call:
+            os.kill(os.getpid(), number)
+        return done
+
+    setattr(owner, name, called)
+
+
+def in_experts():
+    keep_every_epoch()
+    asked_to_end(signal.SIGHUP, ExpertStore, "keep", 3)
+
+
+CASES = {
+    "experts": ("mtt", ["task=experts"], in_experts, 129, "SIGHUP at training experts .*, 2 of 8", "the last epoch kept"),
+    "distillation": (
+        "dm", [], partial(asked_to_end, signal.SIGTERM, Method, "training_step", 4), 143,
+        "SIGTERM at distilling digits-dm-ipc1-seed0, 3 of 4", "the last snapshot (step 2)",
+    ),
+    "Ctrl-C": (
+        "dm", [], partial(asked_to_end, signal.SIGINT, Method, "training_step", 2), 130,
+        "SIGINT at distilling digits-dm-ipc1-seed0, 1 of 4", "the last snapshot (step 0)",
+    ),
+    "evaluation": (
+        "dm", [], partial(asked_to_end, signal.SIGTERM, Report, "keep", 2), 143,
+        "SIGTERM at dm ipc 1 convnet: .*, 1 of ", "the last student",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", CASES)
+def test_a_signal_ends_a_run_with_its_code_and_a_line_that_says_how_to_go_on(stage, tmp_path):
+    method, more, signalled, code, at, where = CASES[stage]
+    assert in_a_process([*toy(method), *more], tmp_path, before=signalled) == code
+    heard = (tmp_path / "heard").read_text()
+    (last,) = re.findall("^interrupted.*$", heard, re.MULTILINE)
+    assert re.fullmatch(f"interrupted by {at}.*: the same command goes on from {re.escape(where)}", last), last
+    assert "Traceback" not in heard and "Error" not in heard
+    assert not list(tmp_path.rglob("*.part"))
+    assert stage == "evaluation" or not (tmp_path / "outputs" / "report.json").exists(), (
+        "an unfinished set is not judged"
+    )
+
+
+def parent(folder):
+    with distill.workers.side_by_side([partial(wait, folder, name) for name in "ab"], 2) as results:
+        list(results)
+
+
+def wait(folder, name):
+    (folder / name).write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_are_gone_within_seconds_of_their_parents_death(tmp_path):
+    process = PROCESSES.Process(target=parent, args=(tmp_path,))
+    process.start()
+    deadline = time.monotonic() + 60
+    while not all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in "ab"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    tasks = pathlib.Path(f"/proc/{process.pid}/task").glob("*/children")
+    children = [int(pid) for task in tasks for pid in task.read_text().split()]
+    assert {int((tmp_path / name).read_text()) for name in "ab"} <= set(children)
+    process.kill()
+    process.join()
+
+    def alive(pid):
+        try:
+            return "State:\tZ" not in pathlib.Path(f"/proc/{pid}/status").read_text()
+        except FileNotFoundError:
+            return False
+
+    deadline = time.monotonic() + 10
+    while any(map(alive, children)):
+        assert time.monotonic() < deadline, [pid for pid in children if alive(pid)]
+        time.sleep(0.05)
