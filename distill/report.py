@@ -33,7 +33,13 @@ MOVE = "move it away or choose another out=DIR"
 ANY = "(-inf, inf)"
 ROW = {
     **dict.fromkeys(("method", "data", "student", "protocol", "labels", "selection"), "text"),
-    **{"ipc": "null or (0, inf)", "syntheses": "whole [1, inf)", "students": "whole [1, inf)", "seconds": ANY},
+    **{
+        "ipc": "null or (0, inf)",
+        "ipc_range?": "null or text",
+        "syntheses": "whole [1, inf)",
+        "students": "whole [1, inf)",
+        "seconds": ANY,
+    },
     **{"mean": "[0, 1]", "sd": "null or [0, inf)", "ci95": "null or [0, inf)", "synsets?": "texts", "command": "text"},
 }
 
