@@ -66,7 +66,7 @@ def evaluate(
         method, ipc: how the rows are called; ipc is images per class on average, None the whole real set.
         iterates: for every synthesis its snapshots by outer step, where the protocol chooses among them.
         about: more that every row says: ``synsets`` (the sets' files, from the report's folder: the page finds pictures and
-            metrics there), ``command``, ``protocol_changes`` (what was changed in a preset, (was, is) by name).
+            metrics there), ``command``, ``protocol_changes`` (what was changed in a preset, a text for each value).
         published: what a paper reports for the first student, with its labels and its selection.
         student_hashes: of the networks' configurations, by name; None takes the networks' structure.
         committee: the teachers of a `distill.recipes.CommitteeProtocol`; its rows with soft labels have a twin with hard ones.
@@ -85,7 +85,7 @@ def evaluate(
         iterates = ()
     protocol = check_protocol(protocol, real, len(synsets[0]), bool(iterates))
     first = next(iter(students))
-    about = {"synsets": [], "command": "", "protocol_changes": {}, **about}
+    about = {"synsets": [], "command": "", "protocol_changes": [], **about}
     soft = synsets[0].label_kind != "hard"
     kinds = {"own": ["own"], "hard": ["hard"], "both": ["own", "hard"] if soft else ["own"]}[protocol.labels]
     if isinstance(protocol, CommitteeProtocol):
@@ -94,8 +94,7 @@ def evaluate(
     selections = _selections(protocol, bool(iterates))
     papers = "maximum" if "maximum" in selections else selections[0]
     far = outer_steps(synsets)
-    unlike = {} if papers == "maximum" or protocol.iterate != "test" else {"selection": ("maximum", papers)}
-    unlike |= {"steps": (far["steps"], far["step"])} if far["finished"] is False else {}
+    unlike = far["cut"] + ["selection maximum -> last"] * (protocol.iterate == "test" and papers != "maximum")
     leaked = any(synset.record.get("picked_on") == "test" for synset in synsets)
     inputs = _inputs(synsets, iterates if selections != ["last"] else (), committee)
     for (name, make), labels, selection in itertools.product(students.items(), kinds, selections):

@@ -1,33 +1,18 @@
-"""The report: rows of measured accuracies, kept as JSON and CSV and shown as a table; `distill.page` makes a page of them."""
+"""The report: rows of measured accuracies, kept as JSON; `distill.table` and `distill.page` show them."""
 
-import csv
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-from rich.text import Text
-
-from distill.files import read_record, replacing, write_record
+from distill.files import read_record, write_record
 from distill.ranges import inside
 from distill.records import check_record
-from distill.text import shown, spreadsheet
 
 Row = dict[str, Any]
 
 RANDOM, WHOLE = "random real", "whole real set"  # how the rows of the baselines are called
-MARKS = {"maximum": "†", "test": "‡"}
-LEGEND = (
-    "± half-width of the 95 % interval of the mean; over syntheses where R > 1.  * single synthesis: over students alone.",
-    "† the paper's figure: the largest mean of all snapshots on the test split (ast: of tests on the way, too); no interval.",
-    "‡ that snapshot with fresh students. Both were chosen on the test split: not comparable with the other rows.",
-    "+ preset with changes.",
-    "± of a published number: its standard deviation, no interval. In brackets behind it: how far ours is from it.",
-)
-
 
 MOVE = "move it away or choose another out=DIR"
 ANY = "(-inf, inf)"
@@ -41,6 +26,8 @@ ROW = {
         "seconds": ANY,
     },
     **{"mean": "[0, 1]", "sd": "null or [0, inf)", "ci95": "null or [0, inf)", "synsets?": "texts", "command": "text"},
+    **{"accuracies?": "list", "balanced_accuracy?": "[0, 1]", "accuracy_by_class?": "object"},
+    **dict.fromkeys(("protocol_changes?", "cell_changes?", "cut?"), "texts"),
 }
 
 
@@ -48,10 +35,16 @@ def check_report(record: Any) -> None:
     """Raise ValueError, without the name of the file, if ``record`` is no report; other fields may be anything."""
     check_record(record, {"rows": "list", "unfinished?": "object", "spent?": ANY})
     for hits in record.get("unfinished", {}).values():
-        if not isinstance(hits, list) or not all(inside(each, "whole [0, inf)") for each in hits):
+        if not inside(hits, "[0, 1]") and not (
+            isinstance(hits, list) and all(inside(n, "whole [0, inf)") for n in hits)
+        ):
             raise ValueError("unfinished holds what are no numbers of images")
     for number, row in enumerate(record["rows"]):
         check_record({f"row {number}": row}, {f"row {number}.{name}": kind for name, kind in ROW.items()})
+        if not all(inside(each, "[0, 1]") for each in row.get("accuracies", [])):
+            raise ValueError(f"row {number} has accuracies that are none")
+        if not all(inside(each, "null or [0, 1]") for each in row.get("accuracy_by_class", {}).values()):
+            raise ValueError(f"row {number} has accuracies by class that are none")
 
 
 class Report:
@@ -77,7 +70,9 @@ class Report:
                 check_report(record)
             except ValueError as error:
                 raise ValueError(f"{path} is not a report ({error}): {MOVE}") from None
-            self.rows, self.hits = record["rows"], record.get("unfinished", {})
+            self.rows = record["rows"]
+            # Earlier versions kept accuracies, which do not tell the classes: those students are trained again.
+            self.hits = {name: hits for name, hits in record.get("unfinished", {}).items() if isinstance(hits, list)}
             self.spent = record.get("spent", 0.0)
 
     def find(self, row: Mapping[str, Any]) -> Row | None:
@@ -97,36 +92,6 @@ class Report:
         self.spent = spent
         write_record(self.path, {"rows": self.rows, "unfinished": self.hits, "spent": spent})
 
-    def table(self) -> Table:
-        """The rows for people at a terminal."""
-        title = Text(f"Accuracy on the test split, %  ({shown(self.path)})")
-        table = Table(title=title, caption=Text("\n".join(LEGEND)), caption_justify="left")
-        lines = [cells(row) for row in self.rows]
-        for name in COLUMNS:
-            table.add_column(name, justify="left" if name in TEXT else "right", no_wrap=True)
-        for line in lines:
-            table.add_row(*(Text(line[name]) for name in COLUMNS))  # no markup: a name may look like some
-        return table
-
-
-TEXT = ("method", "data", "ipc", "student", "protocol", "labels")
-COLUMNS = (*TEXT, "accuracy", "sd", "published", "R x S", "seconds")
-
-
-def cells(row: Row) -> dict[str, str]:
-    """What a table shows of a row, in %."""
-    half = "" if row["ci95"] is None else f" ± {100 * row['ci95']:.1f}"
-    gap = gap_to_published(row)
-    return {
-        **{name: shown(row[name]) for name in TEXT},
-        "ipc": shown(row.get("ipc_range") or row["ipc"] or "all"),
-        "accuracy": f"{100 * row['mean']:.1f}{half}{MARKS.get(row['selection'], '')}",
-        "sd": "" if row["sd"] is None else f"{100 * row['sd']:.1f}",
-        "published": shown(row.get("published") or "") + ("" if gap is None else f" ({gap:+.1f})"),
-        "R x S": f"{row['syntheses']} x {row['students']}{'*' if row['syntheses'] == 1 else ''}",
-        "seconds": f"{row['seconds']:.0f}",
-    }
-
 
 @dataclass(frozen=True)
 class Published:
@@ -135,16 +100,16 @@ class Published:
     Attributes:
         number: in %, see `check_published`.
         cell: its name; empty for a number that the command line gives for just this run.
-        changes: what the run has otherwise than the cell, (was, is) by dotted name.
+        changes: what the run has otherwise than the cell, a text for each value.
     """
 
     number: str
     cell: str
-    changes: Mapping[str, tuple[Any, Any]]
+    changes: Sequence[str]
 
-    def fields(self, more: Mapping[str, tuple[Any, Any]]) -> Row:
+    def fields(self, more: Sequence[str]) -> Row:
         """What a row says of it; ``more`` are changes that the row itself shows."""
-        changes = {name: list(pair) for name, pair in {**self.changes, **more}.items()}
+        changes = [*self.changes, *more]
         about = {"published_of": self.cell, "cell_changed": bool(changes), "cell_changes": changes}
         return {"published": self.number, **about}
 
@@ -168,14 +133,3 @@ def check_published(published: Any) -> None:
             f"published is {published!r}, expected an accuracy in %, with its standard deviation where that is known: "
             "published=46.2 or published='46.2 ± 0.8'"
         )
-
-
-def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """One line a row, whole or not at all; a list or a record is JSON in its cell, and no text is a formula."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with replacing(path) as part, part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            cells = {k: json.dumps(v) if isinstance(v, list | dict) else spreadsheet(v) for k, v in row.items()}
-            writer.writerow(cells)

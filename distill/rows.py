@@ -57,11 +57,14 @@ def outer_steps(synsets: Sequence[SyntheticSet]) -> dict[str, Any]:
     Returns:
         ``step``, ``steps``: outer steps done, and of how many, for each set; None where its record does not tell.
         ``finished``: whether all of them were; None where that is not known.
+        ``cut``: of the sets whose run was cut, ``step 150 of 2000``.
     """
     done = [_whole(synset.record.get("step")) for synset in synsets]
     planned = [_whole(synset.record.get("steps", _configured(synset.record))) for synset in synsets]
-    ends = [None if a is None or b is None else a >= b for a, b in zip(done, planned, strict=True)]
-    return {"step": done, "steps": planned, "finished": False if False in ends else None if None in ends else True}
+    known = [(a, b) for a, b in zip(done, planned, strict=True) if a is not None and b is not None]
+    cut = [f"step {a} of {b}" for a, b in known if a < b]
+    finished = False if cut else True if len(known) == len(done) else None
+    return {"step": done, "steps": planned, "finished": finished, "cut": cut}
 
 
 def _configured(record: Mapping[str, Any]) -> Any:

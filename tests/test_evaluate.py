@@ -16,6 +16,7 @@ from distill.recipes import Protocol
 from distill.report import Published, Report
 from distill.rows import by_class, outer_steps, statistics
 from distill.synset import SyntheticSet
+from distill.table import table
 
 
 def protocol(**changes) -> Protocol:
@@ -197,7 +198,7 @@ def test_logits_and_probabilities_of_equal_bytes_are_told_apart(real):
 
 def test_a_published_number_stands_beside_the_network_it_was_measured_with(real, student, tmp_path):
     nets, report = {"convnet": student, "other": student}, Report(tmp_path / "r.json")
-    evaluate(subset(real), real, nets, protocol(), report, method="m", ipc=3, published=Published("46.9 ± 0.5", "", {}))
+    evaluate(subset(real), real, nets, protocol(), report, method="m", ipc=3, published=Published("46.9 ± 0.5", "", []))
     assert [row["published"] for row in report.rows] == ["46.9 ± 0.5", None]
 
 
@@ -267,7 +268,7 @@ def test_the_papers_maximum_stands_beside_the_last_set_and_the_same_snapshot_ane
 
     monkeypatch.setattr("distill.trials.Trial.hits", hits)
     report = Report(tmp_path / "r.json")
-    number = Published("46.9 ± 0.5", "", {})
+    number = Published("46.9 ± 0.5", "", [])
     evaluate(
         last,
         real,
@@ -286,7 +287,7 @@ def test_the_papers_maximum_stands_beside_the_last_set_and_the_same_snapshot_ane
     assert maximum["ci95"] is None and maximum["sd"] > 0 and anew["ci95"] > 0
     assert (maximum["students_for_choices"], anew["students_for_choices"]) == (6, 0)
     assert [row["published"] for row in report.rows] == [None, "46.9 ± 0.5", None]  # the paper's is the maximum
-    marks = [cell.plain[-1] for cell in report.table().columns[6].cells]
+    marks = [cell.plain[-1] for cell in table(report).columns[6].cells]
     assert marks[1:] == ["†", "‡"] and marks[0].isdigit()
 
 

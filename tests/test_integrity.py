@@ -122,11 +122,11 @@ def write_config(folder, synset):
 def write_report(folder, synset):
     report = Report(folder / "report.json")
     report.add(ROW)
-    report.keep({"dm/0/1": 0.25}, 12.5)
+    report.keep({"dm/0/1": [3, 0, 9]}, 12.5)
 
     def read():
         again = Report(folder / "report.json")
-        return again.rows, again.scores, again.spent
+        return again.rows, again.hits, again.spent
 
     return "report.json", read
 
@@ -221,7 +221,9 @@ def test_what_is_no_record_gets_one_line(text, tmp_path):
 REPORTS = [
     {"rows": {}}, {"rows": [5]}, {"rows": [{}]}, {"rows": [{**ROW, "mean": "0.5"}]}, {"rows": [{**ROW, "mean": 50.0}]},
     {"rows": [{**ROW, "ci95": []}]}, {"rows": [{**ROW, "synsets": "a"}]}, {"rows": [{**ROW, "method": None}]}, {},
-    {"rows": [ROW], "unfinished": []}, {"rows": [ROW], "unfinished": {"a": None}}, {"rows": [ROW], "spent": "1"},
+    {"rows": [ROW], "unfinished": []}, {"rows": [ROW], "unfinished": {"a": None}},
+    {"rows": [{**ROW, "accuracies": ["x"]}]}, {"rows": [{**ROW, "cut": [1]}]}, {"rows": [ROW], "unfinished": {"a": [0.5]}},
+    {"rows": [{**ROW, "accuracy_by_class": {"a": 2}}]}, {"rows": [ROW], "spent": "1"},
 ]  # fmt: skip
 
 

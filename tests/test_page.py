@@ -5,15 +5,20 @@ import json
 import re
 import shutil
 import subprocess
+import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from distill.drawing import Axis, running_mean
 from distill.evaluate import evaluate
-from distill.page import Made, write_page
+from distill.page import Made, metrics, write_page
 from distill.recipes import Protocol
 from distill.report import RANDOM, WHOLE, Published, Report, gap_to_published
 from distill.synset import SyntheticSet
+from distill.table import lines
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -47,7 +52,7 @@ def report(real, student, tmp_path) -> Report:
     settings = dict(seed=0)
     about = dict(command="python run.py method=mtt")
     nets = {"convnet": student}
-    number = Published("46.2 ± 0.8", "", {})
+    number = Published("46.2 ± 0.8", "", [])
     evaluate(
         made,
         real,
@@ -77,7 +82,7 @@ def test_the_page_stands_alone_and_shows_what_was_measured(report):
     for row in report.rows:
         assert f"{100 * row['mean']:.1f} ±" in html
     assert f"46.2 ± 0.8 ({gap_to_published(report.rows[0]):+.1f})" in html
-    assert html.count("data:image/png") == 6 and html.count("<svg") == 2
+    assert html.count("data:image/png") == 6 and html.count("<svg") == 2 and html.count('class="strip') == 2
     assert "python run.py method=mtt" in html and "name: &lt;b&gt;" in html  # a record cannot write markup
     with table.open() as file:
         rows = list(csv.DictReader(file))
@@ -86,9 +91,9 @@ def test_the_page_stands_alone_and_shows_what_was_measured(report):
 
 
 def test_curves_of_a_continued_run_hold_every_step_once(report, tmp_path):
-    metrics = Made(tmp_path / "toy-mtt-ipc2-seed0" / "synset.safetensors").metrics
-    assert [row["step"] for row in metrics] == list(range(40))
-    assert [row["matching_loss"] > 1 for row in metrics] == [False] * 20 + [True] * 20
+    logged = metrics(tmp_path / "toy-mtt-ipc2-seed0")
+    assert [row["step"] for row in logged] == list(range(40))
+    assert [row["matching_loss"] > 1 for row in logged] == [False] * 20 + [True] * 20
 
 
 def test_a_set_that_is_gone_leaves_its_row(report, tmp_path):
@@ -112,6 +117,87 @@ def test_a_set_that_two_runs_judged_is_shown_once(report, tmp_path):
     again.add({**row, "synsets": [f"../{row['synsets'][0]}"]})
     _, page = write_page(Report(tmp_path / "both" / "report.json"), [report, again], "")
     assert page.read_text().count("data:image/png") == 6
+
+
+def row(**changes):
+    values = dict(
+        method="datm", data="toy", ipc=1, student="convnet", protocol="datm", labels="own", selection="last", accuracies=[0.5],
+        mean=0.5, sd=None, ci95=0.01, syntheses=1, students=1, seconds=1.0, published=None, command="run", synsets=[], seed=0,
+    )  # fmt: skip
+    return {**values, **changes}
+
+
+def test_two_protocols_of_one_name_with_different_changes_look_different():
+    changes = [["epochs 1000 -> 2"], ["epochs 1000 -> 2", "students 5 -> 1"], ["epochs 1000 -> 2"], []]
+    seen = lines([row(protocol="datm+" if each else "datm", protocol_changes=each) for each in changes])
+    assert [cells["protocol"] for cells in seen.cells] == ["datm+1", "datm+2", "datm+1", "datm"]
+    assert seen.notes == ["datm+1: epochs 1000 -> 2", "datm+2: epochs 1000 -> 2, students 5 -> 1"]
+
+
+def test_a_published_number_has_a_gap_beside_its_own_cell_alone(tmp_path):
+    own, other = (Published("66.8 ± 0.2", "datm_cifar10_ipc10", each) for each in ([], ["ipc 10 -> 1"]))
+    report = Report(tmp_path / "report.json")
+    report.rows = [
+        row(**own.fields([])),
+        row(**other.fields([])),
+        row(**own.fields(["step 3 of 9"])),
+        row(published="66.8"),
+    ]
+    seen = lines(report.rows)
+    assert [cells["published"] for cells in seen.cells] == [
+        "66.8 ± 0.2 (-16.8)",
+        "66.8 ± 0.2 [1]",
+        "66.8 ± 0.2 [2]",
+        "66.8",
+    ]
+    assert seen.notes[0] == "[1] of the unchanged datm_cifar10_ipc10, no gap: ipc 10 -> 1"
+    table, page = write_page(report, [report], "")
+    assert page.read_text().count('class="published grey"') == 2 and page.read_text().count("<u ") == 1
+    with table.open() as file:
+        said = [(each["published_of"], each["cell_changed"]) for each in csv.DictReader(file)]
+    assert said[:3] == [("datm_cifar10_ipc10", "False"), ("datm_cifar10_ipc10", "True"), ("datm_cifar10_ipc10", "True")]
+
+
+def test_a_set_that_was_cut_is_marked_and_balanced_accuracy_is_shown_where_it_differs():
+    even = row(balanced_accuracy=0.5, finished=False, cut=["step 150 of 2000"])
+    assert lines([even]).cells[0]["method"] == "datm, step 150 of 2000" and "balanced" not in lines([even]).columns
+    seen = lines([even, row(balanced_accuracy=0.25), row()])
+    assert [cells["balanced"] for cells in seen.cells] == ["50.0", "25.0", ""] and "balanced" in seen.columns
+
+
+def test_a_page_of_many_data_sets_and_rows_is_made_at_once(tmp_path):
+    report = Report(tmp_path / "report.json")
+    report.rows = [row(data=f"d{i // 4}") for i in range(2000)]
+    before = time.perf_counter()
+    _, page = write_page(report, [report], "")
+    assert time.perf_counter() - before < 20 and page.stat().st_size < 5e6  # a second; subplots took seven minutes
+    assert page.read_text().count('class="plot"') == 500
+
+
+@pytest.mark.parametrize(
+    "classes, side, pixels, room", [(10, 32, 10**7, (10, 10)), (1000, 224, 10**7, (1, 199)),
+    (10, 32, 2 * 10**4, (1, 10)), (2, 32, 1, (1, 1))]
+)  # fmt: skip
+def test_pictures_keep_to_their_room(classes, side, pixels, room):
+    synset = SimpleNamespace(images=torch.zeros(1, 1, 1, 1).expand(5, 3, side, side), num_classes=classes)
+    assert Made(Path(), synset, "", pixels).room == room
+
+
+def test_a_damaged_set_is_named_on_a_page_that_shows_the_rest(report, tmp_path):
+    (tmp_path / "toy-mtt-ipc2-seed0" / "synset.safetensors").write_bytes(b"half")
+    _, page = write_page(report, [report], "")
+    assert "not readable" in page.read_text() and "truncated" in page.read_text()
+
+
+def test_places_are_percents_of_an_axis_with_round_ticks():
+    axis = Axis.over([20.0, 70.0])
+    assert (axis(axis.low), axis(axis.high), axis(45.0)) == (0, 100, 50) and axis.low < 20 < 70 < axis.high
+    assert [told for _, told in axis.ticks] == ["20", "40", "60"]
+    assert Axis.over([0.0]).ticks and Axis.over([3.0, 3.0]).ticks  # one value has an axis, too
+
+
+def test_a_running_mean_is_over_what_there_is():
+    assert running_mean([1.0, 3.0, 5.0, 7.0], 2) == [1, 2, 4, 6]
 
 
 PROBE = """<script>addEventListener("load", () => {

@@ -9,6 +9,7 @@ from rich.console import Console
 from distill import data
 from distill.page import write_page
 from distill.report import Report, check_published, published_mean
+from distill.table import table
 from distill.text import check_name, shown, spreadsheet
 
 EVIL = [
@@ -41,7 +42,7 @@ def test_no_name_in_a_report_ruins_it_or_steers_what_shows_it(tmp_path):
         report.add(row(**dict.fromkeys(fields, evil)))
     report = Report(tmp_path / "report.json")  # as the next command finds it
     out = io.StringIO()
-    Console(file=out, force_terminal=True, color_system=None, width=400).print(report.table())
+    Console(file=out, force_terminal=True, color_system=None, width=400).print(table(report))
     _, page = write_page(report, [report], EVIL[-1])
     html = page.read_text(encoding="utf-8")
     assert all(shown(evil) in out.getvalue() for evil in EVIL) and not set(out.getvalue()) & set("\x1b\u202e\x00")

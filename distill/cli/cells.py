@@ -1,5 +1,6 @@
 """What a run has otherwise than a preset, and than the published cell whose number stands beside it."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,11 @@ def changes(now: Mapping[str, Any], was: Mapping[str, Any]) -> Changes:
     return {name: (before.get(name), after.get(name)) for name in names}
 
 
+def told(found: Changes) -> list[str]:
+    """The changes for a row: ``epochs 1000 -> 2``."""
+    return [f"{name} {json.dumps(was)} -> {json.dumps(now)}" for name, (was, now) in found.items()]
+
+
 def protocol_changes(cfg: DictConfig) -> Changes:
     """What the run's protocol has otherwise than its preset."""
     chosen = HydraConfig.get().runtime.choices["protocol"]
@@ -49,12 +55,12 @@ def published(cfg: DictConfig, synsets: Sequence[SyntheticSet], ipc: int | str) 
     if not name or str(cell.published) != str(cfg.published):  # the command line's own; of several sizes, the first's
         first = sizes(plain(cfg)["ipc"])[0]
         own = ipc if isinstance(first, int) else synsets[0].record.get("ipc")
-        return Published(str(cfg.published), "", changes({"ipc": own}, {"ipc": first}))
+        return Published(str(cfg.published), "", told(changes({"ipc": own}, {"ipc": first})))
     number = _number(cell, cell.ipc)
     found = changes(_number(cfg, ipc), number)
     for synset in synsets:
         found |= _made_otherwise(synset.record.get("config"), number)
-    return Published(str(cfg.published), name, found)
+    return Published(str(cfg.published), name, told(found))
 
 
 def _number(cfg: DictConfig, ipc: int | str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
 from distill import rng
-from distill.cli.cells import protocol_changes, published
+from distill.cli.cells import protocol_changes, published, told
 from distill.cli.line import Line
 from distill.cli.signals import goes_on
 from distill.evaluate import evaluate as train_students
@@ -22,8 +22,11 @@ from distill.files import alone_in, digest
 from distill.outer import iterates
 from distill.page import write_page
 from distill.report import RANDOM, WHOLE, Published, Report
+from distill.rows import outer_steps
 from distill.sizes import spread
 from distill.synset import SyntheticSet, file_of, load
+from distill.table import table
+from distill.text import shown
 
 
 def evaluate(line: Line) -> None:
@@ -45,6 +48,11 @@ def report_rows(line: Line) -> None:
         if any((s.record.get("method", "unknown"), s.counts) != (method, counts) for s in synsets):
             raise ValueError("synset lists sets of different methods or sizes: evaluate them one after the other")
         found = [file_of(path) for path in paths]
+        for cut in outer_steps(synsets)["cut"]:
+            print(
+                f"warning: {shown(found[0].parent)} was cut at {cut}: it is judged as it is, and its rows say so",
+                file=sys.stderr,
+            )
         snapshots = [] if line.cfg.union else [iterates(path) for path in found]
         near = [os.path.relpath(path, line.out) for path in found]
         rows(line, report, synsets, method, synsets[0].ipc, snapshots, published(line.cfg, synsets, size), near)
@@ -52,7 +60,7 @@ def report_rows(line: Line) -> None:
     if line.cfg.baselines.whole:
         whole_row(line, report)
     line.progress.stop()
-    Console(width=None if sys.stdout.isatty() else 120).print(report.table())
+    Console(width=None if sys.stdout.isatty() else 1000).print(table(report))
     if line.wandb is not None:
         import wandb
 
@@ -75,7 +83,7 @@ def rows(
 ) -> None:
     students = {name: line.student(name) for name in line.students}
     hashes = {name: digest(node) for name, node in line.students.items()}
-    about = {"synsets": list(paths), "command": line.command, "protocol_changes": protocol_changes(line.cfg)}
+    about = {"synsets": list(paths), "command": line.command, "protocol_changes": told(protocol_changes(line.cfg))}
     train_students(
         synsets, line.real, students, line.protocol(), report, method=method, ipc=ipc, seed=line.cfg.seed,
         iterates=snapshots, about=about, published=number, student_hashes=hashes,
