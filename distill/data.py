@@ -288,15 +288,11 @@ def _lazy(
 
 def _joined(splits: list[Split], fingerprint: str, whole: str, notes: tuple[str, ...]) -> RealData:
     train, val, test = splits
-    held_out, tested = (
-        torch.bincount(split.labels.cpu(), minlength=train.num_classes).tolist() for split in (val, test)
-    )
-    train = replace(train, held_out=tuple(held_out))
-    for cls in range(train.num_classes):
-        if not len(train.of_class(cls)):
-            told = "".join(f"; {note}" for note in notes)
-            raise ValueError(f"{train.size_of(cls)}: every class needs one, or name others with data.classes{told}")
-    untested = [name for name, count in zip(train.class_names, tested, strict=True) if not count]
+    train = replace(train, held_out=val.counts)
+    if 0 in train.counts:
+        told, found = "".join(f"; {note}" for note in notes), train.size_of(train.counts.index(0))
+        raise ValueError(f"{found}: every class needs one, or name others with data.classes{told}")
+    untested = [name for name, count in zip(train.class_names, test.counts, strict=True) if not count]
     if len(untested) == train.num_classes:
         raise ValueError(f"there are no test images of {listed(train.class_names)}: students are judged on some")
     if untested:
