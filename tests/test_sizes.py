@@ -84,6 +84,11 @@ def test_every_image_is_in_one_unit_and_a_stack_holds_units_of_one_kind(committe
     assert all(len({len(unit.classes) for unit in stack}) == 1 and len(stack) <= 2 for stack in stacks)
 
 
+def test_processes_share_classes_of_any_sizes(asked_on):
+    shares = [asked_on(Recovery, ipc=BY_CLASS, share=(rank, 2), together=1).made() for rank in (0, 1)]
+    assert all(len(share) for share in shares) and sorted(torch.cat(shares).tolist()) == list(range(6))
+
+
 @pytest.mark.parametrize("method", [Recovery, GradientMatching, DistributionMatching])
 def test_from_noise_a_class_may_get_more_images_than_it_has(asked_on, matching_on, method):
     build = asked_on if method is Recovery else matching_on
