@@ -17,7 +17,7 @@ from torch import Tensor
 from distill.files import flat, load_tensors, read_record, replacing, save_tensors, write_record
 from distill.methods.base import Diverged, Method
 from distill.progress import HowFar, stage
-from distill.records import check_record
+from distill.ranges import check_ranges
 from distill.soundness import check_types
 from distill.synset import SUFFIX, SyntheticSet, load
 from distill.training import optimizer_tensors, restore_optimizer
@@ -265,7 +265,7 @@ def _restored(
     """
     try:
         check_types(tensors)
-        check_record(state, {"step": "whole [0, inf)", "label_kind": "text", **fields})
+        check_ranges("", state, {"step": "whole [0, inf)", "label_kind": "text", **fields})
         return synset.with_(label_kind=state["label_kind"], **{"lr": None, **tensors})
     except ValueError as error:
         raise ValueError(f"{file} is not what a run keeps of itself: {error}") from None

@@ -46,7 +46,7 @@ class Preprocessing:
             raise ValueError(f"unknown space {reprlib.repr(space)}: one of {', '.join(self.NEEDS)}")
         if set(self.tensors) != self.NEEDS[space]:
             raise ValueError(
-                f"space {space} has constants {sorted(self.tensors)}, expected {sorted(self.NEEDS[space])}"
+                f"space {space} has constants {reprlib.repr(sorted(self.tensors))}, expected {sorted(self.NEEDS[space])}"
             )
         for name, tensor in self.tensors.items():
             if tensor.dtype != torch.float32 or not tensor.numel() or not (tensor.abs() < LARGEST).all():

@@ -5,6 +5,7 @@ A statement is text in a small language::
     whole [1, inf)      (0, 1]      true or false       null or (0, 1]      text        path        anything
     one of fp32, bf16               some of flip, crop joined by _          absent or text      {}
     list of X           two of X                        map of X to Y       (X: the rest of the statement)
+    any number of X     any text    (a list or a text that may be empty)
 
 or, for a group of settings: a table (name -> statement), the class or function that its ``_target_`` must name, or a pair
 of text for what may stand instead of the group (``null``, ``absent``, ``{}``) and one of these.
@@ -130,6 +131,11 @@ def _list(rest: str) -> tuple[Callable[[Any], bool], str]:
     return lambda value: _is_list(value) and len(value) > 0 and all(map(takes, value)), f"a list, each item {what}"
 
 
+def _any_number(rest: str) -> tuple[Callable[[Any], bool], str]:
+    takes, what = _parsed(rest)
+    return lambda value: _is_list(value) and all(map(takes, value)), f"a list of any length, each item {what}"
+
+
 def _two(rest: str) -> tuple[Callable[[Any], bool], str]:
     takes, what = _parsed(rest)
     return lambda value: _is_list(value) and len(value) == 2 and all(map(takes, value)), f"two values, each {what}"
@@ -185,6 +191,7 @@ def _is_text(value: Any) -> bool:
 NUMBER = r"(-?[\d.e+]+|-?inf)"
 KINDS: dict[str, Callable[..., tuple[Callable[[Any], bool], str]]] = {
     r"list of (.+)": _list,
+    r"any number of (.+)": _any_number,
     r"two of (.+)": _two,
     r"map of (.+?) to (.+)": _map,
     r"(.+?) or (.+)": _either,
@@ -196,5 +203,6 @@ KINDS: dict[str, Callable[..., tuple[Callable[[Any], bool], str]]] = {
     r"anything": lambda: (lambda value: value is not ..., "anything"),
     r"\{\}": lambda: (lambda value: value == {}, "{}"),
     r"text": lambda: (_is_text, "text"),
+    r"any text": lambda: (lambda value: isinstance(value, str), "text"),
     r"path": lambda: (_is_text, "a path"),
 }

@@ -2,22 +2,49 @@
 
 import reprlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from distill.preprocessing import Preprocessing
+from distill.ranges import check_ranges
 from distill.recipes import MAX_LR
 
 LABEL_KINDS = ("hard", "logits", "probabilities")
 LARGEST = 1e4  # of a pixel in any space, and of a logit; real images in ours stay below 1e3, where a deviation is 0.001
 MOST_CLASSES = 100_000  # ImageNet-21k has 21,841
+RECORD = {  # what a file says of a set, as far as somebody reads it
+    **{
+        "data": "text",
+        "class_names": "list of text",
+        "space": "text",
+        "label_kind": "text",
+        "method": "absent or text",
+    },
+    **dict.fromkeys(("seed", "step", "skipped_steps"), "absent or whole [0, 1e20]"),
+    **dict.fromkeys(("config", "protocol"), "absent or map of text to anything"),
+    **{"picked_on": "absent or text", "overrides": "absent or any number of text"},
+}
 TYPES = {  # of a set's own tensors in a file
     "images": (torch.float32, torch.uint8),
     "labels": (torch.int64, torch.float32),
     "classes": (torch.int64,),
     "lr": (torch.float32,),
 }
+
+
+def check_record(record: Mapping[str, Any]) -> None:
+    """Raise ValueError unless the fields of a set's record are what their readers take; others may be anything."""
+    check_ranges("", record, RECORD)
+    check_ranges("config", record.get("config", {}), {"data": "absent or map of text to anything"})
+
+
+def check_framing(record: Mapping[str, Any], side: int) -> None:
+    """Raise ValueError unless a record says how pictures become images of ``side``, as far as it says anything."""
+    test_resize = f"absent or null or whole [{side}, {8 * side}]"
+    ranges = {**dict.fromkeys(("crop", "lazy"), "absent or true or false"), "test_resize": test_resize}
+    check_ranges("config.data", record.get("config", {}).get("data", {}), ranges)
 
 
 def check_types(tensors: Mapping[str, Tensor]) -> None:

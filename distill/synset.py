@@ -20,23 +20,18 @@ from distill.data import Split
 from distill.files import hash_tensors, load_tensors, save_tensors, write_json
 from distill.pictures import from_array, pixels, zoomed
 from distill.preprocessing import Preprocessing, loaded, to_pixels
-from distill.records import check_record
 from distill.sizes import Size
-from distill.soundness import check_images, check_labels, check_names, check_rate, check_types
+from distill.soundness import (
+    check_framing,
+    check_images,
+    check_labels,
+    check_names,
+    check_rate,
+    check_record,
+    check_types,
+)
 
 SUFFIX = ".safetensors"
-RECORD = {  # what a file says of a set, as far as somebody reads it
-    **{"data": "text", "class_names": "texts", "space": "text", "label_kind": "text", "method?": "text"},
-    **dict.fromkeys(("seed?", "step?", "skipped_steps?"), "whole [0, inf)"),
-    **{
-        "picked_on?": "text",
-        "config?": "object",
-        "config.data?": "object",
-        "protocol?": "object",
-        "overrides?": "texts",
-    },
-    **dict.fromkeys(("config.data.crop?", "config.data.lazy?"), "true or false"),
-}
 
 
 @dataclass
@@ -300,7 +295,7 @@ def load(path: str | Path) -> SyntheticSet:
         )
     tensors, record = load_tensors(file)
     try:
-        check_record(record, RECORD)
+        check_record(record)
         prefix = "preprocessing."
         constants = {name[len(prefix) :]: tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
         check_types(tensors)
@@ -317,8 +312,7 @@ def load(path: str | Path) -> SyntheticSet:
             record,
             eight_bit,
         )
-        side = min(synset.images.shape[2:])
-        check_record(record, {"config.data.test_resize?": f"null or whole [{side}, {8 * side}]"})
+        check_framing(record, min(synset.images.shape[2:]))
         return synset
     except ValueError as error:
         raise ValueError(f"{file} is not a usable synthetic set: {error}") from None

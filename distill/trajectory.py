@@ -28,13 +28,16 @@ from distill.files import (
     write_record,
     write_safetensors,
 )
-from distill.records import check_record
+from distill.ranges import check_ranges
 from distill.wording import differing
 
 MANIFEST = {
-    **{"data": "object", "preprocessing": "text", "shape": "list", "recipe.name": "text"},
-    **{"recipe.epochs": "whole [0, inf)", "recipe.extra_epochs": "whole [0, inf)"},
+    "data": "map of text to anything",
+    "preprocessing": "text",
+    "shape": "list of whole [1, inf)",
+    "recipe": "map of text to anything",
 }
+EPOCHS = dict.fromkeys(("epochs", "extra_epochs"), "whole [0, inf)")
 HELP = "train them with `python run.py task=experts` and the same data, student and method"
 KEPT = ("data", "preprocessing", "shape", "student")  # what experts must share with the run that learns from them
 
@@ -208,7 +211,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
     path, help = folder / "manifest.json", f"delete {folder} and {HELP}"
     manifest = read_record(path, help)
     try:
-        check_record(manifest, MANIFEST)
+        check_ranges("", manifest, MANIFEST)
+        check_ranges("recipe", manifest["recipe"], {"name": "text", **EPOCHS})
     except ValueError as error:
         raise ValueError(f"{path} is no manifest of experts ({error}): {help}") from None
     return manifest

@@ -7,14 +7,18 @@ import random
 
 import pytest
 import torch
+from test_evaluate import protocol, subset
 from test_integrity import label_store, write_expert
 
 from distill.committee import Committee
+from distill.evaluate import evaluate
 from distill.files import hash_tensors, load_tensors, save_tensors, sealed, write_record, write_safetensors
 from distill.outer import _Home, iterates
-from distill.page import Made
+from distill.page import Made, write_page
 from distill.preprocessing import Preprocessing
+from distill.report import Report
 from distill.synset import SyntheticSet, load
+from distill.table import table
 from distill.trajectory import ExpertStore, _crc
 
 MUTANTS = int(os.environ.get("DISTILL_MUTANTS", 300))
@@ -303,3 +307,20 @@ def test_a_crafted_state_or_snapshot_is_refused_in_one_line(tensors, record, mat
     if "skips" not in record:
         with pytest.raises(ValueError, match="step_000000.safetensors is not what a run keeps of itself"):
             iterates(home.synset_path)
+
+
+def test_a_crafted_report_is_refused_in_one_line_or_shown(real, student, tmp_path):
+    path, draw, refused = tmp_path / "report.json", random.Random(0), 0
+    judged = evaluate(subset(real), real, {"convnet": student}, protocol(epochs=1), Report(path), method="m", ipc=3)
+    rows = {"rows": [*judged.rows, {**judged.rows[0], "published": "46.2 ± 0.8", "cell_changed": False}], "spent": 1.0}
+    for _ in range(MUTANTS // 10):
+        record = changed(rows, draw.choice(list(leaves(rows))), draw.choice([*ODD, DEEP]))
+        path.write_text(json.dumps(record))
+        try:
+            report = Report(path)
+            table(report)
+            write_page(report, [report], "")
+        except ValueError as error:
+            assert "\n" not in str(error) and "report.json" in str(error) and len(str(error)) < 600, str(error)
+            refused += 1
+    assert MUTANTS // 100 < refused < MUTANTS // 11

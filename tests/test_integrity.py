@@ -222,7 +222,8 @@ REPORTS = [
     {"rows": {}}, {"rows": [5]}, {"rows": [{}]}, {"rows": [{**ROW, "mean": "0.5"}]}, {"rows": [{**ROW, "mean": 50.0}]},
     {"rows": [{**ROW, "ci95": []}]}, {"rows": [{**ROW, "synsets": "a"}]}, {"rows": [{**ROW, "method": None}]}, {},
     {"rows": [ROW], "unfinished": []}, {"rows": [ROW], "unfinished": {"a": None}},
-    {"rows": [{**ROW, "accuracies": ["x"]}]}, {"rows": [{**ROW, "cut": [1]}]}, {"rows": [ROW], "unfinished": {"a": [0.5]}},
+    {"rows": [{**ROW, "accuracies": ["x"]}]}, {"rows": [{**ROW, "accuracies": 0.5}]}, {"rows": None},
+    {"rows": [{**ROW, "cut": [1]}]}, {"rows": [ROW], "unfinished": {"a": [0.5]}},
     {"rows": [{**ROW, "accuracy_by_class": {"a": 2}}]}, {"rows": [ROW], "spent": "1"},
 ]  # fmt: skip
 
@@ -232,3 +233,9 @@ def test_a_report_of_another_structure_is_refused_in_one_line(record, tmp_path):
     (tmp_path / "report.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match="report.json is not a report .*: move it away or choose another out=DIR$"):
         Report(tmp_path / "report.json")
+
+
+def test_students_kept_by_the_first_format_are_trained_again(tmp_path):
+    (tmp_path / "report.json").write_text(json.dumps({"rows": [ROW], "unfinished": {"a": 0.25, "b": [3, 4]}}))
+    report = Report(tmp_path / "report.json")
+    assert report.rows == [ROW] and report.hits == {"b": [3, 4]}

@@ -17,7 +17,7 @@ CONFIGS = ROOT / "configs"
 # Each module may import what stands before it.
 ORDER = [
     "distill.files", "distill.text", "distill.progress", "distill.workers", "distill.fastest", "distill.ranges",
-    "distill.records", "distill.rng", "distill.students", "distill.cvdd_networks", "distill.wording", "distill.sizes",
+    "distill.rng", "distill.students", "distill.cvdd_networks", "distill.wording", "distill.sizes",
     "distill.selection", "distill.preprocessing", "distill.dc_views", "distill.augment", "distill.pictures",
     "distill.folders", "distill.readers", "distill.lazy", "distill.content", "distill.data", "distill.recipes",
     "distill.training", "distill.trajectory", "distill.committee", "distill.units", "distill.unroll", "distill.soundness",
