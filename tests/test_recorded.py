@@ -155,11 +155,11 @@ def test_a_set_is_judged_elsewhere_as_its_maker_judged_it(line, tmp_path):  # no
 def test_experts_that_saw_other_families_are_another_store(monkeypatch, real):
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
 
-    def folder(strategy, *overrides):
+    def folder(strategy, *overrides, images=real.train.images):
         with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
             cfg = compose("config", ["data=digits", "method=mtt", *overrides], return_hydra_config=True)
             HydraConfig.instance().set_config(cfg)
-        train = replace(real.train, strategy=strategy or cfg.data.strategy)
+        train = replace(real.train, strategy=strategy or cfg.data.strategy, images=images)
         own = SimpleNamespace(cfg=cfg, real=replace(real, train=train), network=lambda name: name)
         return Line.store(own, cfg.method.experts, "convnet")
 
@@ -169,3 +169,5 @@ def test_experts_that_saw_other_families_are_another_store(monkeypatch, real):
     assert folder("color_crop", plain).folder == folder(None, plain).folder
     mirrors = "method.experts.recipe.augment=crop_flip"
     assert folder("color", mirrors).folder == folder(None, mirrors).folder != folder("flip", mirrors).folder
+    wide = folder(None, images=real.train.images[..., :6]).identity  # experts of before saw those sheared
+    assert wide["geometry"] == "exact" and "geometry" not in folder(None).identity

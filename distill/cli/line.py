@@ -126,6 +126,8 @@ class Line:
         seen = families(recipe, train.strategy)
         if seen != families(recipe, usual):  # a store that tells none saw the usual ones
             identity["families"] = seen
+        if train.shape[1] != train.shape[2]:  # a store that tells none saw rotations that sheared such images
+            identity["geometry"] = "exact"
         return ExpertStore(Path(self.cfg.experts_path), identity, experts.count)
 
     @property
