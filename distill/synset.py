@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from distill.data import Split
 from distill.files import hash_tensors, load_tensors, save_tensors, write_json
+from distill.foreign import kind_of
 from distill.pictures import from_array, pixels, zoomed
 from distill.preprocessing import Preprocessing, loaded, to_pixels
 from distill.sizes import Size
@@ -288,7 +289,12 @@ def load(path: str | Path) -> SyntheticSet:
         FileNotFoundError: there is none.
         ValueError: the file is truncated, altered, or no synthetic set.
     """
-    file = file_of(path)
+    file, named = file_of(path), Path(path)
+    if named.is_file() and named.suffix not in (SUFFIX, ".json"):
+        raise ValueError(
+            f"{path} is {kind_of(named)}, no synthetic set of distill: open it where you trust it, and keep its images and "
+            "labels with distill.SyntheticSet(...).save(PATH)"
+        )
     if not file.is_file():
         raise FileNotFoundError(
             f"no synthetic set at {path}: name a .safetensors file or the folder with synset.safetensors"

@@ -260,6 +260,10 @@ print("HEAVY", sorted({"torch", "wandb", "sklearn", "kornia"} & set(sys.modules)
         (["ipc=5000"], "ipc is 5000, expected at most 125 here: class '8' has 125 training images"),
         (["device=cuda"], "device=cuda was asked for, but this machine has no CUDA device"),
         (["data=cifar10", "data.download=false"], "no cifar10 under data and data.download=false"),
+        (["model=ConvNet"], "unknown value model: did you mean student=convnet\\?"),
+        (["--dataset", "CIFAR10"], "unknown flag --dataset CIFAR10: settings are NAME=VALUE .* data=cifar10"),
+        (["momentum=0.9"], "unknown value momentum: did you mean .*recipe.momentum"),
+        (["task=evaluate", "synset=run.py"], "run.py is a file of another kind, no synthetic set of distill"),
         (["data=npz", "data.path=none.npz"], "no file 'none.npz'"),
         (["data=npz"], "data.path is missing: give data.path=VALUE"),
         (["task=distill", "seed=7"], "0 of 2 experts in .*: train them with `python run.py task=experts`"),
@@ -298,16 +302,16 @@ def test_another_precision_is_another_row_and_named(line, made, tmp_path):
 
 
 def test_many_runs_go_on_one_page_and_no_report_is_lost(line, made, tmp_path):
-    for out in ("a", "b"):
+    for out in ("a", "b (ü)=5"):
         succeeds(line(*QUICK, f"synset={made}", f"out={out}"))
     before = (tmp_path / "a" / "report.json").read_text()
-    code, out, message = line("task=report", "runs=[a,b]", "out=both")
+    code, out, message = line("task=report", "runs=[a,b (ü)=5]", "out=both")
     assert (code, message) == (0, "")
     assert out.splitlines() == ["wrote both/report.csv", "wrote both/report.html"]
     page = (tmp_path / "both" / "report.html").read_text()
     assert page.count("<tr") == 1 + 2 * len(json.loads(before)["rows"])
     assert "data:image/png" in page  # found beside the set, wherever the page lies
-    code, _, message = line("task=report", "runs=[b]", "out=a")
+    code, _, message = line("task=report", "runs=[b (ü)=5]", "out=a")
     assert (code, message) == (
         1, "error: a holds the report of another run: choose another folder with out=DIR, or add it to runs"
     )  # fmt: skip

@@ -16,7 +16,8 @@ ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"
 # Each module may import what stands before it.
 ORDER = [
-    "distill.files", "distill.text", "distill.progress", "distill.workers", "distill.fastest", "distill.ranges",
+    "distill.files",
+    "distill.foreign", "distill.text", "distill.progress", "distill.workers", "distill.fastest", "distill.ranges",
     "distill.rng", "distill.students", "distill.cvdd_networks", "distill.wording", "distill.sizes",
     "distill.selection", "distill.preprocessing", "distill.dc_views", "distill.augment", "distill.pictures",
     "distill.folders", "distill.readers", "distill.lazy", "distill.content", "distill.data", "distill.recipes",
@@ -24,7 +25,7 @@ ORDER = [
     "distill.synset", "distill.union", "distill", "distill.methods", "distill.methods.base", "distill.methods.*",
     "distill.outer", "distill.labels", "distill.report", "distill.table", "distill.drawing", "distill.page", "distill.rows",
     "distill.trials", "distill.rehearsal", "distill.evaluate", "experts", "experts.train", "experts.teachers",
-    "distill.cli", "distill.cli.checks", "distill.cli.cells", "distill.cli.names", "distill.cli.listing",
+    "distill.cli", "distill.cli.checks", "distill.cli.cells", "distill.cli.names", "distill.cli.typed", "distill.cli.listing",
     "distill.cli.signals", "distill.cli.progress", "distill.cli.recorded", "distill.cli.errors", "distill.cli.line",
     "distill.cli.stages", "distill.cli.judging", "distill.cli.main", "run",
 ]  # fmt: skip

@@ -146,3 +146,16 @@ def test_an_interrupted_write_leaves_the_old_file(synset, tmp_path, monkeypatch)
         synset.with_(lr=torch.tensor(0.5)).save(path)
     assert path.read_bytes() == before
     assert len(list(tmp_path.glob(".*"))) == 0
+
+
+def test_a_foreign_file_is_named_as_what_it_is_and_never_opened(tmp_path, monkeypatch):
+    torch.save(torch.zeros(2), tmp_path / "images_best.pt")
+    torch.save(torch.zeros(2), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    np.savez(tmp_path / "a.npz", x=np.zeros(2))
+    (tmp_path / "b.bin").write_bytes(b"")
+    kinds = {"images_best.pt": "a file of torch.save, a pickle", "old.pt": "a pickle", "a.npz": "an .npz of NumPy"}
+    monkeypatch.setattr("torch.load", None)
+    monkeypatch.setattr("pickle.load", None)
+    for name, kind in {**kinds, "b.bin": "a file of another kind"}.items():
+        with pytest.raises(ValueError, match=f"{name} is {kind}.*, no synthetic set of distill"):
+            distill.load(tmp_path / name)

@@ -51,13 +51,22 @@ def explained(error: BaseException) -> str:
     return str(error)
 
 
+def places(node: DictConfig, name: str, parent: str = "") -> list[str]:
+    """Where below ``node`` a setting of this name is, at most three of them."""
+    found = []
+    for key, child in node.items_ex(resolve=False):
+        found += [f"{parent}{key!s}"] if key == name and parent else []
+        found += places(child, name, f"{parent}{key!s}.") if isinstance(child, DictConfig) else []
+    return found[:3]
+
+
 def unknown_value(key: str) -> str:
     """What to say where the command line sets a value that this choice of groups does not have."""
     groups = [path.name for path in CONFIGS.iterdir() if path.is_dir()]
     choices = [item for item in sys.argv[1:] if item.split("=", 1)[0] in groups]
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        node = hydra.compose("config", choices)
+        whole = node = hydra.compose("config", choices)
     parents: list[str] = []
     for name in key.split("."):
         known = [str(each) for each in node] if isinstance(node, DictConfig) else []
@@ -65,7 +74,7 @@ def unknown_value(key: str) -> str:
             break
         node = node[name]
         parents.append(name)
-    close = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {close[0]}? " if close else ""
+    close = difflib.get_close_matches(name, known, 1) or (places(whole, name) if "." not in key else [])
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
     names = ", ".join(known) or "no values with these choices"
     return f"unknown value {key}: {hint}{'.'.join(parents) or 'the run'} has {names}"

@@ -14,6 +14,7 @@ from distill.cli.listing import listing
 from distill.cli.names import check_experiment, unknown
 from distill.cli.recorded import complete_overrides
 from distill.cli.signals import interruptible
+from distill.cli.typed import check_habits, quoted
 
 TASKS = ("experts", "distill", "evaluate", "all", "report", "list")
 
@@ -53,6 +54,8 @@ def main() -> None:
         if "task=list" in sys.argv:  # before Hydra, which takes no bare words
             print(listing([item.rpartition("=")[2] for item in sys.argv[1:] if item != "task=list"]))
             return
+        check_habits(sys.argv[1:])
+        sys.argv[1:] = quoted(sys.argv[1:])
         check_experiment(sys.argv[1:])
         sys.argv[1:] = complete_overrides(sys.argv[1:])
         line()

@@ -1,6 +1,7 @@
 """Names of configurations, and what was probably meant where there is no such name."""
 
 import difflib
+import re
 from collections.abc import Sequence
 
 from distill.cli import CONFIGS
@@ -13,9 +14,18 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
 
 
+def alike(name: str, known: Sequence[str]) -> list[str]:
+    """Those of ``known`` that were probably meant, at most three: as papers spell them (ResNet18BN), or nearest."""
+    plain = {each: re.sub(r"[\W_]", "", each).casefold() for each in known}
+    asked = re.sub(r"[\W_]", "", name).casefold()
+    asked = re.sub(r"(?<=convnet)(in|d\d)$", "", asked)  # instance norm and a depth of 3 are ConvNet's own
+    same = [each for each in known if plain[each] == asked]
+    return same or difflib.get_close_matches(name, known, 3) or difflib.get_close_matches(name.casefold(), known, 3)
+
+
 def unknown(kind: str, name: object, known: Sequence[str]) -> str:
     """That ``name`` is none of ``known``, in one line: the nearest first, then all of them where they are few."""
-    close = difflib.get_close_matches(str(name), known, 3)
+    close = alike(str(name), known)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     rest = f"one of {', '.join(known)}" if len(known) <= FEW else f"`python run.py task=list` shows all {len(known)}"
     return f"unknown {kind} {name!r}: {hint}{rest}"
