@@ -118,6 +118,7 @@ def test_a_record_names_no_code_no_place_and_nothing_that_is_fetched(evaluated, 
     assert all(cfg[key] == expected[key] for key in ("data", "student", "method", "out"))
     record["config"]["data"]["root"] = "theirs"
     assert (cfg := evaluated(record)).data.root == "theirs" and not cfg.data.download
+    assert _chosen({"choices": {"student": ["convnet"] * 10**5}}) == _chosen({"choices": {"student": []}}) == {}
     for broken in (5, None, ["x", 5], "x"):
         assert _chosen({"choices": broken, "overrides": broken}) == {}
         assert _values({"config": broken}) == _values({"config": {"data": broken}}) == {"data": {}}

@@ -74,8 +74,8 @@ def _chosen(record: Mapping[str, Any]) -> dict[str, Any]:
         chosen = {each[1]: each[2].strip("[]").split(",") if "[" in each[2] else each[2] for each in found if each}
 
     def known(group: str, name: Any) -> bool:
-        names = name if group == "student" and isinstance(name, list) and name else [name]
-        return all(isinstance(each, str) and each in options(group) for each in names)
+        names, there = name if group == "student" and isinstance(name, list) else [name], options(group)
+        return 0 < len(names) <= len(there) and all(isinstance(each, str) and each in there for each in names)
 
     return {group: chosen[group] for group in GROUPS if group in chosen and known(group, chosen[group])}
 
