@@ -1,14 +1,17 @@
-# make demo: the whole line on real handwritten digits.  make test: the tests.  Both set up .venv first.
+# make demo: the whole line on real handwritten digits.  make test: the tests.  make fuzz: all settings.  Both set up .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench
+.PHONY: demo test fuzz check bench
 
 demo: .venv/ready
 	$(BIN)/python run.py
 
 test: .venv/ready
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 8
+
+fuzz: .venv/ready
+	FUZZ=all $(BIN)/python -m pytest -q -n auto --maxprocesses 8 tests/test_fuzz.py
 
 check: .venv/ready
 	$(BIN)/ruff check .

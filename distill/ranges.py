@@ -145,7 +145,7 @@ def _map(key: str, rest: str) -> tuple[Callable[[Any], bool], str]:
     (known, what), (takes, to) = _parsed(key), _parsed(rest)
 
     def inside(value: Any) -> bool:
-        return isinstance(value, Mapping) and all(known(k) and takes(v) for k, v in value.items())
+        return isinstance(value, Mapping) and len(value) > 0 and all(known(k) and takes(v) for k, v in value.items())
 
     return inside, f"a map {{...: ...}} of {what} to {to}"
 

@@ -315,7 +315,7 @@ class Protocol(Recipe):
         "students": "whole [1, 1000]",
         "iterate": "one of last, val, test",
         "test_every": "null or whole [1, 100000]",
-        "choices": "map of text to list of anything",
+        "choices": "{} or map of text to list of anything",
     }
 
     def __post_init__(self) -> None:

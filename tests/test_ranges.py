@@ -29,8 +29,9 @@ from distill.students import Student
         ("list of whole [1, 9]", [[1, 9]], [[], [1.5], 1, "1", [True], None]),
         ("null or list of text or whole [0, 9]", [None, ["cat", 3]], [[10], [""], {"a": 1}]),
         ("two of [0, 1)", [[0, 0.5], (0.1, 0.2)], [[0.5], [0, 1], [0, 0, 0], "ab", None]),
-        ("map of whole [1, 9] to two of whole [1, 9]", [{}, {1: [2, 3]}], [{0: [1, 1]}, {1: [1]}, [1], None]),
+        ("map of whole [1, 9] to two of whole [1, 9]", [{1: [2, 3]}], [{}, {0: [1, 1]}, {1: [1]}, [1], None]),
         ("text", ["a b"], ["", " ", 5, None, True, "a\0b"]),
+        ("{} or map of text to (0, 1]", [{}, {"a": 1}], [{"a": 0}, {1: 1}, None]),
         ("absent or text", [..., "a"], ["", None]),
     ],
 )
