@@ -54,13 +54,19 @@ def test_what_moves_no_number_keeps_it(run):
     [
         ("method.steps=100", "method.steps"), ("method.experts.count=2", "method.experts.count"),
         ("data.zca=false", "data.zca"), ("data.val=0.1", "data.val"), ("data.classes=[1,2]", "data.classes"),
-        ("protocol.epochs=2", "protocol.epochs"), ("precision=bf16", "protocol.precision"), ("protocol=dsa", "protocol.name"),
+        ("data.path=mine.npz", "data.path"), ("protocol.epochs=2", "protocol.epochs"),
+        ("precision=bf16", "protocol.precision"), ("protocol=dsa", "protocol.name"),
         ("student.convnet.width=8", "student.width"), ("student=[mlp]", "student.name"),
         ("student=[mlp,convnet]", "student.name"), ("data=cifar100", "data.name"),
     ],
 )  # fmt: skip
 def test_what_moves_the_number_is_told(run, change, name):
     assert name in differing(run, change)
+
+
+def test_a_cell_whose_data_lie_anywhere_is_the_same_wherever_they_lie(run):
+    cfg, synset = run("experiment=tesla_imagenet64_ipc1", "data.path=somewhere")
+    assert cells.published(cfg, [synset], 1).changes == []
 
 
 def test_more_students_beside_the_papers_own_change_nothing(run):

@@ -212,7 +212,11 @@ def test_the_learned_rate_is_used_where_the_protocol_says_so(rows, real):
 def test_soft_labels_give_their_own_row_and_a_hard_one_on_request(rows, real):
     hard = subset(real)
     soft = hard.with_(labels=torch.nn.functional.one_hot(hard.labels.roll(3), 3) * 9.0, label_kind="logits")
-    both = rows(soft, protocol(labels="both"))
+    both = rows(soft, protocol(labels="both"), published=Published("66.8", "", []))
+    assert [row["published"] for row in both] == [
+        "66.8",
+        None,
+    ]  # a paper's number is of its own labels, not of the hard twin
     assert [row["labels"] for row in both] == ["own", "hard"]
     assert [row["label_bytes"] for row in both] == [9 * 3 * 4, 9 * 8]
     assert len(rows(hard, protocol(labels="both"))) == 1

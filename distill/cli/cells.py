@@ -15,7 +15,7 @@ from distill.synset import SyntheticSet
 
 Changes = dict[str, tuple[Any, Any]]
 SILENT = {  # what moves no number: where files lie, and how the same work is done
-    *("data.root", "data.path", "data.download", "data.workers"),
+    *("data.root", "data.download", "data.workers"),
     *("method.compile", "method.log_every", "method.together"),
 }
 
@@ -23,7 +23,10 @@ SILENT = {  # what moves no number: where files lie, and how the same work is do
 def changes(now: Mapping[str, Any], was: Mapping[str, Any]) -> Changes:
     """What two nested configurations have otherwise, as (was, is) by dotted name; a value that one lacks is None there."""
     before, after = flat(dict(was)), flat(dict(now))
-    names = [name for name in {**before, **after} if name not in SILENT and before.get(name) != after.get(name)]
+    silent = SILENT | {
+        name for name, value in before.items() if value == "???"
+    }  # a cell leaves open where its data lie
+    names = [name for name in {**before, **after} if name not in silent and before.get(name) != after.get(name)]
     return {name: (before.get(name), after.get(name)) for name in names}
 
 
