@@ -22,7 +22,7 @@ ROW = {
     **dict.fromkeys(("method", "data", "student", "protocol", "labels", "selection", "command"), "any text"),
     **dict.fromkeys(("syntheses", "students"), "whole [1, 1e9]"),
     **dict.fromkeys(("sd", "ci95"), "null or [0, 10]"),
-    **{"ipc": "null or (0, 1e9]", "ipc_range": "absent or null or text"},
+    **{"ipc": "null or (0, 1e9]", "ipc_range": "absent or null or text", "data_hash": "absent or text"},
     **{"mean": "[0, 1]", "balanced_accuracy": "absent or [0, 1]", "accuracies": "absent or any number of [0, 1]"},
     **{
         "accuracy_by_class": "absent or map of any text to null or [0, 1]",

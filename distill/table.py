@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,8 +41,10 @@ class Lines:
 
 
 def lines(rows: Sequence[Row]) -> Lines:
-    """The rows as cells; two protocols of one name with different changes have numbers of their own."""
-    presets, unlike = _Numbers(), _Numbers()
+    """The rows as cells; data, and protocols, of one name that are not the same have numbers of their own."""
+    several, presets, unlike = _Numbers(), _Numbers(), _Numbers()
+    kinds = {(row["data"], row.get("data_hash")) for row in rows}
+    named = Counter(name for name, _ in kinds)
     uneven = any(abs(row.get("balanced_accuracy", row["mean"]) - row["mean"]) > 1e-9 for row in rows)
     balanced = ("balanced",) if uneven else ()
     columns = (*TEXT, "accuracy", *balanced, "sd", "published", "R x S", "seconds")
@@ -54,8 +57,11 @@ def lines(rows: Sequence[Row]) -> Lines:
         if published and row.get("cell_changed"):
             of, changes = shown(row.get("published_of") or "run"), _told(row.get("cell_changes", []))
             published += f" [{unlike.number(f'[{{}}] of the unchanged {of}, no gap: {changes}')}]"
-        cells.append(_cells(row) | {"protocol": protocol, "published": published + _gap(row)})
-    return Lines(columns, cells, [*presets.notes, *unlike.notes])
+        data = shown(row["data"])
+        if named[row["data"]] > 1:
+            data += f" #{several.number(f'#{{}} {data}: {_kind(row)}')}"
+        cells.append(_cells(row) | {"data": data, "protocol": protocol, "published": published + _gap(row)})
+    return Lines(columns, cells, [*several.notes, *presets.notes, *unlike.notes])
 
 
 class _Numbers:
@@ -70,6 +76,12 @@ class _Numbers:
     @property
     def notes(self) -> list[str]:
         return [note.replace("{}", str(number), 1) for note, number in self.known.items()]
+
+
+def _kind(row: Row) -> str:
+    if "data_hash" not in row:
+        return "measured before rows told their images, split, geometry and DSA families"
+    return f"images, labels, split, geometry and DSA families of hash {shown(row['data_hash'])}"
 
 
 def _told(changes: Sequence[str]) -> str:

@@ -134,6 +134,14 @@ def test_two_protocols_of_one_name_with_different_changes_look_different():
     assert seen.notes == ["datm+1: epochs 1000 -> 2", "datm+2: epochs 1000 -> 2, students 5 -> 1"]
 
 
+def test_data_of_one_name_that_are_not_the_same_look_different():
+    data = [("toy", {"data_hash": "aa"}), ("toy", {"data_hash": "bb"}), ("toy", {}), ("other", {"data_hash": "cc"})]
+    seen = lines([row(data=name, **more) for name, more in [*data, data[0]]])
+    assert [cells["data"] for cells in seen.cells] == ["toy #1", "toy #2", "toy #3", "other", "toy #1"]
+    assert ["hash aa" in seen.notes[0], "hash bb" in seen.notes[1], "before" in seen.notes[2]] == [True] * 3
+    assert lines([row(), row()]).cells[0]["data"] == "toy" and not lines([row()]).notes
+
+
 def test_a_published_number_has_a_gap_beside_its_own_cell_alone(tmp_path):
     own, other = (Published("66.8 ± 0.2", "datm_cifar10_ipc10", each) for each in ([], ["ipc 10 -> 1"]))
     report = Report(tmp_path / "report.json")
