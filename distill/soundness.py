@@ -14,6 +14,7 @@ from distill.recipes import MAX_LR
 LABEL_KINDS = ("hard", "logits", "probabilities")
 LARGEST = 1e4  # of a pixel in any space, and of a logit; real images in ours stay below 1e3, where a deviation is 0.001
 MOST_CLASSES = 100_000  # ImageNet-21k has 21,841
+MOST_CHOICES = 1000  # that a command line makes, or networks that are judged
 RECORD = {  # what a file says of a set, as far as somebody reads it
     **{
         "data": "text",
@@ -23,7 +24,7 @@ RECORD = {  # what a file says of a set, as far as somebody reads it
         "method": "absent or text",
     },
     **dict.fromkeys(("seed", "step", "skipped_steps"), "absent or whole [0, 1e20]"),
-    **dict.fromkeys(("config", "protocol"), "absent or map of text to anything"),
+    **dict.fromkeys(("config", "choices", "protocol"), "absent or map of text to anything"),
     **{"picked_on": "absent or text", "overrides": "absent or any number of text"},
 }
 TYPES = {  # of a set's own tensors in a file
@@ -38,6 +39,11 @@ def check_record(record: Mapping[str, Any]) -> None:
     """Raise ValueError unless the fields of a set's record are what their readers take; others may be anything."""
     check_ranges("", record, RECORD)
     check_ranges("config", record.get("config", {}), {"data": "absent or map of text to anything"})
+    for name in ("overrides", "choices"):
+        parts = record.get(name, {}).values() if name == "choices" else [record.get(name)]
+        most = max((len(part) for part in parts if isinstance(part, list)), default=0)
+        if most > MOST_CHOICES:
+            raise ValueError(f"{name} hold {most} values, expected at most {MOST_CHOICES}")
 
 
 def check_framing(record: Mapping[str, Any], side: int) -> None:

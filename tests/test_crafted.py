@@ -144,7 +144,7 @@ def check_usable(path):
     image = torch.zeros(*shape[1:], shape[0], dtype=torch.uint8).numpy()
     assert synset.transform(image).shape == shape and synset.transform(image).isfinite().all()
     assert int(synset.record.get("seed", 0)) >= 0
-    shown = Made(path)
+    shown = Made(path, synset, "", 1000)
     return shown.facts, shown.config, shown.pictures
 
 
@@ -167,6 +167,18 @@ def test_a_crafted_set_is_refused_in_one_line_or_usable(tmp_path):
 def test_a_record_that_is_none_is_refused_at_once(record, tmp_path):
     craft(tmp_path / "synset.safetensors", made_sets()[0].stored, record)
     with pytest.raises(ValueError, match="synset.safetensors was altered or not written by distill .*") as told:
+        load(tmp_path)
+    assert len(str(told.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "said", [{"overrides": ["data=digits"] * 100_001}, {"choices": {"student": ["convnet"] * 100_001}}, {"choices": 5}]
+)
+def test_choices_without_end_are_refused_at_once(said, tmp_path):
+    made_sets()[0].save(tmp_path / "synset.safetensors", said)
+    with pytest.raises(
+        ValueError, match="synset.safetensors is not a usable synthetic set: (overrides|choices)"
+    ) as told:
         load(tmp_path)
     assert len(str(told.value)) < 300
 
