@@ -143,7 +143,7 @@ def test_a_line_killed_again_and_again_ends_where_an_unbroken_one_does(method, t
                 load_tensors(file)
     assert status == 0 and kills >= 5
     assert result(broken, method) == result(whole, method)
-    logged = distill.page.Made(broken / "outputs" / f"digits-{method}-ipc1-seed0" / "synset.safetensors").metrics
+    logged = distill.page.metrics(broken / "outputs" / f"digits-{method}-ipc1-seed0")
     assert [row["step"] for row in logged] == [0, 1, 2, 3]
     assert not list((broken / "outputs").glob("*/.*.part"))
 
