@@ -223,3 +223,14 @@ def test_spaces_need_their_constants():
         Preprocessing("x")
     with pytest.raises(ValueError, match=r"expected \['matrix', 'mean'\]"):
         Preprocessing("zca", {"mean": torch.zeros(2)})
+
+
+def test_constants_are_one_for_each_channel(npz):
+    for mean, std, said in (
+        ([0.5], [0.2], "data.mean and data.std have 1 values, toy has 3 channels: give one for each"),
+        ([0.5] * 3, None, "give one of each for every channel, or null for both"),
+        ([0.5] * 3, [0.2] * 2, "give one of each for every channel"),
+        ([1, 2, 3], [1, 1, 1], r"data.mean is \[1, 2, 3\], expected null or a list, each item a number in \[0, 1\]"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            load_npz(npz, mean=mean, std=std)
