@@ -82,7 +82,7 @@ def wait(folder, name):
 def test_workers_are_gone_within_seconds_of_their_parents_death(tmp_path):
     process = PROCESSES.Process(target=parent, args=(tmp_path,))
     process.start()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240  # two imports of torch on a busy machine
     while not all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in "ab"):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -75,6 +75,7 @@ ORDER = [
     "distill.cli.recorded",
     "distill.cli.errors",
     "distill.cli.line",
+    "distill.cli.cost",
     "distill.cli.stages",
     "distill.cli.judging",
     "distill.cli.main",

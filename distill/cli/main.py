@@ -24,7 +24,7 @@ TASKS = ("experts", "distill", "evaluate", "all", "report", "list")
 def line(cfg: DictConfig) -> None:
     if cfg.task not in TASKS:
         raise ValueError(unknown("task", cfg.task, TASKS))
-    from distill.cli import judging, stages  # what computes is imported here: --help and --cfg answer at once
+    from distill.cli import cost, judging, stages  # what computes is imported here: --help and --cfg answer at once
     from distill.cli.line import Line
     from distill.cli.progress import shown
     from distill.progress import heard_by
@@ -37,6 +37,8 @@ def line(cfg: DictConfig) -> None:
         return
     with shown() as progress, heard_by(progress):
         straight = Line(cfg, progress)
+        if straight.rank == 0 and not cost.is_chosen(straight):
+            progress.say(cost.cost(straight))
         arrows = {"experts": stages.experts, "distill": stages.distill, "evaluate": judging.evaluate}
         for task in arrows if cfg.task == "all" else (cfg.task,):
             if task == "distill" or straight.rank == 0:  # of several processes the first does what cannot be shared

@@ -119,6 +119,10 @@ class Method(LightningModule):
         """What is stored of the set at hand."""
         return self.synset.copy()
 
+    def images_a_step(self) -> float:
+        """About how many images go through a network, forward and back, at an outer step; tells what a run will cost."""
+        return 0.0
+
     def learn(self, step: int) -> None:
         """Carry out outer step ``step``; raises `Skip` before anything changes if there is nothing to learn from."""
         optimizer: Any = self.optimizers()

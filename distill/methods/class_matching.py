@@ -98,6 +98,9 @@ class ClassMatching(Method):
     def real_each(self) -> int:
         return int(self.hparams["init"] == "real")
 
+    def images_a_step(self) -> float:
+        return self.batch_real * self.real.num_classes + 3.0 * sum(self.counts)
+
     def on_fit_start(self) -> None:
         for note in self.notes:
             print(f"warning: {note}", file=sys.stderr)

@@ -34,6 +34,9 @@ class DistributionMatching(ClassMatching):
         super().__init__(**others)
         self.net.requires_grad_(False)
 
+    def images_a_step(self) -> float:
+        return self.batch_real * self.real.num_classes / 3 + sum(self.counts)  # real images go forward alone
+
     def update(self, step: int) -> Tensor:
         with rng.seeded(self.seed, "network", step):
             restart(self.net)

@@ -188,6 +188,10 @@ class GradientMatching(ClassMatching):
                 "statistics hardly move before they are frozen; use norm=instance"
             )
 
+    def images_a_step(self) -> float:
+        trained = self.network.passes * sum(self.counts) * (self.updates - 1) / self.updates
+        return super().images_a_step() + trained
+
     def update(self, step: int) -> Tensor:
         network, update = divmod(step, self.updates)
         self.move_network(network, update)

@@ -54,6 +54,9 @@ class RDED(Method):
     def real_each(self) -> int:
         return self.hparams["factor"] ** 2
 
+    def images_a_step(self) -> float:
+        return self.hparams["pool"] * self.hparams["patches"] / 3  # views of a class, forward alone
+
     def artefact(self) -> SyntheticSet:
         """In eight bits, as it is stored and judged."""
         return super().artefact().quantised()

@@ -174,6 +174,10 @@ class Recovery(Method):
     def real_each(self) -> int:
         return {"noise": 0, "real": 1, "composite": self.hparams["factor"] ** 2}[self.hparams["init"]]
 
+    def images_a_step(self) -> float:
+        teachers = len(self.committee.nets) if self.hparams["pairs"] == "all" else 2
+        return teachers * sum(self.counts) / max(1, len(self.stacks))
+
     def artefact(self) -> SyntheticSet:
         """In eight bits, as it is stored and judged."""
         return super().artefact().quantised()

@@ -145,6 +145,11 @@ class TrajectoryMatching(Method):
         assert self.synset.lr is not None
         return self.synset.lr
 
+    def images_a_step(self) -> float:
+        images = sum(self.counts)
+        batch = min(self.hparams["batch_syn"] or images, images)
+        return 3.0 * self.hparams["student_steps"] * batch  # the gradient's own gradient is twice the work again
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         hparams = self.hparams
         return torch.optim.SGD(

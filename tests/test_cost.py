@@ -1,0 +1,54 @@
+"""What a run says that it will cost, and the scale that makes it small."""
+
+import re
+
+import pytest
+from conftest import composed, write_npz
+from test_line import METHODS, line, toy  # noqa: F401
+
+from distill.cli.cost import seconds_an_image
+from distill.methods.dm import DistributionMatching
+from distill.methods.gradient_matching import GradientMatching
+from distill.methods.trajectory_matching import TrajectoryMatching
+
+
+def test_a_run_without_an_overlay_says_its_cost_before_anything_is_trained(line, tmp_path):  # noqa: F811
+    write_npz(tmp_path / "mine.npz")
+    arguments = [item for item in toy("mtt") if not item.startswith("data=")]
+    mine = [*arguments, "task=experts", "data=npz", "data.path=mine.npz", "method.experts.recipe.epochs=22"]
+    code, _, said = line(*mine)
+    assert code == 0, said
+    (cost,) = re.findall("the papers' sizes on .*", said)
+    assert cost.startswith("the papers' sizes on 54 images: 2 experts of 22 epochs (2,376 images): about ")
+    assert "scale=small" in cost and "GB of memory" in cost and "GB on disk" in cost
+    assert said.index(cost) < said.index("training experts")
+    code, _, said = line(*mine, "scale=small", "out=small")
+    assert code == 0 and "the papers' sizes" not in said
+
+
+def test_a_step_of_a_recipe_is_timed(student, real):
+    from conftest import make_recipe
+
+    assert 0 < seconds_an_image(student, make_recipe(), real.train) < 1
+    assert 0 < seconds_an_image(student, None, real.train) < 1
+
+
+def test_the_work_of_an_outer_step_follows_from_its_loops(method_on, matching_on):
+    # 3 classes of 2 images each, 3 student steps of 4 images; 8 real images of each class.
+    assert method_on(TrajectoryMatching).images_a_step() == 3 * 3 * 4
+    assert matching_on(DistributionMatching).images_a_step() == 3 * 8 / 3 + 6
+    assert matching_on(GradientMatching).images_a_step() == 3 * 8 + 3 * 6 + 6 * 1 / 2  # T = 2, Z = 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_small_is_smaller_for_every_method_and_published_changes_nothing(method):
+    data = [f"method={method}", "data=npz", "data.path=x"]
+    small, published = composed(*data, "scale=small"), composed(*data)
+    assert composed(*data, "scale=published") == published
+    assert small.student.convnet.width < published.student.convnet.width
+    smaller = ("steps", "networks", "iterations", "pool")
+    counts = [(small.method.get(name), published.method.get(name)) for name in smaller]
+    assert all(s is None or p is None or s <= p for s, p in counts) and any(s != p for s, p in counts)
+    if "experts" in small.method:
+        recipe = small.method.experts.recipe
+        assert small.method.max_start_epoch + small.method.expert_epochs - 1 <= recipe.epochs
