@@ -144,8 +144,8 @@ def check_usable(path):
     image = torch.zeros(*shape[1:], shape[0], dtype=torch.uint8).numpy()
     assert synset.transform(image).shape == shape and synset.transform(image).isfinite().all()
     assert int(synset.record.get("seed", 0)) >= 0
-    shown = Made(path, synset, "", 1000)
-    return shown.facts, shown.config, shown.pictures
+    shown = Made(path, synset, "", 10_000)
+    return shown.facts, shown.config, list(shown.pictures), shown.caption
 
 
 def test_a_crafted_set_is_refused_in_one_line_or_usable(tmp_path):
