@@ -59,6 +59,7 @@ def test_other_settings_are_left_alone():
     [
         (["--dataset", "CIFAR10", "--ipc=10"], r"unknown flag --dataset CIFAR10: .* here perhaps data=cifar10 ipc=10 "),
         (["method=mtt", "--lr_img", "100"], "unknown flag --lr_img 100: .* method=mtt method.lr_img=100"),
+        (["--method", "SRe2L"], "here perhaps method=sre2l "),
         (["--zca"], "unknown flag --zca: .* data.zca=true"),
         (["--buffer-path=b"], "experts_path=b"),
         (["dataset=FashionMNIST"], r"unknown value dataset: did you mean data=fashion_mnist\?"),

@@ -82,7 +82,8 @@ def check_habits(arguments: Sequence[str]) -> None:
             if not equals and left and not left[0].startswith("--") and "=" not in left[0]:
                 equals, value = "=", left.pop(0)
             flags.append(f"{flag} {value}".strip())
-            items.append(_translated(flag.lstrip("-").replace("-", "_"), value or "true"))
+            ours, _, value = _translated(flag.lstrip("-").replace("-", "_"), value or "true").partition("=")
+            items.append(f"{ours}={next(iter(alike(value, options(ours))), value)}")
         else:
             items.append(item)
     if flags:
