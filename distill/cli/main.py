@@ -27,7 +27,7 @@ def line(cfg: DictConfig) -> None:
     from distill.cli import cost, judging, stages  # what computes is imported here: --help and --cfg answer at once
     from distill.cli.line import Line
     from distill.cli.progress import shown
-    from distill.progress import heard_by
+    from distill.progress import heard_by, stage
 
     warnings.filterwarnings("ignore", module="pytorch_lightning|torch.utils.data|lightning_fabric|joblib")
     keep_freed_memory()
@@ -38,7 +38,9 @@ def line(cfg: DictConfig) -> None:
     with shown() as progress, heard_by(progress):
         straight = Line(cfg, progress)
         if straight.rank == 0 and not cost.is_chosen(straight):
-            progress.say(cost.cost(straight))
+            with stage("measuring what this will cost"):
+                told = cost.cost(straight)
+            progress.say(told)
         arrows = {"experts": stages.experts, "distill": stages.distill, "evaluate": judging.evaluate}
         for task in arrows if cfg.task == "all" else (cfg.task,):
             if task == "distill" or straight.rank == 0:  # of several processes the first does what cannot be shared
