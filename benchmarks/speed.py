@@ -152,16 +152,18 @@ def matching_update(kind: str, ipc: int, way: tuple[bool, int] | None, precision
     matcher = Matcher(FlatStudent(network), row_distance, *way)
 
     def update() -> None:
-        views = [torch.stack([siamese(part, draw) for draw, part in enumerate(images)]) for images in (real, synthetic)]
+        views, own = (
+            torch.cat([siamese(part, draw) for draw, part in enumerate(images)]) for images in (real, synthetic)
+        )
         if kind == "dm":
             restart(network)
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-                target = means(views[0])
-            (means(views[1]) - target).square().sum().backward()
+                target = means(views, [256] * 10)
+            (means(own, [ipc] * 10) - target).square().sum().backward()
             return
         match = matcher.collective if kind == "dsac" else matcher.class_wise
-        loss, gradient = match(flatten(network), views[0], views[1].detach())
-        with_gradient(views[1], loss, gradient).backward()
+        loss, gradient = match(flatten(network), views.view_as(real), own.detach(), [ipc] * 10)
+        with_gradient(own, loss, gradient).backward()
 
     return update
 

@@ -54,6 +54,11 @@ def short(size: Size) -> str:
     return f"{spread(list(size.values()))}-{digest({str(name): count for name, count in size.items()})[:6]}"
 
 
+def are_equal(counts: Sequence[int]) -> bool:
+    """Whether every class has as many."""
+    return len(set(counts)) == 1
+
+
 def spread(counts: Sequence[int]) -> str:
     """In short: ``10``, or ``3-50`` where classes differ."""
-    return str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)}-{max(counts)}"
+    return str(counts[0]) if are_equal(counts) else f"{min(counts)}-{max(counts)}"

@@ -20,24 +20,28 @@ def linear(width=12):
 def test_the_mean_feature_of_a_class_is_that_of_its_images_alone():
     net, images = (
         ConvNet((3, 8, 8), 3, depth=2, width=6, norm="instance", pooling="avg", activation="relu"),
-        torch.randn(3, 5, 3, 8, 8),
+        torch.randn(15, 3, 8, 8),
     )
-    alone = torch.stack([net.features(part).flatten(1).mean(0) for part in images])
-    for together in (2, 5, 100):
-        assert torch.allclose(class_means(net.features, images, together), alone, atol=1e-6)
+    for counts in ((5, 5, 5), (6, 1, 8), (9, 3, 3)):
+        alone = torch.stack([net.features(part).flatten(1).mean(0) for part in images.split(counts)])
+        for together in (2, 5, 100):
+            assert torch.allclose(class_means(net.features, images, counts, together), alone, atol=1e-6)
 
 
-def test_with_a_linear_feature_loss_and_gradient_are_closed_forms(matching_on):
-    method = matching_on(DistributionMatching, student=linear, augment=augment.none)
+@pytest.mark.parametrize("counts", [(2, 2, 2), (3, 1, 2), (4, 1, 1)])
+def test_with_a_linear_feature_loss_and_gradient_are_closed_forms(matching_on, counts):
+    ipc = {f"c{cls}": count for cls, count in enumerate(counts)}
+    method = matching_on(DistributionMatching, student=linear, augment=augment.none, ipc=ipc)
     loss = method.update(0)
     loss.backward()
     w = method.net.features[1].weight.detach()
-    real, synthetic = (images.detach().flatten(2).mean(1) for images in method.batches(0))
-    gap = (synthetic - real) @ w.T
-    assert loss.item() == pytest.approx(float(gap.square().sum()), rel=1e-5)
-    gradient = method.synset.images.grad.view(3, 2, -1)
-    assert torch.allclose(gradient[:, 0], gradient[:, 1], atol=1e-7)  # the same for all images of a class
-    assert torch.allclose(gradient[:, 0], 2 / 2 * gap @ w, atol=1e-5)
+    real, synthetic = (images.detach().flatten(-3) for images in method.batches(0))
+    gaps = [(own.mean(0) - other.mean(0)) @ w.T for own, other in zip(synthetic.split(counts), real, strict=True)]
+    assert loss.item() == pytest.approx(float(sum(gap.square().sum() for gap in gaps)), rel=1e-5)
+    for count, gap, gradient in zip(counts, gaps, method.synset.images.grad.flatten(1).split(counts), strict=True):
+        assert torch.allclose(
+            gradient, (2 / count * gap @ w).expand(count, -1), atol=1e-5
+        )  # the same for all of a class
 
 
 def test_equal_batches_under_one_draw_are_at_no_distance(matching_on, monkeypatch):
@@ -62,12 +66,13 @@ def test_every_step_has_a_fresh_network_that_is_not_trained(matching_on):
 def test_batch_norm_sees_all_classes_of_a_side_together(matching_on):
     net, images = (
         ConvNet((3, 8, 8), 3, depth=2, width=6, norm="batch", pooling="avg", activation="relu"),
-        torch.randn(3, 4, 3, 8, 8),
+        torch.randn(12, 3, 8, 8),
     )
-    together = net.features(images.flatten(0, 1)).flatten(1).view(3, 4, -1).mean(1)
+    counts = (4, 4, 4)
+    together = net.features(images).flatten(1).view(3, 4, -1).mean(1)
     method = matching_on(DistributionMatching, student=lambda: net, batch_real=4)
-    assert torch.allclose(method.means(images), together, atol=1e-6)
-    assert not torch.allclose(method.means(images[:1]), together[:1], atol=1e-3)
+    assert torch.allclose(method.means(images, counts), together, atol=1e-6)
+    assert not torch.allclose(method.means(images[:4], counts[:1]), together[:1], atol=1e-3)
 
 
 def test_compiled_means_have_the_eager_ones_gradient(matching_on):

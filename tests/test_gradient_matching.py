@@ -22,6 +22,7 @@ from distill.students import ConvNet, FlatStudent, flatten
 
 CIFAR = partial(ConvNet, (3, 32, 32), 10, depth=None, width=128, norm="instance", pooling="avg", activation="relu")
 WAYS = [(False, 3), (False, 7), (False, 15), (False, 100), (True, 3), (True, 15)]  # real images of one call, of 3 x 7
+EVEN = (2, 2, 2)
 
 
 def gradients(net, scale=1.0):
@@ -59,7 +60,7 @@ def test_a_row_too_small_for_its_epsilon_is_far_from_itself():
 def batches():
     torch.manual_seed(0)
     net = ConvNet((3, 8, 8), 3, depth=2, width=6, norm="instance", pooling="avg", activation="softplus").double()
-    real, synthetic = torch.randn(3, 7, 3, 8, 8).double(), torch.randn(3, 2, 3, 8, 8).double()
+    real, synthetic = torch.randn(3, 7, 3, 8, 8).double(), torch.randn(6, 3, 8, 8).double()
     return net, flatten(net), real, synthetic
 
 
@@ -67,19 +68,19 @@ def match(net, kind, compiled=False, together=7, distance="rows"):
     return getattr(Matcher(FlatStudent(net), DISTANCES[distance], compiled, together), kind)
 
 
-def by_autograd(net, theta, real, synthetic, kind):
-    """Loss and image gradient written plainly, with all graphs kept."""
+def by_autograd(net, theta, real, synthetic, counts, kind):
+    """Loss and image gradient written plainly, class by class, with all graphs kept."""
     flat, synthetic = FlatStudent(net), synthetic.clone().requires_grad_()
     theta = theta.clone().requires_grad_()
 
     def of(images, graph):
         found = [
             torch.autograd.grad(F.cross_entropy(flat(theta, x), y), theta, create_graph=graph)[0]
-            for x, y in zip(images, labels_like(images), strict=True)
+            for x, y in ((x, torch.full((len(x),), cls)) for cls, x in enumerate(images))
         ]
         return found if kind == "class_wise" else [torch.stack(found).mean(0)]
 
-    pairs = zip(of(synthetic, True), of(real, False), strict=True)
+    pairs = zip(of(synthetic.split(counts), True), of(real, False), strict=True)
     loss = sum(row_distance(flat.unflatten(a), flat.unflatten(b)) for a, b in pairs)
     return loss.detach(), torch.autograd.grad(loss, synthetic)[0]
 
@@ -88,16 +89,28 @@ def by_autograd(net, theta, real, synthetic, kind):
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_gives_the_plain_loops_loss_and_gradient(batches, kind, way):
     net, theta, real, synthetic = batches
-    loss, gradient = match(net, kind, *way)(theta, real, synthetic)
-    expected, expected_gradient = by_autograd(net, theta, real, synthetic, kind)
+    loss, gradient = match(net, kind, *way)(theta, real, synthetic, EVEN)
+    expected, expected_gradient = by_autograd(net, theta, real, synthetic, EVEN, kind)
     assert torch.allclose(loss, expected, rtol=1e-5)
     assert (gradient - expected_gradient).norm() < 1e-5 * expected_gradient.norm()
 
 
 @pytest.mark.parametrize("kind", ["class_wise", "collective"])
+@pytest.mark.parametrize("counts", [(3, 1, 2), (1, 1, 4), (4, 1, 1)])  # one by one; two in a stack, before or after one
+@pytest.mark.parametrize("together", [3, 7, 15, 100])
+def test_unequal_classes_have_the_plain_loops_loss_and_gradient(batches, kind, counts, together):
+    net, theta, real, synthetic = batches
+    loss, gradient = match(net, kind, together=together)(theta, real, synthetic, counts)
+    expected, expected_gradient = by_autograd(net, theta, real, synthetic, counts, kind)
+    assert torch.allclose(loss, expected, rtol=1e-12)
+    assert (gradient - expected_gradient).norm() < 1e-10 * expected_gradient.norm()
+    assert abs(loss - match(net, kind)(theta, real, synthetic, EVEN)[0]) > 1e-3 * loss
+
+
+@pytest.mark.parametrize("kind", ["class_wise", "collective"])
 def test_the_image_gradient_is_the_slope_of_the_loss(batches, kind):
     net, theta, real, synthetic = batches
-    call = match(net, kind)
+    call = partial(match(net, kind), counts=EVEN)
     gradient = call(theta, real, synthetic)[1]
     for _ in range(3):
         direction = torch.randn_like(synthetic)
@@ -107,15 +120,15 @@ def test_the_image_gradient_is_the_slope_of_the_loss(batches, kind):
 
 def test_of_one_class_both_losses_are_the_same(batches):
     net, theta, real, synthetic = batches
-    one = match(net, "class_wise")(theta, real[:1], synthetic[:1])
-    other = match(net, "collective")(theta, real[:1], synthetic[:1])
+    one = match(net, "class_wise")(theta, real[:1], synthetic[:2], (2,))
+    other = match(net, "collective")(theta, real[:1], synthetic[:2], (2,))
     assert torch.allclose(one[0], other[0], rtol=1e-6) and torch.allclose(one[1], other[1], rtol=1e-6)
 
 
 def test_equal_batches_are_at_no_distance(batches):
     net, theta, real, _ = batches
     for kind in ("class_wise", "collective"):
-        loss, _ = match(net, kind, distance="squared")(theta, real, real.clone())
+        loss, _ = match(net, kind, distance="squared")(theta, real, real.flatten(0, 1), (7, 7, 7))
         assert loss < 1e-20
 
 
@@ -166,6 +179,8 @@ def test_sizes_without_a_published_entry_take_a_neighbours_and_say_so(matching_o
     *loops, note = loops_for(100, table)
     assert loops == [50, 10] and "untuned" in note
     assert "untuned" in matching_on(GradientMatching, loops=table).notes[0]
+    unequal = matching_on(GradientMatching, loops=table, ipc={"c0": 1, "c1": 10, "c2": 2})
+    assert (unequal.updates, unequal.network.epochs, unequal.notes) == (10, 50, [])  # the largest class's
 
 
 def test_every_network_gets_its_updates_unless_steps_end_earlier(matching_on):
@@ -221,7 +236,7 @@ def test_each_class_has_a_draw_of_its_own_that_its_two_batches_share(matching_on
     monkeypatch.setattr(method, "real_images", lambda step, count: image.expand(3, 2, 3, 8, 8))
     method.synset.images.data.copy_(image.expand(6, 3, 8, 8))
     views = [method.batches(step) for step in range(8)]
-    assert all(torch.equal(real, synthetic) for real, synthetic in views)
+    assert all(torch.equal(real.flatten(0, 1), synthetic) for real, synthetic in views)
     assert sum(len(real[:, 0].flatten(1).unique(dim=0)) == 3 for real, _ in views) >= 6  # flips may coincide
 
 

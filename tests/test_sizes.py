@@ -9,7 +9,6 @@ import torch
 from test_line import line, succeeds, toy  # noqa: F401  # a fixture
 
 from distill.methods.ast import AST
-from distill.methods.class_matching import ClassMatching
 from distill.methods.datm import DATM
 from distill.methods.dm import DistributionMatching
 from distill.methods.gradient_matching import GradientMatching
@@ -100,11 +99,43 @@ def test_from_noise_a_class_may_get_more_images_than_it_has(asked_on, matching_o
         build(method, ipc=17, init="real", **loops)
 
 
-@pytest.mark.parametrize("method", [GradientMatching, DistributionMatching])
-def test_matching_class_by_class_takes_one_number(matching_on, method):
-    assert issubclass(method, ClassMatching)
-    with pytest.raises(ValueError, match="ipc is 1-3 here: .* equal batches of every class, give one number"):
-        matching_on(method, ipc=BY_CLASS)
+def trained(method):
+    """The images and the losses of three steps."""
+    optimizer, losses = method.configure_optimizers(), []
+    for step in range(3):
+        optimizer.zero_grad()
+        losses.append(method.update(step))
+        losses[-1].backward()
+        optimizer.step()
+    return method.synset.images.detach(), torch.stack(losses).detach()
+
+
+MATCHINGS = [
+    (GradientMatching, {"loops": {2: (2, 1), 3: (2, 1)}}),
+    (GradientMatching, {"loops": {2: (2, 1), 3: (2, 1)}, "collective": True, "init": "noise"}),  # with a warm-up
+    (DistributionMatching, {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("method, own", MATCHINGS)
+def test_equal_numbers_by_class_are_the_one_number_to_the_bit(matching_on, method, own):
+    plain, named = (trained(matching_on(method, ipc=size, **own)) for size in (2, {"c0": 2, "c1": 2, "c2": 2}))
+    assert torch.equal(plain[0], named[0]) and torch.equal(plain[1], named[1])
+
+
+@pytest.mark.parametrize("method, own", MATCHINGS)
+def test_gradients_and_features_are_matched_with_any_number_of_images_a_class(matching_on, method, own):
+    made = matching_on(method, ipc=BY_CLASS, **own)
+    start = made.synset.images.detach().clone()
+    images, losses = trained(made)
+    assert made.synset.counts == (3, 1, 2) and losses.isfinite().all()
+    assert (images != start).flatten(1).any(1).all()  # every image is learned
+
+
+def test_where_unequal_classes_are_not_compiled_it_is_said(matching_on):
+    made = matching_on(GradientMatching, ipc=BY_CLASS, loops={3: (2, 1)}, compile=True)
+    assert made.notes == ["ipc is 1-3: the matching of unequal classes goes without torch.compile"]
+    assert matching_on(GradientMatching, compile=True).notes == []
 
 
 def test_a_picture_shows_a_row_for_each_class(real):
@@ -128,5 +159,8 @@ def test_a_long_tailed_set_goes_the_whole_line(line, tmp_path):  # noqa: F811
     assert [(row["method"], row["ipc"], row["ipc_range"]) for row in rows] == [
         ("cda", 8 / 3, "2-3"), ("random real", 8 / 3, "2-3"), ("cda", 8 / 3, "1-5"), ("random real", 5 / 3, "1-2")
     ]  # fmt: skip
+    succeeds(line(*["data=npz" if item == "data=digits" else item for item in toy("dm", *shared, "ipc=upto3")]))
+    rows = json.loads((tmp_path / "outputs" / "report.json").read_text())["rows"]
+    assert [(row["ipc"], row["ipc_range"]) for row in rows if row["method"] == "dm"] == [(8 / 3, "2-3")]
     made = sorted(folder.name for folder in (tmp_path / "outputs").glob("npz-cda-*"))
     assert len(made) == 2 and made[0].startswith("npz-cda-ipc1-5-") and made[1] == "npz-cda-ipcupto3-seed0"

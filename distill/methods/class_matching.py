@@ -1,13 +1,14 @@
 """What matching gradients and matching features share: real and synthetic batches of every class, moved alike.
 
 DC (arXiv:2006.05929), DSA (arXiv:2102.08259), DCC (arXiv:2202.02916) and DM (arXiv:2110.04181) all compare, class by
-class and under one network, many real images with the few synthetic ones.
+class and under one network, many real images with the few synthetic ones. Classes may differ in the number of the latter.
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
+from itertools import groupby
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -15,11 +16,9 @@ from torch import Tensor
 
 from distill import rng
 from distill.augment import Augment, make
-from distill.data import Split
 from distill.fastest import EAGER, fastest
 from distill.methods.base import Method
 from distill.ranges import check_ranges
-from distill.sizes import Size, spread
 from distill.students import restart
 from distill.synset import SyntheticSet
 
@@ -28,18 +27,11 @@ Way = TypeVar("Way")
 WAYS = {EAGER: (False, 64), "wide": (False, 1024), "compiled": (True, 64), "compiled wide": (True, 1024)}
 
 
-def one_size(real: Split, ipc: Size) -> int:
-    """Synthetic images of every class.
-
-    Raises:
-        ValueError: classes would have different numbers of them.
-    """
-    counts = real.asked(ipc)
-    if len(set(counts)) > 1:
-        raise ValueError(
-            f"ipc is {spread(counts)} here: gradients and features are matched on equal batches of every class, give one number"
-        )
-    return counts[0]
+def stacks(rows: Tensor, counts: Sequence[int]) -> list[Tensor]:
+    """``rows`` (N, ...), class after class, as (k, n, ...) for k classes in a row with n each: one where all have as many."""
+    runs = [(len(list(run)), size) for size, run in groupby(counts)]
+    parts = rows.split([classes * size for classes, size in runs])
+    return [part.unflatten(0, run) for part, run in zip(parts, runs, strict=True)]
 
 
 class ClassMatching(Method):
@@ -53,7 +45,7 @@ class ClassMatching(Method):
         compile: torch.compile for the matching: True, False or ``auto``.
 
     Raises:
-        ValueError: init is unknown, or classes are to have different numbers of images.
+        ValueError: init is unknown.
     """
 
     RANGES: ClassVar[Mapping[str, Any]] = {
@@ -77,7 +69,6 @@ class ClassMatching(Method):
         **shared: Any,
     ):
         check_ranges("method", locals(), ClassMatching.RANGES)
-        one_size(shared["real"], shared["ipc"])
         super().__init__(**shared)
         self.notes: list[str] = []  # warnings, told when the distillation begins
         self.augment = augment
@@ -108,7 +99,7 @@ class ClassMatching(Method):
     def initial_set(self) -> SyntheticSet:
         if self.hparams["init"] == "real":
             return super().initial_set()
-        synset = SyntheticSet.blank(self.real, self.counts[0])
+        synset = SyntheticSet.blank(self.real, self.hparams["ipc"])
         noise = torch.randn(synset.images.shape, generator=rng.generator(self.seed, "initial noise"))
         return synset.with_(images=noise.to(synset.images))
 
@@ -125,17 +116,22 @@ class ClassMatching(Method):
         return torch.stack(batches)
 
     def batches(self, step: int) -> tuple[Tensor, Tensor]:
-        """Views of real (K, batch_real, C, H, W) and synthetic images (K, ipc, C, H, W): a class's share one draw."""
+        """Views of real (K, batch_real, C, H, W) and of all synthetic images (N, C, H, W): a class's share one draw."""
         draws = [rng.derive(self.seed, "siamese", step, cls) for cls in range(self.real.num_classes)]
-        synthetic = self.synset.images.view(len(draws), -1, *self.real.shape)
-        return tuple(
-            torch.stack([self.augment(part, draw) for part, draw in zip(images, draws, strict=True)])
-            for images in (self.real_images(step, self.batch_real), synthetic)
-        )  # type: ignore[return-value]
 
-    def fastest(self, ways: Mapping[str, Way], work: Callable[[Way, Tensor, Tensor], object], about: Any) -> Way:
+        def views(images: Iterable[Tensor]) -> list[Tensor]:
+            return [self.augment(part, draw) for part, draw in zip(images, draws, strict=True)]
+
+        real = torch.stack(views(self.real_images(step, self.batch_real)))
+        return real, torch.cat(views(self.synset.images.split(self.counts)))
+
+    def fastest(
+        self, ways: Mapping[str, Way], work: Callable[[Way, Tensor, Tensor], object], about: Any, compile: bool | str
+    ) -> Way:
         """The one whose ``work`` on the batches of step 0 takes least time on this machine."""
         real, synthetic = (images.detach() for images in self.batches(0))
         todo = {name: partial(work, way, real, synthetic) for name, way in ways.items()}
-        case = {"matching": about, "network": repr(self.net), "images": [list(real.shape), list(synthetic.shape)]}
-        return ways[fastest(todo, case, self.hparams["steps"], real.device, self.hparams["compile"])]
+        runs = [length for stack in stacks(synthetic, self.counts) for length in stack.shape[:2]]
+        shapes = [list(real.shape), [*runs, *self.real.shape]]
+        case = {"matching": about, "network": repr(self.net), "images": shapes}
+        return ways[fastest(todo, case, self.hparams["steps"], real.device, compile)]

@@ -1,7 +1,7 @@
 """Distribution matching (Zhao & Bilen, WACV 2023, arXiv:2110.04181)."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distill import rng
 from distill.fastest import fuse
-from distill.methods.class_matching import WAYS, ClassMatching
+from distill.methods.class_matching import WAYS, ClassMatching, stacks
 from distill.ranges import check_ranges
 from distill.recipes import PRECISIONS
 from distill.students import restart, stateless
@@ -43,35 +43,34 @@ class DistributionMatching(ClassMatching):
         real, synthetic = self.batches(step)
         dtype = PRECISIONS[self.hparams["precision"]]
         with torch.no_grad(), torch.autocast(real.device.type, dtype, enabled=dtype is not None):
-            target = self.means(real)
-        loss = (self.means(synthetic) - target).square().sum()
+            target = self.means(real.flatten(0, 1), [self.batch_real] * len(real))
+        loss = (self.means(synthetic, self.counts) - target).square().sum()
         self.log("matching_loss", loss.detach())
         return loss
 
     @cached_property
-    def means(self) -> Callable[[Tensor], Tensor]:
+    def means(self) -> Callable[[Tensor, Sequence[int]], Tensor]:
         """`class_means`, the fastest way on this machine."""
         features, dtype = self.net.features, PRECISIONS[self.hparams["precision"]]
         if not stateless(self.net):
             return partial(class_means, features, together=sys.maxsize)
 
         @torch.no_grad()
-        def work(means: Callable[[Tensor], Tensor], real: Tensor, synthetic: Tensor) -> object:
+        def work(means: Callable[[Tensor, Sequence[int]], Tensor], real: Tensor, synthetic: Tensor) -> object:
             with torch.autocast(real.device.type, dtype, enabled=dtype is not None):
-                return means(real)
+                return means(real.flatten(0, 1), [self.batch_real] * len(real))
 
         compiled = fuse(features)
         ways = {
             name: partial(class_means, compiled if way[0] else features, together=way[1]) for name, way in WAYS.items()
         }
-        return self.fastest(ways, work, ["means", self.hparams["precision"]])
+        return self.fastest(ways, work, ["means", self.hparams["precision"]], self.hparams["compile"])
 
 
-def class_means(features: Callable[[Tensor], Tensor], images: Tensor, together: int) -> Tensor:
-    """Mean feature of every class, (K, F) float32, of images (K, B, C, H, W), ``together`` of which are one call's.
+def class_means(features: Callable[[Tensor], Tensor], images: Tensor, counts: Sequence[int], together: int) -> Tensor:
+    """Mean feature of every class, (K, F) float32, of images (N, C, H, W), ``counts`` of each; ``together`` are one call's.
 
-    With batch norm all go together: its statistics are those of all classes, as in the authors' code.
+    With batch norm all go together: its statistics are those of all images, as in the authors' code.
     """
-    classes, batch = images.shape[:2]
-    found = [features(part).flatten(1).float() for part in images.flatten(0, 1).split(together)]
-    return torch.cat(found).view(classes, batch, -1).mean(1)
+    found = torch.cat([features(part).flatten(1).float() for part in images.split(together)])
+    return torch.cat([stack.mean(1) for stack in stacks(found, counts)])

@@ -16,9 +16,10 @@ from torch.func import grad, grad_and_value, vmap
 from distill import rng
 from distill.augment import Augment, make
 from distill.fastest import EAGER, fuse
-from distill.methods.class_matching import WAYS, ClassMatching, one_size
+from distill.methods.class_matching import WAYS, ClassMatching, stacks
 from distill.ranges import check_ranges
 from distill.recipes import Recipe
+from distill.sizes import are_equal, spread
 from distill.students import FlatStudent, flatten, restart, stateless
 from distill.training import train, way_to_train
 
@@ -63,8 +64,9 @@ DISTANCES: dict[str, Callable[[Gradient, Gradient], Tensor]] = {
 class Matcher:
     """The matching loss of two batches under one network, and its gradient in the synthetic images.
 
-    Class by class it is the sum over classes of the distance of their gradients, collective it is the distance of the
-    mean gradients. The second-order graph of one call lives at a time.
+    Class by class it is the sum over classes of the distance of their gradients, each that of the mean loss of a class's
+    images; collective it is the distance of the means over classes of these gradients, not over images: classes count alike,
+    as they do on the real side, however many synthetic images they have. The second-order graph of one call lives at a time.
 
     Args:
         net: the network, called with its weights.
@@ -84,12 +86,15 @@ class Matcher:
             made = [fuse(each) for each in made]
         self.first, self.second, *self.wide = made
 
-    def loss(self, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(self.net(theta, images), labels)
+    def loss(self, theta: Tensor, images: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Mean over images, or weighted by class, (K,)."""
+        return F.cross_entropy(self.net(theta, images), labels, weight)
 
-    def mismatch(self, theta: Tensor, synthetic: Tensor, labels: Tensor, target: Tensor) -> Tensor:
+    def mismatch(
+        self, theta: Tensor, synthetic: Tensor, labels: Tensor, target: Tensor, weight: Tensor | None = None
+    ) -> Tensor:
         """Distance of the synthetic images' gradient from ``target`` (P,)."""
-        own = grad(self.loss)(theta, synthetic, labels)
+        own = grad(self.loss)(theta, synthetic, labels, weight)
         return self.distance(self.net.unflatten(own), self.net.unflatten(target))
 
     def target(self, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
@@ -99,32 +104,41 @@ class Matcher:
             total += self.first(theta, part, its) * (len(part) / len(images))
         return total
 
-    def class_wise(self, theta: Tensor, real: Tensor, synthetic: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss, and gradient (K, ipc, C, H, W), of real (K, B, C, H, W) and synthetic images (K, ipc, C, H, W)."""
+    def class_wise(
+        self, theta: Tensor, real: Tensor, synthetic: Tensor, counts: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Loss, and gradient (N, C, H, W), of real (K, B, C, H, W) and synthetic images (N, C, H, W), ``counts`` of each."""
         group = max(1, self.together // real.shape[1])
-        parts = [images.split(group) for images in (real, labels_like(real), synthetic, labels_like(synthetic))]
-        losses, gradients = [], []
-        for images, labels, own, own_labels in zip(*parts, strict=True):
+        losses, gradients, first_class = [], [], 0
+        for own in (part for stack in stacks(synthetic, counts) for part in stack.split(group)):
+            images = real[first_class : first_class + len(own)]
+            labels, own_labels = (labels_like(part, first_class) for part in (images, own))
+            first_class += len(own)
             if group > 1:
                 first, second = self.wide
                 gradient, loss = second(theta, own, own_labels, first(theta, images, labels))
             else:
                 gradient, loss = self.second(theta, own[0], own_labels[0], self.target(theta, images[0], labels[0]))
             losses.append(loss.sum())
-            gradients.append(gradient.view_as(own))
+            gradients.append(gradient.reshape(-1, *synthetic.shape[1:]))
         return torch.stack(losses).sum(), torch.cat(gradients)
 
-    def collective(self, theta: Tensor, real: Tensor, synthetic: Tensor) -> tuple[Tensor, Tensor]:
+    def collective(
+        self, theta: Tensor, real: Tensor, synthetic: Tensor, counts: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
         """The same of the collective loss; all classes' images are one batch."""
         target = self.target(theta, real.flatten(0, 1), labels_like(real).flatten())
-        gradient, loss = self.second(theta, synthetic.flatten(0, 1), labels_like(synthetic).flatten(), target)
-        return loss, gradient.view_as(synthetic)
+        each = torch.tensor(counts)
+        labels = torch.arange(len(each)).repeat_interleave(each).to(real.device)
+        weight = None if are_equal(counts) else 1 / each.to(theta)  # the plain mean is this where classes are equal
+        gradient, loss = self.second(theta, synthetic, labels, target, weight)
+        return loss, gradient
 
 
-def labels_like(images: Tensor) -> Tensor:
-    """Classes (K, B) of images (K, B, C, H, W)."""
+def labels_like(images: Tensor, first: int = 0) -> Tensor:
+    """Classes (k, B) of images (k, B, C, H, W) of the classes from ``first`` on."""
     classes, batch = images.shape[:2]
-    return torch.arange(classes, device=images.device)[:, None].expand(classes, batch)
+    return torch.arange(first, first + classes, device=images.device)[:, None].expand(classes, batch)
 
 
 class GradientMatching(ClassMatching):
@@ -136,7 +150,8 @@ class GradientMatching(ClassMatching):
     Args:
         networks: K, how many are trained.
         steps: image updates; None is all of them, K T.
-        loops: (T, Z) by ipc, as published; another ipc takes its larger neighbour's, with a warning.
+        loops: (T, Z) by ipc, as published; another ipc takes its larger neighbour's, with a warning. Of classes with
+            different numbers of images the largest counts.
         collective: match the mean gradient over classes after the warm-up (DCC, DSAC).
         warmup_networks, warmup_updates: with ``collective``, image update t of network k is class-wise where
             k < warmup_networks and t < warmup_updates.
@@ -176,10 +191,13 @@ class GradientMatching(ClassMatching):
         **others: Any,
     ):
         check_ranges("method", locals(), GradientMatching.RANGES)
-        self.updates, epochs, note = loops_for(one_size(others["real"], others["ipc"]), loops)
+        counts = others["real"].asked(others["ipc"])
+        self.updates, epochs, note = loops_for(max(counts), loops)
         steps = networks * self.updates if steps is None else steps
         super().__init__(steps=steps, **others)
         self.notes += [note] if note else []
+        if others["compile"] is True and not are_equal(counts):
+            self.notes.append(f"ipc is {spread(counts)}: the matching of unequal classes goes without torch.compile")
         self.network, self.network_augment = network.with_(epochs=epochs), network_augment
         self.norms = [module for module in self.net.modules() if isinstance(module, nn.BatchNorm2d)]
         if self.norms:
@@ -199,7 +217,7 @@ class GradientMatching(ClassMatching):
             self.set_statistics(step)
         real, synthetic = self.batches(step)
         match = self.matcher.collective if self.is_collective(network, update) else self.matcher.class_wise
-        loss, gradient = match(flatten(self.net), real, synthetic.detach())
+        loss, gradient = match(flatten(self.net), real, synthetic.detach(), self.counts)
         self.log_dict({"matching_loss": loss, "network": float(network)})
         return with_gradient(synthetic, loss, gradient)
 
@@ -240,17 +258,19 @@ class GradientMatching(ClassMatching):
 
     @cached_property
     def matcher(self) -> Matcher:
-        """The fastest on this machine."""
+        """The fastest on this machine; of unequal classes an eager one: every size would be compiled, and torch keeps eight."""
         flat, distance = FlatStudent(self.net, with_state=True), DISTANCES[self.hparams["distance"]]
         if not stateless(self.net):
             return Matcher(flat, distance, *WAYS[EAGER])
-        theta, collective = flatten(self.net), self.hparams["collective"]
+        theta, collective, compile = flatten(self.net), self.hparams["collective"], self.hparams["compile"]
 
         def work(matcher: Matcher, real: Tensor, synthetic: Tensor) -> object:
-            return (matcher.collective if collective else matcher.class_wise)(theta, real, synthetic)
+            return (matcher.collective if collective else matcher.class_wise)(theta, real, synthetic, self.counts)
 
         matchers = {name: Matcher(flat, distance, *way) for name, way in WAYS.items()}
-        return self.fastest(matchers, work, [self.hparams["distance"], collective])
+        return self.fastest(
+            matchers, work, [self.hparams["distance"], collective], compile if are_equal(self.counts) else False
+        )
 
     def extra_tensors(self) -> dict[str, Tensor]:
         return dict(self.net.state_dict())
