@@ -11,7 +11,7 @@ test: .venv/ready
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 8
 
 fuzz: .venv/ready
-	FUZZ=all $(BIN)/python -m pytest -q -n auto --maxprocesses 8 tests/test_fuzz.py
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 tests/fuzz_all.py
 
 check: .venv/ready
 	$(BIN)/ruff check .

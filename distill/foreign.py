@@ -19,13 +19,9 @@ def kind_of(path: Path) -> str:
     with path.open("rb") as file:
         begin = file.read(8)
     if begin.startswith(b"PK") and zipfile.is_zipfile(path):
-        names = zipfile.ZipFile(path).namelist()
-        npz = names and all(name.endswith(".npy") for name in names)
-        return (
-            TORCH
-            if any(name.endswith("data.pkl") for name in names)
-            else "an .npz of NumPy"
-            if npz
-            else "a zip archive"
-        )
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if any(name.endswith("data.pkl") for name in names):
+            return TORCH
+        return "an .npz of NumPy" if names and all(name.endswith(".npy") for name in names) else "a zip archive"
     return next((kind for magic, kind in MAGIC.items() if begin.startswith(magic)), "a file of another kind")

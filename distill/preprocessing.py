@@ -24,7 +24,7 @@ ZCA_EPS = 0.1  # the regulariser of MTT and DATM
 
 def to_pixels(images: np.ndarray) -> Tensor:
     """uint8 (N, H, W, C) to pixels (N, C, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float() / 255
+    return torch.from_numpy(np.require(images.transpose(0, 3, 1, 2), requirements=["C", "W"])).float() / 255
 
 
 class Preprocessing:

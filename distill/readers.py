@@ -118,7 +118,7 @@ def _npz(path: Path) -> Arrays:
         raise FileNotFoundError(f"no file {str(path)!r}: data.path names an .npz file or an image folder")
     keys = ("x_train", "y_train", "x_test", "y_test", "class_names")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             missing = [key for key in keys if key not in file.files]
             if missing:
                 raise ValueError(f"{missing[0]} is missing, it holds {', '.join(file.files)}")

@@ -215,6 +215,7 @@ def test_wandb_gets_metrics_pictures_and_the_table_offline(line, tmp_path, monke
     with (tmp_path / "outputs" / "digits-mtt-ipc1-seed0" / "metrics" / "version_0" / "metrics.csv").open() as csv:
         names, *rows = [row.rstrip("\n").split(",") for row in csv]
     ours = [float(row[names.index("matching_loss")]) for row in rows]
+    assert "digits-mtt-ipc1-seed0/matching_loss" in logged, (sorted(logged), file.stat().st_size, message)
     assert logged["digits-mtt-ipc1-seed0/matching_loss"] == pytest.approx(ours)
     assert any("synthetic" in key for key in logged)
     assert any("report" in key for key in logged)
@@ -263,7 +264,10 @@ print("HEAVY", sorted({"torch", "wandb", "sklearn", "kornia"} & set(sys.modules)
         (["model=ConvNet"], "unknown value model: did you mean student=convnet\\?"),
         (["--dataset", "CIFAR10"], "unknown flag --dataset CIFAR10: settings are NAME=VALUE .* data=cifar10"),
         (["momentum=0.9"], "unknown value momentum: did you mean .*recipe.momentum"),
-        (["task=evaluate", "synset=run.py"], "run.py is a file of another kind, no synthetic set of distill"),
+        (
+            ["task=evaluate", f"synset={ROOT / 'run.py'}"],
+            "run.py is a file of another kind, no synthetic set of distill",
+        ),
         (["data=npz", "data.path=none.npz"], "no file 'none.npz'"),
         (["data=npz"], "data.path is missing: give data.path=VALUE"),
         (["task=distill", "seed=7"], "0 of 2 experts in .*: train them with `python run.py task=experts`"),

@@ -113,7 +113,8 @@ def test_the_first_frame_counts(tmp_path, suffix):
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "lime", "blue")]
     settings = {"webp": {"lossless": True}}.get(suffix, {})
     file = saved(tmp_path / f"a.{suffix}", frames[0], save_all=True, append_images=frames[1:], **settings)
-    assert Image.open(file).n_frames == 3
+    with Image.open(file) as image:
+        assert image.n_frames == 3
     assert picture(file)[0, 0].tolist() == [255, 0, 0]
 
 
@@ -202,9 +203,11 @@ def test_eager_and_lazy_folders_and_a_sets_transform_agree_to_the_pixel(tmp_path
     eager, lazy = (data.load("pets", zca=False, val=0, download=False, lazy=way, **settings) for way in (False, True))
     assert torch.equal(eager.train.images, lazy.train.images[:]) and torch.equal(eager.test.images, lazy.test.images[:])
     made = SyntheticSet.of_images(eager.train, torch.arange(2)).with_(record={"config": {"data": {"crop": crop}}})
-    assert torch.equal(torch.stack([made.transform(Image.open(file)) for file in files[:10]]), eager.train.images)
-    array = made.transform(np.asarray(Image.open(files[1])))
-    assert torch.equal(array, eager.train.images[1])
+    for file, expected in zip(files[:10], eager.train.images, strict=True):
+        with Image.open(file) as image:
+            assert torch.equal(made.transform(image), expected)
+    with Image.open(files[1]) as image:
+        assert torch.equal(made.transform(np.asarray(image)), eager.train.images[1])
 
 
 def test_data_size_resizes_every_kind_of_set_and_its_transform(tmp_path):
