@@ -1,6 +1,7 @@
 """Readers of image sets: each gives uint8 images (N, H, W, C) and integer labels (N,), as they were published."""
 
 import inspect
+import os
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -91,6 +92,7 @@ def read(name: str, root: Path, download: bool, path: Path | None, size: int | N
     arrays = _checked(name, _npz(path) if path is not None else _named(name, root, download))
     if size is None:
         return arrays
+    _check_memory(len(arrays.x_train) + len(arrays.x_test), size, arrays.x_train.shape[3], "")
 
     def framed(images: np.ndarray) -> np.ndarray:
         return np.stack([pixels(from_array(image), image.shape[2], (size, size), crop) for image in images])
@@ -135,8 +137,25 @@ def _npz(path: Path) -> Arrays:
 
 def _folder(path: Path, size: int | None, crop: bool) -> Arrays:
     tree = folders.tree(path)
+    if size is not None:
+        _check_memory(len(tree.train) + len(tree.test), size, 3, " or data.lazy=true")
     frame = None if size is None else (size, size)
     return Arrays(*_images(tree.train, frame, crop), *_images(tree.test, frame, crop), tree.classes, tree.notes)
+
+
+def physical_memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _check_memory(images: int, side: int, channels: int, other_help: str) -> None:
+    """Refuse squares that cannot fit: each pixel is held as it was read (uint8) and as networks see it (float32)."""
+    need, memory = images * side**2 * channels * 5, physical_memory()
+    if need > memory:
+        raise ValueError(
+            f"data.size={side} makes {images} images of {need / 1e9:.3g} GB, this machine has {memory / 1e9:.3g} GB: "
+            f"use a smaller data.size{other_help}"
+        )
 
 
 def _images(

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from distill import data
+from distill import data, readers
 from distill.pictures import check, from_array, picture, pixels
 from distill.synset import SyntheticSet
 
@@ -253,3 +253,21 @@ def test_test_images_are_the_middle_of_larger_ones_where_a_paper_tests_so(tmp_pa
         data.load("tiny", root=tmp_path, **settings, test_resize=56)
     with pytest.raises(ValueError, match="data.test_resize needs images that are held in memory"):
         data.load("tiny", root=tmp_path, **{**settings, "path": tmp_path}, size=64, lazy=True, test_resize=72)
+
+
+@pytest.mark.parametrize("layout", ["folder", "npz"])
+def test_squares_beyond_the_memory_are_refused_before_a_picture_is_decoded(tmp_path, npz, monkeypatch, layout):
+    monkeypatch.setattr(readers, "physical_memory", lambda: 10**8)
+    root, extra = npz, ""
+    if layout == "folder":
+        root, extra = tmp_path / "pets", " or data.lazy=true"
+        for k in range(30):
+            (root / f"train/c{k % 3}").mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8)).save(root / f"train/c{k % 3}/{k}.png")
+    monkeypatch.setattr(readers, "pixels", lambda *_: pytest.fail("resized"))
+    monkeypatch.setattr(readers, "picture", lambda *_: pytest.fail("decoded"))
+    told = (
+        rf"^data\.size=1000 makes \d+ images of [\d.]+ GB, this machine has 0\.1 GB: use a smaller data\.size{extra}$"
+    )
+    with pytest.raises(ValueError, match=told):
+        readers.read("pets", tmp_path, False, root, 1000, False)
