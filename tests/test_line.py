@@ -257,6 +257,7 @@ print("HEAVY", sorted({"torch", "wandb", "sklearn", "kornia"} & set(sys.modules)
         (["protocol=best"], "unknown protocol 'best': one of ast, cvdd, datm, dc"),
         (["student=convnett"], "unknown student 'convnett': did you mean convnet or"),
         (["student=[convnet,x]"], "unknown student 'x': "),
+        (["experiments=dm_cifar10_ipc1"], "unknown value experiments: did you mean experiment\\?"),
         (["method.stepz=3"], "unknown value method.stepz: did you mean steps\\? method has"),
         (["ipc=5000"], "ipc is 5000, expected at most 125 here: class '8' has 125 training images"),
         (["device=cuda"], "device=cuda was asked for, but this machine has no CUDA device"),

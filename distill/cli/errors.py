@@ -74,6 +74,7 @@ def unknown_value(key: str) -> str:
             break
         node = node[name]
         parents.append(name)
+    known += [] if parents else ["experiment", "scale"]  # groups that leave no value of their own name
     close = difflib.get_close_matches(name, known, 1) or (places(whole, name) if "." not in key else [])
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     names = ", ".join(known) or "no values with these choices"
