@@ -22,6 +22,7 @@ from torch import nn
 from distill.committee import Committee
 from distill.data import RealData, Split
 from distill.files import digest
+from distill.identity import digits, former_digits, former_protocol
 from distill.progress import HowFar, silent
 from distill.recipes import CommitteeProtocol, Protocol
 from distill.rehearsal import check_protocol
@@ -50,7 +51,7 @@ def evaluate(
     iterates: Iterates = (),
     about: Mapping[str, Any] = MappingProxyType({}),
     published: Published | None = None,
-    student_hashes: Mapping[str, str] | None = None,
+    networks: Mapping[str, Any] = MappingProxyType({}),
     committee: Committee | None = None,
     labels_path: Path = Path("labels"),
     workers: int = 1,
@@ -68,7 +69,7 @@ def evaluate(
         about: more that every row says: ``synsets`` (the sets' files, from the report's folder: the page finds pictures and
             metrics there), ``command``, ``protocol_changes`` (what was changed in a preset, a text for each value).
         published: what a paper reports for the first student, with its labels and its selection.
-        student_hashes: of the networks' configurations, by name; None takes the networks' structure.
+        networks: configurations of the students by name, which tell rows apart; one without is known by its structure.
         committee: the teachers of a `distill.recipes.CommitteeProtocol`; its rows with soft labels have a twin with hard ones.
         labels_path: folder of stored labels, see `distill.labels.LabelStore`.
         workers: processes that train students side by side on a CPU; the numbers are the same for any count.
@@ -105,7 +106,7 @@ def evaluate(
             "ipc": ipc,
             "ipc_range": None if ipc is None else spread(synsets[0].counts),
             "student": name,
-            "student_hash": (student_hashes or {}).get(name) or _structure(make),
+            "student_hash": digits(networks[name]) if name in networks else _structure(make),
             "protocol": protocol.name,
             "protocol_hash": protocol.hash,
             "labels": labels if soft else "hard",
@@ -114,13 +115,16 @@ def evaluate(
             "inputs_hash": inputs(labels, selection),
             "seed": seed,
         }
-        if report.find(row):
+        former = {"protocol_hash": former_protocol(protocol.identity)}
+        if name in networks:
+            former["student_hash"] = former_digits(networks[name])
+        if report.find(row, former):
             continue
         text = f"{method} ipc {row['ipc_range'] or 'all'} {name}{' hard labels' * (labels == 'hard' and soft)}"
         asked = committee if labels != "hard" else None
         key = digest([row[key] for key in report.KEY])
         run = _Run(real, make, seed, workers, compile, report, key, asked, labels_path, text, progress)
-        best = report.find({**row, "selection": "maximum", "inputs_hash": inputs(labels, "maximum")})
+        best = report.find({**row, "selection": "maximum", "inputs_hash": inputs(labels, "maximum")}, former)
         steps = best["chosen"].get("step") if best and selection == "test" else None
         measured = run.measure(synsets, iterates, labelled(protocol, labels), selection, steps)
         beside = {"published": None}

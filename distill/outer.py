@@ -1,6 +1,5 @@
 """The outer loop: runs a Method under Lightning, writes snapshots, goes on where an interrupted run stopped."""
 
-import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,8 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import Tensor
 
-from distill.files import flat, load_tensors, read_record, replacing, save_tensors, write_record
+from distill.files import load_tensors, read_record, replacing, save_tensors, write_record
+from distill.identity import canonical, pathless
 from distill.methods.base import Diverged, Method
 from distill.progress import HowFar, stage
 from distill.ranges import check_ranges
@@ -35,10 +35,9 @@ def claim(folder: Path, config: Mapping[str, Any]) -> None:
     """
     path = folder / "config.json"
     if not path.exists():
-        write_record(path, config)
+        write_record(path, pathless(config))
         return
-    before = flat(read_record(path, f"restore it, or delete {folder} to start anew"))
-    now = flat(json.loads(json.dumps(config)))
+    before, now = canonical(read_record(path, f"restore it, or delete {folder} to start anew")), canonical(config)
     differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if differing:
         key = differing[0]

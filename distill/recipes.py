@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import grad
 
 from distill import augment
-from distill.files import digest
+from distill.identity import digits
 from distill.ranges import check_ranges, stated
 
 R = TypeVar("R", bound="Recipe")
@@ -116,7 +116,7 @@ class Recipe:
     @property
     def hash(self) -> str:
         """Twelve hex digits of `identity`."""
-        return digest(self.identity)
+        return digits(self.identity)
 
     def with_(self: R, **fields: Any) -> R:
         """A copy with other values."""

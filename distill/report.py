@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from distill.files import read_record, write_record
@@ -67,9 +68,14 @@ class Report:
             self.hits = {name: hits for name, hits in record.get("unfinished", {}).items() if isinstance(hits, list)}
             self.spent = record.get("spent", 0.0)
 
-    def find(self, row: Mapping[str, Any]) -> Row | None:
-        """The row that measures the same, if there is one."""
-        return next((old for old in self.rows if all(old.get(key) == row.get(key) for key in self.KEY)), None)
+    def find(self, row: Mapping[str, Any], former: Mapping[str, Any] = MappingProxyType({})) -> Row | None:
+        """The row that measures the same, if there is one; ``former`` has the values of keys that earlier versions wrote."""
+        now = [row.get(key) for key in self.KEY]
+        ways = [(own, former.get(key, own)) for key, own in zip(self.KEY, now, strict=True)]
+        return next(
+            (old for old in self.rows if all(old.get(key) in way for key, way in zip(self.KEY, ways, strict=True))),
+            None,
+        )
 
     def add(self, row: Row) -> None:
         """Add a row and write the file."""

@@ -17,7 +17,6 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from distill.files import (
-    digest,
     hash_tensors,
     load_tensors,
     read_record,
@@ -28,6 +27,7 @@ from distill.files import (
     write_record,
     write_safetensors,
 )
+from distill.identity import canonical, digits, former_digits, pathless
 from distill.ranges import check_ranges
 from distill.wording import differing
 
@@ -60,11 +60,9 @@ class ExpertStore:
             raise ValueError(f"{count} experts, expected at least 1")
         self.count = count
         named = (root / "manifest.json").exists()
-        self.folder = (
-            root if named else root / f"{identity['data']['name']}-{identity['recipe']['name']}-{digest(identity)}"
-        )
+        self.folder = root if named else _folder(root, identity)
         self.identity = _manifest(root) if named else identity
-        theirs, ours = ({key: each.get(key) for key in KEPT} for each in (self.identity, identity))
+        theirs, ours = (canonical({key: each.get(key) for key in KEPT}) for each in (self.identity, identity))
         if theirs != ours:
             raise ValueError(
                 f"experts in {str(root)!r} were trained with other {'; '.join(differing(theirs, ours))}: {HELP}"
@@ -114,7 +112,7 @@ class ExpertStore:
             statistics: a teacher's buffers by name, the running statistics of batch norm.
         """
         if not (self.folder / "manifest.json").exists():
-            write_record(self.folder / "manifest.json", self.identity)
+            write_record(self.folder / "manifest.json", pathless(self.identity))
         buffers = {f"statistics.{name}": tensor.cpu().contiguous() for name, tensor in (statistics or {}).items()}
         header = {
             "crc32": json.dumps([_crc(row) for row in weights]),
@@ -204,6 +202,15 @@ class ExpertStore:
 
     def _path(self, expert: int) -> Path:
         return self.folder / f"expert_{expert:04d}.safetensors"
+
+
+def _folder(root: Path, identity: Mapping[str, Any]) -> Path:
+    """Where a store of this identity is or will be."""
+    own, former = (
+        root / f"{identity['data']['name']}-{identity['recipe']['name']}-{known(identity)}"
+        for known in (digits, former_digits)
+    )
+    return former if (former / "manifest.json").exists() and not own.exists() else own
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distill.files import flat
+from distill.identity import canonical
 
 MOST = 20  # names that are listed whole
 WIDTH = 80  # characters of a value
@@ -33,7 +33,7 @@ def difference(theirs: Sequence[str], ours: Sequence[str]) -> str:
 
 def differing(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     """The values in which two nested records differ: ``seed (1 there, 0 here)``."""
-    there, here = flat(dict(theirs)), flat(dict(ours))
+    there, here = canonical(theirs), canonical(ours)
     found = []
     for key in there | here:
         their: Any = there.get(key)

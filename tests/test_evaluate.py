@@ -165,7 +165,7 @@ def test_a_row_is_made_anew_when_anything_that_its_value_depends_on_changes(tmp_
         "strategy": dict(real=load_npz(path, strategy="color_crop_cutout_scale_rotate", **constants)),
         "snapshots": dict(other=2),
         "student": dict(net=partial(student, width=7)),
-        "student's configuration": dict(student_hashes={"convnet": "of another"}),
+        "student's configuration": dict(networks={"convnet": {"width": 7}}),
         "images": dict(synset=synset.with_(images=synset.images + 1)),
         "seed of the synthesis": dict(synset=synset.with_(record={"seed": 5})),
         "protocol": dict(protocol=toy.with_(momentum=0.8)),

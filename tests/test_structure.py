@@ -17,6 +17,7 @@ CONFIGS = ROOT / "configs"
 # Each module may import what stands before it.
 ORDER = [
     "distill.files",
+    "distill.identity",
     "distill.foreign",
     "distill.text",
     "distill.progress",

@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from distill.cli.checks import plain, sizes
-from distill.files import flat
+from distill.identity import canonical
 from distill.report import Published
 from distill.synset import SyntheticSet
 
@@ -22,7 +22,7 @@ SILENT = {  # what moves no number: where files lie, and how the same work is do
 
 def changes(now: Mapping[str, Any], was: Mapping[str, Any]) -> Changes:
     """What two nested configurations have otherwise, as (was, is) by dotted name; a value that one lacks is None there."""
-    before, after = flat(dict(was)), flat(dict(now))
+    before, after = canonical(was), canonical(now)
     silent = SILENT | {
         name for name, value in before.items() if value == "???"
     }  # a cell leaves open where its data lie
@@ -78,7 +78,7 @@ def _made_otherwise(config: Any, number: Mapping[str, Any]) -> Changes:
     if not isinstance(config, dict) or not isinstance(config.get("method"), dict):
         return {"method": ("the cell's", "not recorded")}
     made = {group: config.get(group) for group in ("data", "method")}
-    return {name: pair for name, pair in changes(made, number).items() if name in flat(made)}
+    return {name: pair for name, pair in changes(made, number).items() if name in canonical(made)}
 
 
 def _plain(node: DictConfig, resolve: bool = True) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from distill.cli.cells import protocol_changes, published, told
 from distill.cli.line import Line
 from distill.cli.signals import goes_on
 from distill.evaluate import evaluate as train_students
-from distill.files import alone_in, digest
+from distill.files import alone_in
 from distill.outer import iterates
 from distill.page import write_page
 from distill.report import RANDOM, WHOLE, Published, Report
@@ -82,11 +82,10 @@ def rows(
     paths: Sequence[str] = (),
 ) -> None:
     students = {name: line.student(name) for name in line.students}
-    hashes = {name: digest(node) for name, node in line.students.items()}
     about = {"synsets": list(paths), "command": line.command, "protocol_changes": told(protocol_changes(line.cfg))}
     train_students(
         synsets, line.real, students, line.protocol(), report, method=method, ipc=ipc, seed=line.cfg.seed,
-        iterates=snapshots, about=about, published=number, student_hashes=hashes,
+        iterates=snapshots, about=about, published=number, networks=line.students,
         committee=None if line.judges is None else line.committee(line.judges),
         labels_path=labels_path(line, method),
         workers=line.cfg.workers if line.device.type == "cpu" else 1, compile=line.cfg.compile, progress=line.progress,
