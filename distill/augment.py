@@ -9,6 +9,7 @@ MixUp, arXiv:1710.09412.
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,7 +18,6 @@ from torch import Generator, Tensor
 from torchvision.transforms import RandomResizedCrop
 
 from distill.dc_views import crop_scale_rotate
-from distill.preprocessing import Preprocessing
 from distill.ranges import check_ranges
 
 Augment = Callable[[Tensor, int], Tensor]
@@ -41,7 +41,7 @@ class DSA:
     """
 
     def __init__(self, strategy: str, siamese: bool = False):
-        check_ranges("augment", locals(), {"strategy": RANGES["strategy"]})
+        check_ranges("augment", locals(), {"strategy": STRATEGY})
         self.families, self.siamese = [FAMILIES[name] for name in strategy.split("_")], siamese
 
     def __call__(self, images: Tensor, draw: int) -> Tensor:
@@ -49,6 +49,14 @@ class DSA:
         g = Generator().manual_seed(draw)
         family = self.families[int(torch.randint(len(self.families), (), generator=g))]
         return family(images, g, 1 if self.siamese else None)
+
+
+class Space(Protocol):
+    """What images live in: a map of pixels in [0, 1], and its inverse."""
+
+    def __call__(self, pixels: Tensor) -> Tensor: ...
+
+    def inverse(self, images: Tensor) -> Tensor: ...
 
 
 class PaddedCrop:
@@ -60,7 +68,7 @@ class PaddedCrop:
             after it, the mean grey of normalised images.
     """
 
-    def __init__(self, mirror: bool, pixels: Preprocessing | None = None):
+    def __init__(self, mirror: bool, pixels: Space | None = None):
         self.mirror, self.pixels = mirror, pixels
 
     def __call__(self, images: Tensor, draw: int) -> Tensor:
@@ -244,6 +252,7 @@ def warp(images: Tensor, matrices: Tensor) -> Tensor:
 FAMILIES: dict[str, Callable[[Tensor, Generator, int | None], Tensor]] = {
     "color": color, "crop": crop, "cutout": cutout, "flip": flip, "scale": scale, "rotate": rotate,
 }  # fmt: skip
+STRATEGY = f"some of {', '.join(FAMILIES)} joined by _"
 
 
 MAKERS: dict[str, Callable[[str], Augment]] = {
@@ -253,7 +262,7 @@ MAKERS: dict[str, Callable[[str], Augment]] = {
     "crop_scale_rotate": lambda strategy: crop_scale_rotate,
     "crop_flip": lambda strategy: PaddedCrop("flip" in strategy),
 }
-RANGES = {"name": f"one of {', '.join(MAKERS)}", "strategy": f"some of {', '.join(FAMILIES)} joined by _"}  # of `make`
+RANGES = {"name": f"one of {', '.join(MAKERS)}", "strategy": STRATEGY}  # of `make`
 
 
 def _uniform(images: Tensor, g: Generator, draws: int | None) -> Tensor:

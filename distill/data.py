@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from distill import augment, folders, preprocessing, sizes
+from distill import folders, preprocessing, sizes
+from distill.augment import STRATEGY
 from distill.content import content_of
 from distill.lazy import LazyImages
 from distill.pictures import zoomed
@@ -133,7 +134,7 @@ RANGES = {  # of what `load` takes from a configuration
     "classes": "absent or null or list of text or whole [0, 1000000]",
     "val": "[0, 1)",
     "download": "true or false",
-    "strategy": augment.RANGES["strategy"],
+    "strategy": STRATEGY,
     "mean": "null or list of [0, 1]",
     "std": "null or list of (0, 1]",
     "zca": "true or false",

@@ -249,7 +249,7 @@ class _Run:
         peak: bool = False,
     ) -> list[Trial]:
         """Synthesis by synthesis."""
-        seeds = _seeds(synsets, position)
+        seeds = seeds_of(synsets, position)
         images, targets = synsets[0].images, synsets[0].hard if protocol.labels == "hard" else synsets[0].targets
         count = len(synsets) * students
         if isinstance(protocol, CommitteeProtocol):
@@ -309,7 +309,7 @@ def _inputs(
     synsets: Sequence[SyntheticSet], iterates: Iterates, committee: Committee | None
 ) -> Callable[[str, str], str]:
     """Stands for what a row depends on beside configurations and the sets' tensors, by its kind of labels and selection."""
-    own = [_seeds(synsets), [synset.label_kind for synset in synsets]]
+    own = [seeds_of(synsets), [synset.label_kind for synset in synsets]]
     snapshots = [{step: each.hash for step, each in of_one.items()} for of_one in iterates]
     teachers = committee and [committee.names, committee.priors, committee.fingerprint]
     return lambda labels, selection: digest(
@@ -317,7 +317,7 @@ def _inputs(
     )
 
 
-def _seeds(synsets: Sequence[SyntheticSet], first: int = 0) -> list[int]:
+def seeds_of(synsets: Sequence[SyntheticSet], first: int = 0) -> list[int]:
     """What tells syntheses apart: the seed each was made with, not its place in a list, unless it has none."""
     return [int(synset.record.get("seed", first + i)) for i, synset in enumerate(synsets)]
 

@@ -151,7 +151,7 @@ def write_page(report: Report, runs: Sequence[Report], command: str) -> list[Pat
     seen = lines(rows)
     paths = list(dict.fromkeys(path for run in runs for row in run.rows for path in made(run, row)))
     template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-        files("distill").joinpath("page.html").read_text(encoding="utf-8")
+        files("distill.report").joinpath("page.html").read_text(encoding="utf-8")
     )
     about = list(
         dict.fromkeys(f"{row['method']} on {row['data']}" for row in rows if row["method"] not in (RANDOM, WHOLE))

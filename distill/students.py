@@ -97,7 +97,7 @@ class ConvNet(Student):
         depth = depth or max(2, round(math.log2(min(sides))) - 2)
         blocks: list[nn.Module] = []
         for block in range(depth):
-            padding = _to_32(shape, 1) if block == 0 else 1
+            padding = to_32(shape, 1) if block == 0 else 1
             blocks += [
                 nn.Conv2d(channels if block == 0 else width, width, 3, padding=padding),
                 NORMS[norm](width),
@@ -123,7 +123,7 @@ class LeNet(Student):
 
     def __init__(self, shape: Shape, num_classes: int):
         maps = nn.Sequential(
-            nn.Conv2d(shape[0], 6, 5, stride=_first_stride(shape), padding=_to_32(shape, 0)),
+            nn.Conv2d(shape[0], 6, 5, stride=first_stride(shape), padding=to_32(shape, 0)),
             nn.ReLU(),
             nn.MaxPool2d(2),
             nn.Conv2d(6, 16, 5),
@@ -140,7 +140,7 @@ class AlexNet(Student):
 
     def __init__(self, shape: Shape, num_classes: int):
         layers = [
-            nn.Conv2d(shape[0], 128, 5, stride=_first_stride(shape), padding=_to_32(shape, 2)),
+            nn.Conv2d(shape[0], 128, 5, stride=first_stride(shape), padding=to_32(shape, 2)),
             nn.ReLU(),
             nn.MaxPool2d(2),
             nn.Conv2d(128, 192, 5, padding=2),
@@ -163,11 +163,11 @@ class VGG11(Student):
         channels = shape[0]
         for stage in [[64], [128], [256, 256], [512, 512], [512, 512]]:
             for width in stage:
-                padding = 1 if layers else _to_32(shape, 1)
+                padding = 1 if layers else to_32(shape, 1)
                 layers += [nn.Conv2d(channels, width, 3, padding=padding), NORMS[norm](width), nn.ReLU()]
                 channels = width
             layers.append(nn.MaxPool2d(2))
-        layers[-1] = nn.MaxPool2d(2 * _first_stride(shape))
+        layers[-1] = nn.MaxPool2d(2 * first_stride(shape))
         super().__init__(shape, num_classes, nn.Sequential(*layers))
 
 
@@ -197,7 +197,7 @@ class ResNet(Student):
         check_ranges("student", locals(), ResNet.RANGES)
         block, layers = self.STAGES[depth]
         net = tv.ResNet(block, layers, norm_layer=NORMS[norm])
-        net.conv1 = nn.Conv2d(shape[0], 64, 3, stride=_first_stride(shape), padding=1, bias=False)
+        net.conv1 = nn.Conv2d(shape[0], 64, 3, stride=first_stride(shape), padding=1, bias=False)
         net.maxpool = nn.Identity()
         super().__init__(shape, num_classes, default_initialisation(_resnet_features(net)))
         self.init = init
@@ -370,12 +370,12 @@ def pick(known: Mapping[Any, Any], name: Any, what: str) -> Any:
     return known[name]
 
 
-def _to_32(shape: Shape, padding: int) -> tuple[int, int]:
+def to_32(shape: Shape, padding: int) -> tuple[int, int]:
     """A first convolution's padding of height and width: sides of 28 px become 32, so that halvings fit."""
     return tuple(padding + 2 * (side == 28) for side in shape[1:])  # type: ignore[return-value]
 
 
-def _first_stride(shape: Shape) -> int:
+def first_stride(shape: Shape) -> int:
     return 2 if min(shape[1:]) >= 64 else 1
 
 

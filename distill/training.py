@@ -111,7 +111,7 @@ class Gradients:
         self.loss = self.full_batch = self.objective(recipe)
         if compiled is not None:
             key = (repr(nets[0]), recipe.loss_settings, self.stacked)
-            self.full_batch = _COMPILED.setdefault(key, fuse(self.loss))
+            self.full_batch = COMPILED.setdefault(key, fuse(self.loss))
 
     def objective(self, recipe: Recipe) -> Callable[..., Tensor]:
         """The sum of the networks' losses as a function of tensors alone."""
@@ -150,7 +150,7 @@ class Gradients:
                 parameter.copy_(value)
 
 
-_COMPILED: dict[Any, Callable[..., Tensor]] = {}  # a second network of the same kind is not compiled again
+COMPILED: dict[Any, Callable[..., Tensor]] = {}  # a second network of the same kind is not compiled again
 
 
 def way_to_train(
@@ -245,7 +245,7 @@ def hits(net: nn.Module, split: Split, recipe: Recipe, compiled: bool = False, b
     if compiled and stateless(net):
         flat, key = FlatStudent(net), ("logits", repr(net), recipe.precision)
         own = fuse(lambda theta, x: recipe.logits(partial(flat, theta), x))
-        whole = partial(_COMPILED.setdefault(key, own), flatten(net))
+        whole = partial(COMPILED.setdefault(key, own), flatten(net))
     correct = torch.zeros(split.num_classes, dtype=torch.long, device=split.labels.device)
     for images, labels in zip(split.images.split(batch), split.labels.split(batch), strict=True):
         logits = (whole if len(images) == batch else plain)(images)
