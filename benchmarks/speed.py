@@ -25,22 +25,25 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
-from benchmarks import plain  # noqa: E402
-from distill import rng  # noqa: E402
-from distill.augment import DSA  # noqa: E402
-from distill.cli.main import keep_freed_memory  # noqa: E402
-from distill.committee import Committee  # noqa: E402
-from distill.cvdd_networks import MobileNetV2  # noqa: E402
-from distill.data import Split  # noqa: E402
-from distill.fastest import fuse  # noqa: E402
-from distill.methods.class_matching import WAYS  # noqa: E402
-from distill.methods.dm import class_means  # noqa: E402
-from distill.methods.gradient_matching import Matcher, row_distance, with_gradient  # noqa: E402
-from distill.methods.trajectory_matching import inner_loss, trajectory_error  # noqa: E402
-from distill.preprocessing import Preprocessing  # noqa: E402
-from distill.students import ConvNet, FlatStudent, ResNet, flatten, restart  # noqa: E402
-from distill.training import train  # noqa: E402
-from distill.unroll import CompiledDerivatives, Derivatives, InnerStep, unroll  # noqa: E402
+from benchmarks import plain
+from distill import rng
+from distill.augment.families import DSA
+from distill.autotune import fuse
+from distill.cli.main import keep_freed_memory
+from distill.data.preprocessing import Preprocessing
+from distill.data.split import Split
+from distill.methods.matching.classes import WAYS
+from distill.methods.matching.dm import class_means
+from distill.methods.matching.gradient import Matcher, row_distance, with_gradient
+from distill.methods.matching.trajectory import inner_loss, trajectory_error
+from distill.methods.matching.unroll import CompiledDerivatives, Derivatives, InnerStep, unroll
+from distill.networks.base import restart
+from distill.networks.convnet import ConvNet
+from distill.networks.cvdd import MobileNetV2
+from distill.networks.flat import FlatStudent, flatten
+from distill.networks.resnet import ResNet
+from distill.teachers.committee import Committee
+from distill.training.loop import train
 
 AUGMENT = DSA("color_crop_cutout_flip_scale_rotate")
 

@@ -5,18 +5,19 @@ train = DataLoader(synset, batch_size=256, shuffle=True)
 test = torchvision.datasets.CIFAR10("data", train=False, transform=synset.transform)
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from distill.synset import SyntheticSet, load
+    from distill.sets.reading import load
+    from distill.sets.synthetic import SyntheticSet
 
 __all__ = ["SyntheticSet", "load"]
+HOMES = {"SyntheticSet": "distill.sets.synthetic", "load": "distill.sets.reading"}
 
 
 def __getattr__(name: str) -> Any:
     """What `__all__` names, imported when it is asked for: the command line answers --help without torch."""
-    if name not in __all__:
+    if name not in HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from distill import synset
-
-    return getattr(synset, name)
+    return getattr(import_module(HOMES[name]), name)

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 
+from distill.checks import inside
 from distill.files import digest
-from distill.ranges import inside
 from distill.wording import listed
 
 Size = int | str | Mapping[str, int]  # of every class; "upto50": or as many as it has, at most 50; by class

@@ -48,3 +48,10 @@ def differing(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= WIDTH else f"{text[:WIDTH]}..."
+
+
+def pick(known: Mapping[Any, Any], name: Any, what: str) -> Any:
+    """``known[name]``, or a ValueError that lists what is known."""
+    if name not in known:
+        raise ValueError(f"unknown {what} {name!r}: one of {', '.join(map(str, known))}")
+    return known[name]

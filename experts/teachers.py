@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 import experts.train
 from distill import rng
-from distill.data import RealData
+from distill.data.real import RealData
+from distill.networks.flat import flatten
 from distill.progress import HowFar
-from distill.recipes import Recipe
-from distill.students import flatten
-from distill.training import Progress, accuracy, augmentation, train
-from distill.trajectory import ExpertStore
+from distill.teachers.store import ExpertStore
+from distill.training.accuracy import accuracy
+from distill.training.loop import Progress, train
+from distill.training.recipe import Recipe
+from distill.training.views import augmentation
 
 
 def train_teachers(

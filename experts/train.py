@@ -11,12 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from distill import rng
-from distill.data import RealData, Split
+from distill.data.real import RealData
+from distill.data.split import Split
+from distill.networks.flat import FlatStudent, flatten
 from distill.progress import HowFar
-from distill.recipes import ExpertRecipe
-from distill.students import FlatStudent, flatten
-from distill.training import Progress, accuracy, augmentation, train, way_to_train
-from distill.trajectory import ExpertStore
+from distill.teachers.store import ExpertStore
+from distill.training.accuracy import accuracy
+from distill.training.expert_recipe import ExpertRecipe
+from distill.training.gradients import way_to_train
+from distill.training.loop import Progress, train
+from distill.training.views import augmentation
 
 STACK = 10  # experts that may be trained as one
 SAVE_SECONDS = 30.0  # between two states of unfinished experts on disk
@@ -36,7 +40,7 @@ def train_experts(
     Args:
         student: makes a network under torch's global seed.
         progress: called with (text, epochs done, epochs in all).
-        compile: see `distill.fastest.fastest`.
+        compile: see `distill.autotune.fastest`.
 
     Raises:
         ValueError: the network keeps batch statistics, or an expert diverged.

@@ -11,11 +11,12 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from distill import augment, data
-from distill.data import RealData
-from distill.recipes import ExpertRecipe
-from distill.students import ConvNet
-from distill.trajectory import ExpertStore
+from distill import augment
+from distill.data import real as data
+from distill.data.real import RealData
+from distill.networks.convnet import ConvNet
+from distill.teachers.store import ExpertStore
+from distill.training.expert_recipe import ExpertRecipe
 
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)  # the tensors are tiny: a second thread only waits
@@ -123,7 +124,7 @@ DATM = dict(initial_max_start_epoch=2, expansion_steps=3, init="correct", lr_lab
 @pytest.fixture
 def method_on(real, student, experts):
     """A method class on the toy set: ``method_on(DATM, lr_img=1.0)``, ready to update."""
-    from distill.methods import ast, datm
+    from distill.methods.matching import ast, datm
 
     own = {datm.DATM: DATM, ast.AST: AST}
 
@@ -150,8 +151,8 @@ DM = dict(precision="fp32")
 @pytest.fixture
 def matching_on(real, student):
     """A method without experts on the toy set: ``matching_on(GradientMatching, init="noise")``, ready to update."""
-    from distill.methods.dm import DistributionMatching
-    from distill.methods.gradient_matching import GradientMatching
+    from distill.methods.matching.dm import DistributionMatching
+    from distill.methods.matching.gradient import GradientMatching
 
     shared = dict(MATCHING, augment=augment.DSA(STRATEGY, siamese=True), real=real.train, student=student, ipc=2)
     own = {GradientMatching: DC, DistributionMatching: DM}
@@ -183,8 +184,8 @@ def teacher() -> Callable:
 @pytest.fixture
 def committee(real, teacher):
     """Two teachers that saw the toy set for some epochs."""
-    from distill.committee import Committee
-    from distill.training import train
+    from distill.teachers.committee import Committee
+    from distill.training.loop import train
 
     nets = []
     for seed in (0, 1):
@@ -198,8 +199,8 @@ def committee(real, teacher):
 @pytest.fixture
 def asked_on(real, student, committee):
     """A method with a committee on the toy set: ``asked_on(Recovery, area=None)``."""
-    from distill.methods.rded import RDED as Composites
-    from distill.methods.recovery import Recovery
+    from distill.methods.decoupled.rded import RDED as Composites
+    from distill.methods.decoupled.recovery import Recovery
 
     own = {Recovery: RECOVERY, Composites: RDED}
 

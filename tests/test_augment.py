@@ -8,8 +8,10 @@ from PIL import Image
 from torchvision.transforms.functional import pad, to_tensor
 
 from distill import augment
-from distill.augment import DSA, FAMILIES, PaddedCrop
-from distill.preprocessing import Preprocessing, fit_zca, normalised
+from distill.augment import families
+from distill.augment.crops import PaddedCrop
+from distill.augment.families import DSA, FAMILIES
+from distill.data.preprocessing import Preprocessing, fit_zca, normalised
 
 ALL = "color_crop_cutout_flip_scale_rotate"
 draws = st.integers(0, 2**62)
@@ -29,7 +31,7 @@ def test_equal_draws_give_equal_views(draw):
 def test_a_call_applies_one_family_and_all_are_equally_likely(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        augment,
+        families,
         "FAMILIES",
         {name: (lambda images, g, draws, name=name: seen.append(name) or images) for name in FAMILIES},
     )
@@ -51,21 +53,21 @@ def test_parameters_differ_from_image_to_image():
 def test_crop_shifts_by_at_most_an_eighth_and_fills_with_zero():
     images = torch.zeros(200, 1, 32, 32)
     images[:, :, 16, 16] = 1.0
-    places = augment.crop(images, generator()).nonzero()
+    places = families.crop(images, generator()).nonzero()
     shifts = places[:, 2:] - 16
     assert len(places) == 200 and shifts.abs().max() == 4 and set(shifts.unique().tolist()) == set(range(-4, 5))
-    assert augment.crop(torch.ones(200, 1, 32, 32), generator()).unique().tolist() == [0.0, 1.0]
+    assert families.crop(torch.ones(200, 1, 32, 32), generator()).unique().tolist() == [0.0, 1.0]
 
 
 def test_crop_moves_whole_pixels_exactly():
     images = torch.rand(5, 3, 8, 8)
-    views = augment.crop(images, generator(1))
+    views = families.crop(images, generator(1))
     kept = [torch.isin(view[view != 0], image).all() for view, image in zip(views, images, strict=True)]
     assert all(kept)
 
 
 def test_cutout_removes_at_most_half_the_side_squared_and_stays_inside():
-    views = augment.cutout(torch.ones(500, 2, 32, 32), generator())
+    views = families.cutout(torch.ones(500, 2, 32, 32), generator())
     removed = (views[:, 0] == 0).sum((1, 2))
     assert removed.max() == 16 * 16 and removed.min() < 16 * 16  # the square is clipped at the border
     assert torch.equal(views[:, 0], views[:, 1])
@@ -75,8 +77,8 @@ def test_cutout_removes_at_most_half_the_side_squared_and_stays_inside():
 
 def test_flip_is_its_own_inverse_and_happens_half_the_time():
     images = torch.rand(1000, 1, 4, 4)
-    views = augment.flip(images, generator())
-    assert torch.equal(augment.flip(views, generator()), images)
+    views = families.flip(images, generator())
+    assert torch.equal(families.flip(views, generator()), images)
     flipped = sum(not torch.equal(view, image) for view, image in zip(views, images, strict=True))
     assert abs(flipped - 500) < 3 * 250**0.5
 
@@ -84,14 +86,17 @@ def test_flip_is_its_own_inverse_and_happens_half_the_time():
 def test_color_keeps_what_the_rules_keep():
     # Saturation and contrast leave a grey, flat image alone; brightness moves it by less than a half.
     flat = torch.full((50, 3, 8, 8), 0.3)
-    moved = augment.color(flat, generator()) - flat
+    moved = families.color(flat, generator()) - flat
     assert moved.abs().max() <= 0.5 and moved.std() > 0.1
     assert torch.allclose(moved, moved[:, :1, :1, :1].expand_as(moved), atol=1e-6)
 
 
 @pytest.mark.parametrize(
     "warp",
-    [lambda x: augment.scale(x, generator(), low=1.0, high=1.0), lambda x: augment.rotate(x, generator(), degrees=0.0)],
+    [
+        lambda x: families.scale(x, generator(), low=1.0, high=1.0),
+        lambda x: families.rotate(x, generator(), degrees=0.0),
+    ],
 )
 def test_neutral_warps_are_the_identity(warp):
     images = torch.rand(3, 3, 32, 32)
@@ -159,4 +164,4 @@ def test_square_views_are_those_of_sampling_with_aligned_corners_too():
     for matrices in (turn, stretch):
         grid = F.affine_grid(matrices, [6, 3, 32, 32], align_corners=True)
         aligned = F.grid_sample(images, grid, padding_mode="zeros", align_corners=True)  # MTT's, TESLA's, DATM's, AST's
-        assert torch.allclose(augment.warp(images, matrices), aligned, atol=1e-4)
+        assert torch.allclose(families.warp(images, matrices), aligned, atol=1e-4)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from distill.committee import Committee
+from distill.teachers.committee import Committee
 
 # Section 10, check G: softmax of the published priors over 10.
 VOTES = {

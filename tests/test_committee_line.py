@@ -15,7 +15,7 @@ from test_faults import in_a_process, server_finds_the_tests  # noqa: F401  # a 
 from test_line import METHODS, ROOT, line, succeeds, toy  # noqa: F401  # a fixture
 
 import distill
-from distill.recipes import CommitteeProtocol
+from distill.training.protocol import CommitteeProtocol
 
 PROTOCOLS = ("sre2l-cifar", "sre2l-in", "cvdd", "rded", "rth-soft", "rth-hard")
 

@@ -10,16 +10,17 @@ import torch
 from test_evaluate import protocol, subset
 from test_integrity import label_store, write_expert
 
-from distill.committee import Committee
-from distill.evaluate import evaluate
+from distill.data.preprocessing import Preprocessing
+from distill.evaluation.evaluate import evaluate
 from distill.files import hash_tensors, load_tensors, save_tensors, sealed, write_record, write_safetensors
-from distill.outer import _Home, iterates
-from distill.page import Made, write_page
-from distill.preprocessing import Preprocessing
-from distill.report import Report
-from distill.synset import SyntheticSet, load
-from distill.table import table
-from distill.trajectory import ExpertStore, _crc
+from distill.methods.synthesis import _Home, iterates
+from distill.report.page import Made, write_page
+from distill.report.rows import Report
+from distill.report.table import table
+from distill.sets.reading import load
+from distill.sets.synthetic import SyntheticSet
+from distill.teachers.committee import Committee
+from distill.teachers.store import ExpertStore, _crc
 
 MUTANTS = int(os.environ.get("DISTILL_MUTANTS", 300))
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -305,7 +306,7 @@ def hash_of_statistics(tensors):
     ],
 )
 def test_a_crafted_state_or_snapshot_is_refused_in_one_line(tensors, record, matching_on, tmp_path):
-    from distill.methods.dm import DistributionMatching
+    from distill.methods.matching.dm import DistributionMatching
 
     home = _Home(tmp_path, {}, 4, 2, lambda text, done, total: None)
     home.begin(matching_on(DistributionMatching))

@@ -4,8 +4,9 @@ import torch
 from conftest import load_npz, write_npz
 from PIL import Image
 
-from distill import data, preprocessing
-from distill.preprocessing import Preprocessing
+from distill.data import preprocessing
+from distill.data import real as data
+from distill.data.preprocessing import Preprocessing
 
 
 def test_digits_come_in_one_fixed_stratified_split(tmp_path):

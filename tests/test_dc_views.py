@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from distill.dc_views import crop_scale_rotate, rotated
+from distill.augment.dc import crop_scale_rotate, rotated
 
 
 def middle(picture, height, width):

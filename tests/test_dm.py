@@ -8,8 +8,10 @@ import torchvision.models as tv
 from torch import nn
 
 from distill import augment
-from distill.methods.dm import DistributionMatching, class_means
-from distill.students import ConvNet, ImageNetResNet, Student, restart
+from distill.methods.matching.dm import DistributionMatching, class_means
+from distill.networks.base import Student, restart
+from distill.networks.convnet import ConvNet
+from distill.networks.resnet import ImageNetResNet
 
 
 def linear(width=12):

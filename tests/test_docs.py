@@ -8,7 +8,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "add_a_method.md").read_text()
-SOURCES = {"python": ROOT / "distill" / "methods" / "dm.py", "yaml": ROOT / "configs" / "method" / "dm.yaml"}
+SOURCES = {
+    "python": ROOT / "distill" / "methods" / "matching" / "dm.py",
+    "yaml": ROOT / "configs" / "method" / "dm.yaml",
+}
 
 
 def snippets(language):

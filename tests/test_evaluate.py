@@ -7,16 +7,16 @@ from conftest import load_npz, write_npz
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill import training
-from distill.committee import Committee
-from distill.data import Split
-from distill.evaluate import _inputs, evaluate
+from distill.data.split import Split
+from distill.evaluation.evaluate import _inputs, evaluate
+from distill.evaluation.statistics import by_class, outer_steps, statistics
 from distill.files import read_record, write_record
-from distill.recipes import Protocol
-from distill.report import Published, Report
-from distill.rows import by_class, outer_steps, statistics
-from distill.synset import SyntheticSet
-from distill.table import table
+from distill.report.rows import Published, Report
+from distill.report.table import table
+from distill.sets.synthetic import SyntheticSet
+from distill.teachers.committee import Committee
+from distill.training import accuracy, loop
+from distill.training.protocol import Protocol
 
 
 def protocol(**changes) -> Protocol:
@@ -91,8 +91,8 @@ def test_a_killed_evaluation_trains_no_student_twice(real, student, tmp_path, mo
     assert [sum(hits) / 30 for hits in record["unfinished"].values()] == expected[:2] and record["spent"] > 0
     write_record(tmp_path / "a.json", {**record, "spent": 1000.0})
     trained = []
-    original = training.train
-    monkeypatch.setattr("distill.trials.train", lambda *a, **k: trained.append(1) or original(*a, **k))
+    original = loop.train
+    monkeypatch.setattr("distill.evaluation.trial.train", lambda *a, **k: trained.append(1) or original(*a, **k))
     (row,) = measure()
     assert row["accuracies"] == expected and len(trained) == 1 and 1000 < row["seconds"] < 1100
     assert read_record(tmp_path / "a.json", "") == {"rows": [row]}
@@ -103,7 +103,7 @@ def test_asts_number_is_the_best_of_tests_on_the_way_and_marked(rows, real, monk
         [[9, 0, 0], [9, 9, 9], [9, 6, 0], [3, 0, 0]]
     )  # of the last epoch; then after epochs 3, 6 and at the end
 
-    monkeypatch.setattr("distill.trials.hits", lambda *a: next(tests))
+    monkeypatch.setattr("distill.evaluation.trial.hits", lambda *a: next(tests))
     last, best = rows(subset(real), protocol(iterate="test", test_every=3, students=1, epochs=6))
     assert (last["selection"], last["mean"]) == ("last", 0.3)
     assert (best["selection"], best["mean"]) == ("maximum", 0.9)
@@ -113,7 +113,7 @@ def test_asts_number_is_the_best_of_tests_on_the_way_and_marked(rows, real, monk
 @pytest.mark.parametrize("way", [(False, 3), (False, 2)])
 def test_students_trained_as_a_stack_are_the_same_students(rows, real, monkeypatch, way):
     alone = rows(subset(real), protocol())[0]["accuracies"]
-    monkeypatch.setattr("distill.evaluate.way_to_train", lambda *a: way)
+    monkeypatch.setattr("distill.evaluation.measure.way_to_train", lambda *a: way)
     assert rows(subset(real), protocol())[0]["accuracies"] == pytest.approx(alone, abs=0.034)  # one of 30 test images
 
 
@@ -125,15 +125,15 @@ def test_rows_are_found_again_and_not_trained_twice(real, student, tmp_path, mon
     first = measure().rows
     assert read_record(tmp_path / "report.json", "") == {"rows": first}
     assert len(measure(students=1).rows) == 2  # another protocol is another row, the first stays
-    monkeypatch.setattr("distill.trials.train", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr("distill.evaluation.trial.train", lambda *a, **k: pytest.fail("trained again"))
     assert measure().rows[0] == first[0]
 
 
 def test_a_row_is_made_anew_when_anything_that_its_value_depends_on_changes(tmp_path, student, monkeypatch):
     """Each input in turn; training and testing are left out, so that the key alone decides what is measured."""
     tested = []
-    monkeypatch.setattr("distill.trials.train", lambda *a, **k: None)
-    monkeypatch.setattr("distill.trials.hits", lambda *a, **k: tested.append(1) or [1, 0, 0])
+    monkeypatch.setattr("distill.evaluation.trial.train", lambda *a, **k: None)
+    monkeypatch.setattr("distill.evaluation.trial.hits", lambda *a, **k: tested.append(1) or [1, 0, 0])
     constants = dict(mean=[0.5] * 3, std=[0.25] * 3)
     path = write_npz(tmp_path / "toy.npz")
     with np.load(path) as file:
@@ -226,13 +226,13 @@ def test_soft_labels_give_their_own_row_and_a_hard_one_on_request(rows, real):
 
 def test_choices_are_made_on_validation_and_recorded(rows, real, monkeypatch):
     seen = []
-    original = training.hits
+    original = accuracy.hits
 
     def watched(net, split, *how):
         seen.append(split)
         return original(net, split, *how)
 
-    monkeypatch.setattr("distill.trials.hits", watched)
+    monkeypatch.setattr("distill.evaluation.trial.hits", watched)
     (row,) = rows(subset(real, lr=torch.tensor(0.3)), protocol(choices={"lr": [1e-5, 0.1], "epochs": [2, 6]}))
     assert [split is real.val for split in seen] == [True] * 6 + [False] * 3
     assert [split is real.test for split in seen[6:]] == [True] * 3
@@ -270,7 +270,7 @@ def test_the_papers_maximum_stands_beside_the_last_set_and_the_same_snapshot_ane
         known = found.get((trial.purpose, steps[trial.synset.hash]), [4, 5, 6])
         return [[known[student], 10, 0] for student in trial.students]
 
-    monkeypatch.setattr("distill.trials.Trial.hits", hits)
+    monkeypatch.setattr("distill.evaluation.trial.Trial.hits", hits)
     report = Report(tmp_path / "r.json")
     number = Published("46.9 ± 0.5", "", [])
     evaluate(

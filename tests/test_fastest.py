@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.func import grad
 
-from distill import fastest as module
-from distill.fastest import fastest, fuse
+from distill import autotune as module
+from distill.autotune import fastest, fuse
 from distill.files import read_record
 
 CPU = torch.device("cpu")

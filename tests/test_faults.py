@@ -19,13 +19,13 @@ from test_line import METHODS, ROOT
 from test_line import toy as toy_line
 
 import distill
-import distill.evaluate  # imported here so that no forked process has to
-import distill.outer
-import distill.page
+import distill.evaluation.evaluate  # imported here so that no forked process has to
+import distill.methods.synthesis
+import distill.report.page
 import experts.train
 from distill.files import alone_in, load_tensors, replacing, save_tensors
 from distill.methods.base import Method
-from distill.trajectory import ExpertStore
+from distill.teachers.store import ExpertStore
 
 
 def toy(method, *more):
@@ -143,7 +143,7 @@ def test_a_line_killed_again_and_again_ends_where_an_unbroken_one_does(method, t
                 load_tensors(file)
     assert status == 0 and kills >= 5
     assert result(broken, method) == result(whole, method)
-    logged = distill.page.metrics(broken / "outputs" / f"digits-{method}-ipc1-seed0")
+    logged = distill.report.page.metrics(broken / "outputs" / f"digits-{method}-ipc1-seed0")
     assert [row["step"] for row in logged] == [0, 1, 2, 3]
     assert not list((broken / "outputs").glob("*/.*.part"))
 

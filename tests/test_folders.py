@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 import distill
-from distill import data
-from distill.folders import tree
-from distill.synset import SyntheticSet
+from distill.data import real as data
+from distill.data.folders import tree
+from distill.sets.synthetic import SyntheticSet
 
 
 def put(root, *names):

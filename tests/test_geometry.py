@@ -9,9 +9,10 @@ from scipy import ndimage
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.functional import resized_crop
 
-from distill import augment
-from distill.augment import ResizedCrop, boxes
-from distill.students import VGG11, AlexNet, ConvNet, LeNet
+from distill.augment import families
+from distill.augment.crops import ResizedCrop, boxes
+from distill.networks.compact import VGG11, AlexNet, LeNet
+from distill.networks.convnet import ConvNet
 
 SIZES = [(16, 32), (32, 16)]
 
@@ -30,9 +31,9 @@ def drawing(height, width):
 @pytest.mark.parametrize("size", [*SIZES, (16, 16)])
 @pytest.mark.parametrize("degrees", [90.0, 37.0])
 def test_a_rotation_turns_by_its_angle(size, degrees, monkeypatch):
-    monkeypatch.setattr(augment, "_uniform", lambda images, g, draws: torch.ones(1, 1, 1, 1))
+    monkeypatch.setattr(families, "_uniform", lambda images, g, draws: torch.ones(1, 1, 1, 1))
     image = drawing(*size)
-    (turned,) = augment.rotate(image, generator(), degrees=degrees).numpy()[0]
+    (turned,) = families.rotate(image, generator(), degrees=degrees).numpy()[0]
     expected = ndimage.rotate(image[0, 0].numpy(), degrees, reshape=False, order=1, mode="grid-constant")
     assert abs(turned - expected).max() < 1e-4 and abs(turned - image[0, 0].numpy()).max() > 0.4
 
@@ -45,15 +46,15 @@ def test_rotations_of_a_square_are_as_they_were():
         torch.stack([c, -s, zero, s, c, zero], 1).view(5, 2, 3), list(images.shape), align_corners=False
     )
     expected = F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
-    assert torch.equal(augment.rotate(images, generator(7)), expected)
+    assert torch.equal(families.rotate(images, generator(7)), expected)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_scale_stretches_each_axis_by_its_own_factor(size, monkeypatch):
     factors = iter([torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)])  # 1 / 1.2 along x, 1.2 along y
-    monkeypatch.setattr(augment, "_uniform", lambda images, g, draws: next(factors))
+    monkeypatch.setattr(families, "_uniform", lambda images, g, draws: next(factors))
     image, (height, width) = drawing(*size), size
-    scaled = augment.scale(image, generator())[0, 0].numpy()
+    scaled = families.scale(image, generator())[0, 0].numpy()
     stretch = [1.2, 1 / 1.2]
     offset = [(side - 1) / 2 * (1 - factor) for side, factor in zip((height, width), stretch, strict=True)]
     expected = ndimage.affine_transform(image[0, 0].numpy(), stretch, offset, order=1, mode="grid-constant")
@@ -65,11 +66,11 @@ def test_shifts_and_cutouts_take_their_share_of_each_side(size):
     height, width = size
     images = torch.zeros(300, 1, height, width)
     images[:, :, height // 2, width // 2] = 1.0
-    down, right = augment.crop(images, generator()).nonzero()[:, 2:].sub(torch.tensor([height // 2, width // 2])).T
+    down, right = families.crop(images, generator()).nonzero()[:, 2:].sub(torch.tensor([height // 2, width // 2])).T
     assert [down.abs().max(), right.abs().max()] == [height // 8, width // 8]
-    holes = augment.cutout(torch.ones(300, 1, height, width), generator())[:, 0] == 0
+    holes = families.cutout(torch.ones(300, 1, height, width), generator())[:, 0] == 0
     assert [int(holes.any(2).sum(1).max()), int(holes.any(1).sum(1).max())] == [height // 2, width // 2]
-    mirrored = augment.flip(torch.arange(width).expand(300, 1, height, width).float(), generator())[:, 0, 0]
+    mirrored = families.flip(torch.arange(width).expand(300, 1, height, width).float(), generator())[:, 0, 0]
     assert {tuple(row.tolist()) for row in mirrored} == {tuple(range(width)), tuple(reversed(range(width)))}
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from distill.methods.gradient_matching import (
+from distill.methods.matching.gradient import (
     DISTANCES,
     GradientMatching,
     Matcher,
@@ -18,7 +18,8 @@ from distill.methods.gradient_matching import (
     row_distance,
     with_gradient,
 )
-from distill.students import ConvNet, FlatStudent, flatten
+from distill.networks.convnet import ConvNet
+from distill.networks.flat import FlatStudent, flatten
 
 CIFAR = partial(ConvNet, (3, 32, 32), 10, depth=None, width=128, norm="instance", pooling="avg", activation="relu")
 WAYS = [(False, 3), (False, 7), (False, 15), (False, 100), (True, 3), (True, 15)]  # real images of one call, of 3 x 7

@@ -58,7 +58,7 @@ def test_a_changed_number_is_another_store_and_another_row(line, tmp_path):  # n
 
 
 def test_a_class_may_move_but_not_be_another():
-    here, there = {"_target_": "distill.students.ConvNet", "width": 8}, {"_target_": "a.b.ConvNet", "width": 8}
+    here, there = {"_target_": "distill.networks.convnet.ConvNet", "width": 8}, {"_target_": "a.b.ConvNet", "width": 8}
     assert (
         digits({"student": here}) == digits({"student": there}) != digits({"student": {**here, "_target_": "a.b.MLP"}})
     )

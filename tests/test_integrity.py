@@ -10,13 +10,15 @@ from conftest import load_npz
 from safetensors.torch import load_file, save_file
 from test_labels import protocol
 
-from distill import augment, fastest
+from distill import augment
+from distill import autotune as fastest
 from distill.files import hash_tensors, load_tensors, parsed, read_record, save_tensors, write_record
-from distill.labels import LabelStore
-from distill.outer import claim
-from distill.report import Report
-from distill.synset import SyntheticSet, load
-from distill.trajectory import ExpertStore
+from distill.methods.synthesis import claim
+from distill.report.rows import Report
+from distill.sets.reading import load
+from distill.sets.synthetic import SyntheticSet
+from distill.teachers.labels import LabelStore
+from distill.teachers.store import ExpertStore
 
 SAMPLES = int(os.environ.get("DISTILL_BITS", 200))  # bytes of each file in which a bit is turned
 ROW = {

@@ -10,14 +10,15 @@ from hydra.utils import instantiate
 from torch.utils.data import DataLoader
 
 from distill import augment, rng
-from distill.augment import cutmix, mixup
-from distill.committee import Committee
-from distill.data import Split
+from distill.augment.mixing import cutmix, mixup
+from distill.data.split import Split
 from distill.files import load_tensors, save_tensors
-from distill.labels import Labels, LabelStore, mixed
-from distill.recipes import divergence
-from distill.synset import SyntheticSet
-from distill.training import augmentation, train
+from distill.sets.synthetic import SyntheticSet
+from distill.teachers.committee import Committee
+from distill.teachers.labels import Labels, LabelStore, mixed
+from distill.training.loop import train
+from distill.training.losses import divergence
+from distill.training.views import augmentation
 
 
 @pytest.fixture
@@ -213,8 +214,8 @@ def test_decoupled_decay_is_adamws_on_kernels_alone_or_on_everything(teacher, sy
 
 
 def test_micro_batches_are_averaged_and_have_statistics_of_their_own(teacher, synset):
-    from distill.students import flatten
-    from distill.training import Gradients
+    from distill.networks.flat import flatten
+    from distill.training.gradients import Gradients
 
     torch.manual_seed(0)
     net, told = teacher(), torch.eye(3)[synset.labels]

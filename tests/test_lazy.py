@@ -10,7 +10,8 @@ from PIL import Image
 from test_line import line  # noqa: F401  # a fixture
 
 import distill
-from distill import content, data
+from distill.data import content
+from distill.data import real as data
 
 
 def write_folder(root, side=(30, 44), train=8, test=3, classes=4):

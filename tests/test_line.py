@@ -125,7 +125,7 @@ def made(line, tmp_path):
 def test_experts_are_known_by_what_they_are_not_by_where_the_recipe_is_written(made):
     (manifest,) = made.parent.glob("experts/*/manifest.json")
     assert json.loads(manifest.read_text())["recipe"]["name"] == "ftd"
-    assert "distill.recipes" not in manifest.read_text()
+    assert "distill.training" not in manifest.read_text()
 
 
 QUICK = ["task=evaluate", "protocol.epochs=2", "protocol.students=1", "baselines.random=0", "baselines.whole=false"]

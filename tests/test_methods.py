@@ -3,11 +3,11 @@ import math
 import pytest
 import torch
 
-from distill import unroll as unroll_module
-from distill.methods.ast import AST, balance
 from distill.methods.base import Diverged
-from distill.methods.datm import DATM, mean_correct_logits
-from distill.methods.trajectory_matching import TrajectoryMatching, trajectory_error
+from distill.methods.matching import unroll as unroll_module
+from distill.methods.matching.ast import AST, balance
+from distill.methods.matching.datm import DATM, mean_correct_logits
+from distill.methods.matching.trajectory import TrajectoryMatching, trajectory_error
 
 
 def step_once(method, optimizer, step=0):

@@ -12,13 +12,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from distill.drawing import Axis, running_mean
-from distill.evaluate import evaluate
-from distill.page import Made, metrics, write_page
-from distill.recipes import Protocol
-from distill.report import RANDOM, WHOLE, Published, Report, gap_to_published
-from distill.synset import SyntheticSet
-from distill.table import lines
+from distill.evaluation.evaluate import evaluate
+from distill.report.figures import Axis, running_mean
+from distill.report.page import Made, metrics, write_page
+from distill.report.rows import RANDOM, WHOLE, Published, Report, gap_to_published
+from distill.report.table import lines
+from distill.sets.synthetic import SyntheticSet
+from distill.training.protocol import Protocol
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [

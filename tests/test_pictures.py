@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from distill import data, readers
-from distill.pictures import check, from_array, picture, pixels
-from distill.synset import SyntheticSet
+from distill.data import readers
+from distill.data import real as data
+from distill.data.pictures import check, from_array, picture, pixels
+from distill.sets.synthetic import SyntheticSet
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 HALF = np.stack(

@@ -8,9 +8,9 @@ from conftest import ROOT, composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from distill.checks import check_ranges, check_tree, inside, shortened
 from distill.cli.checks import check_values, plain
-from distill.ranges import check_ranges, check_tree, inside, shortened
-from distill.students import Student
+from distill.networks.base import Student
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ def test_a_setting_that_has_no_stated_range_is_refused(compositions):
 
 
 def test_a_class_in_a_configuration_must_be_of_the_kind_that_stands_there():
-    with pytest.raises(ValueError, match="_target_ is 'os.abort', expected distill.students.Student"):
+    with pytest.raises(ValueError, match="_target_ is 'os.abort', expected distill.networks.base.Student"):
         check_tree("student.x", {"_target_": "os.abort"}, Student)
     with pytest.raises(ValueError, match="unknown setting student.x.depth"):
-        check_tree("student.x", {"_target_": "distill.students.MLP", "width": 4, "depth": 2}, Student)
+        check_tree("student.x", {"_target_": "distill.networks.compact.MLP", "width": 4, "depth": 2}, Student)
 
 
 REFUSED = {

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from distill.committee import Committee
-from distill.methods.rded import RDED, composites
-from distill.outer import distill
-from distill.synset import load
+from distill.methods.decoupled.rded import RDED, composites
+from distill.methods.synthesis import distill
+from distill.sets.reading import load
+from distill.teachers.committee import Committee
 
 
 @pytest.mark.parametrize("factor", [1, 2])
@@ -22,7 +22,8 @@ def test_a_tile_holds_the_crop_of_its_rank(real, monkeypatch):
     # Every crop is one colour that tells its place in the pool; the teacher likes the last ones best.
     places = torch.arange(16.0)
     monkeypatch.setattr(
-        "distill.methods.rded.resize_boxes", lambda own, boxes, size: places.view(-1, 1, 1, 1).expand(-1, 3, *size)
+        "distill.methods.decoupled.rded.resize_boxes",
+        lambda own, boxes, size: places.view(-1, 1, 1, 1).expand(-1, 3, *size),
     )
     seen = {}
 

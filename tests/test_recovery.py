@@ -10,10 +10,9 @@ from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from distill.augment import boxes, resize_boxes
-from distill.committee import Committee, batch_norms
+from distill.augment.crops import boxes, resize_boxes
 from distill.methods.base import Diverged
-from distill.methods.recovery import (
+from distill.methods.decoupled.recovery import (
     MeasuredNorm,
     Recovery,
     displayable,
@@ -21,9 +20,10 @@ from distill.methods.recovery import (
     smallest_crop,
     statistics_distance,
 )
-from distill.outer import distill, join
-from distill.students import ConvNet
-from distill.units import pair_of
+from distill.methods.decoupled.units import pair_of
+from distill.methods.synthesis import distill, join
+from distill.networks.convnet import ConvNet
+from distill.teachers.committee import Committee, batch_norms
 
 
 def distance(net, images, groups=1, first=10.0):
@@ -160,7 +160,7 @@ def ready(method):
 def test_nothing_outside_the_crop_has_a_gradient_and_equal_images_have_equal_ones(asked_on, monkeypatch):
     method = ready(asked_on(Recovery, roll=0, batch=3, together=1, curriculum="none"))
     monkeypatch.setattr(method, "log_dict", lambda *a, **k: None)
-    monkeypatch.setattr("distill.methods.recovery.boxes", lambda *a: torch.tensor([[2, 1, 4, 5]]))
+    monkeypatch.setattr("distill.methods.decoupled.recovery.boxes", lambda *a: torch.tensor([[2, 1, 4, 5]]))
     (gradient,) = torch.autograd.grad(method.update(0), method.pixels)
     outside = torch.ones(8, 8, dtype=torch.bool)
     outside[2:6, 1:6] = False
@@ -198,7 +198,7 @@ def test_processes_that_share_the_work_make_the_set_of_one(asked_on, tmp_path, p
         run(method, share)
     (tmp_path / "joined").mkdir()
     joined = join(methods, shares, tmp_path / "joined")
-    from distill.synset import load
+    from distill.sets.reading import load
 
     assert load(joined).hash == load(whole).hash and load(joined).record["step"] == load(whole).record["step"] == 8
 
@@ -208,7 +208,7 @@ def test_recovery_lowers_its_loss_and_the_teachers_know_the_images(asked_on, com
     ready(method)
     before = float(method.update(0).detach())
     run(asked_on(Recovery, iterations=60, together=2), tmp_path)
-    from distill.synset import load
+    from distill.sets.reading import load
 
     synset = load(tmp_path)
     method.synset = synset
@@ -235,7 +235,7 @@ def test_the_device_is_waited_for_only_where_metrics_are_written(asked_on, tmp_p
 
     learn = method.learn
     method.learn = lambda step: (at.__setitem__(0, step + 1), learn(step))
-    monkeypatch.setattr("distill.methods.recovery.boxes", drawn)
+    monkeypatch.setattr("distill.methods.decoupled.recovery.boxes", drawn)
     with Waits():
         distill(method, tmp_path, {"method": "recovery"}, [CSVLogger(tmp_path)], "cpu", lambda *a: None)
     assert waits == {0, 5, 10, 15, 20}  # 0: as the set is written for the first time
@@ -262,7 +262,7 @@ def test_recovery_that_stays_not_finite_is_given_up(asked_on, tmp_path):
 
 
 def test_what_is_stored_are_eight_bits_within_the_displayable(asked_on, tmp_path):
-    from distill.synset import load
+    from distill.sets.reading import load
 
     path, method = run(asked_on(Recovery, lr_img=5.0), tmp_path)
     synset = load(path)

@@ -5,11 +5,11 @@ import torch
 from conftest import composed, make_recipe
 from hydra.utils import instantiate
 
-from distill.committee import Committee
-from distill.recipes import Protocol
-from distill.rehearsal import check_protocol, rehearse, rehearse_labels
-from distill.students import ResNet
-from distill.training import train
+from distill.evaluation.rehearsal import check_protocol, rehearse, rehearse_labels
+from distill.networks.resnet import ResNet
+from distill.teachers.committee import Committee
+from distill.training.loop import train
+from distill.training.protocol import Protocol
 
 
 def preset(name, **changes) -> Protocol:

@@ -11,10 +11,10 @@ from functools import partial, wraps
 import pytest
 from test_faults import PROCESSES, in_a_process, keep_every_epoch, server_finds_the_tests, toy  # noqa: F401
 
-import distill.workers
+import distill.parallel
 from distill.methods.base import Method
-from distill.report import Report
-from distill.trajectory import ExpertStore
+from distill.report.rows import Report
+from distill.teachers.store import ExpertStore
 
 
 def asked_to_end(number, owner, name, call):
@@ -69,7 +69,7 @@ def test_a_signal_ends_a_run_with_its_code_and_a_line_that_says_how_to_go_on(sta
 
 
 def parent(folder):
-    with distill.workers.side_by_side([partial(wait, folder, name) for name in "ab"], 2) as results:
+    with distill.parallel.side_by_side([partial(wait, folder, name) for name in "ab"], 2) as results:
         list(results)
 
 

@@ -8,17 +8,18 @@ import pytest
 import torch
 from test_line import line, succeeds, toy  # noqa: F401  # a fixture
 
-from distill.methods.ast import AST
-from distill.methods.datm import DATM
-from distill.methods.dm import DistributionMatching
-from distill.methods.gradient_matching import GradientMatching
-from distill.methods.rded import RDED
-from distill.methods.recovery import Recovery
-from distill.methods.trajectory_matching import TrajectoryMatching
-from distill.outer import distill, grid
+from distill.methods.decoupled.rded import RDED
+from distill.methods.decoupled.recovery import Recovery
+from distill.methods.decoupled.units import stacks_of
+from distill.methods.matching.ast import AST
+from distill.methods.matching.datm import DATM
+from distill.methods.matching.dm import DistributionMatching
+from distill.methods.matching.gradient import GradientMatching
+from distill.methods.matching.trajectory import TrajectoryMatching
+from distill.methods.synthesis import distill, grid
+from distill.sets.reading import load
+from distill.sets.synthetic import SyntheticSet
 from distill.sizes import check_size, counts, short
-from distill.synset import SyntheticSet, load
-from distill.units import stacks_of
 
 BY_CLASS = {"c0": 3, "c1": 1, "c2": 2}
 

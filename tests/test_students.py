@@ -3,22 +3,15 @@ import torch
 from torch import nn
 from torch.nn.utils import parameters_to_vector
 
-from distill import students
-from distill.committee import batch_norms
-from distill.cvdd_networks import DenseNet121, MobileNetV2
-from distill.students import (
-    MLP,
-    VGG11,
-    AlexNet,
-    ConvNet,
-    FlatStudent,
-    ImageNetResNet,
-    LeNet,
-    ResNet,
-    ViT,
-    flatten,
-    restart,
-)
+from distill.networks.base import restart
+from distill.networks.compact import MLP, VGG11, AlexNet, LeNet
+from distill.networks.convnet import ConvNet
+from distill.networks.cvdd import DenseNet121, MobileNetV2
+from distill.networks.flat import FlatStudent, flatten
+from distill.networks.resnet import ImageNetResNet, ResNet
+from distill.networks.vit import ViT
+from distill.teachers.committee import batch_norms
+from distill.wording import pick
 
 CONVNET = dict(depth=None, width=128, norm="instance", pooling="avg", activation="relu")
 VIT = dict(patch=4, dim=512, depth=6, heads=8, dropout=0.1)
@@ -165,4 +158,4 @@ def test_bad_arguments_are_told_with_the_known_ones():
         VGG11((1, 8, 8), 10, norm="instance")
     with pytest.raises(ValueError, match="divisible by 4"):
         ViT((1, 10, 10), 10, **VIT)
-    assert students.pick({"a": 1}, "a", "x") == 1
+    assert pick({"a": 1}, "a", "x") == 1

@@ -9,12 +9,12 @@ import torch
 from conftest import load_npz
 from test_evaluate import protocol, subset
 
-from distill import fastest
+from distill import autotune as fastest
 from distill.cli import stages
-from distill.evaluate import evaluate
+from distill.data.preprocessing import ZCA_EPS, cached_zca, fit_zca
+from distill.evaluation.evaluate import evaluate
 from distill.files import alone_in, save_tensors, write_record
-from distill.preprocessing import ZCA_EPS, cached_zca, fit_zca
-from distill.report import Report
+from distill.report.rows import Report
 
 
 @pytest.fixture(params=[0o022, 0o027, 0o002, 0o077])

@@ -8,8 +8,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import distill
-from distill.preprocessing import Preprocessing
-from distill.synset import SyntheticSet
+from distill.data.preprocessing import Preprocessing
+from distill.sets.synthetic import SyntheticSet
 
 
 @pytest.fixture(params=["normalised", "zca"])

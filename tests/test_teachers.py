@@ -5,9 +5,9 @@ import torch
 from conftest import identity, make_recipe
 
 import experts.train
-from distill.committee import Committee
-from distill.training import accuracy
-from distill.trajectory import ExpertStore
+from distill.teachers.committee import Committee
+from distill.teachers.store import ExpertStore
+from distill.training.accuracy import accuracy
 from experts.teachers import train_teachers
 
 

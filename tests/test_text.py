@@ -6,10 +6,10 @@ import io
 import pytest
 from rich.console import Console
 
-from distill import data
-from distill.page import write_page
-from distill.report import Report, check_published, published_mean
-from distill.table import table
+from distill.data import real as data
+from distill.report.page import write_page
+from distill.report.rows import Report, check_published, published_mean
+from distill.report.table import table
 from distill.text import check_name, shown, spreadsheet
 
 EVIL = [

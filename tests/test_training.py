@@ -11,9 +11,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from distill import augment
-from distill.recipes import gradient_penalty, gsam_gradient
-from distill.students import ConvNet, flatten
-from distill.training import Gradients, accuracy, augmentation, families, hits, train, way_to_train
+from distill.augment.makers import MAKERS
+from distill.networks.convnet import ConvNet
+from distill.networks.flat import flatten
+from distill.training.accuracy import accuracy, hits
+from distill.training.gradients import Gradients, way_to_train
+from distill.training.loop import train
+from distill.training.losses import gradient_penalty, gsam_gradient
+from distill.training.views import augmentation, families
 
 
 def trained(student, real, recipe, seed=0, **kw):
@@ -272,7 +277,7 @@ def test_a_recipe_says_what_its_crops_are_filled_with(real):
     assert torch.allclose(views["crop_flip_black"][~filled], views["crop_flip"][~filled], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", sorted({*augment.MAKERS, "crop_flip_black"}))
+@pytest.mark.parametrize("name", sorted({*MAKERS, "crop_flip_black"}))
 def test_families_tell_apart_what_an_augmentation_tells_apart(real, name):
     recipe, images = make_recipe(augment=name), torch.rand(4, 3, 8, 8)
     strategies = ["color_crop_flip", "color_crop", "flip", "color"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import identity, load_npz, make_recipe, write_npz
 
-from distill.trajectory import ExpertStore
+from distill.teachers.store import ExpertStore
 from experts.train import train_experts
 
 
@@ -72,7 +72,7 @@ def test_a_row_is_read_without_the_rest_of_its_expert(real, tmp_path, monkeypatc
     weights = torch.randn(100, 1000)
     store.write(0, weights, 0.5)
     read = []
-    import distill.trajectory as module
+    import distill.teachers.store as module
 
     original = module._crc
     monkeypatch.setattr(module, "_crc", lambda row: read.append(row.numel()) or original(row))
@@ -104,7 +104,7 @@ def _huge(real):
 def test_networks_without_a_trajectory_are_refused_before_training(tmp_path):
     from functools import partial
 
-    from distill.students import ResNet
+    from distill.networks.resnet import ResNet
 
     real = load_npz(write_npz(tmp_path / "a.npz"))
     store = ExpertStore(tmp_path / "e", identity(real), 1)

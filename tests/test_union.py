@@ -7,9 +7,9 @@ import torch
 from conftest import load_npz, write_npz
 from test_line import line, succeeds  # noqa: F401  # a fixture
 
-from distill.preprocessing import Preprocessing
-from distill.synset import SyntheticSet
-from distill.union import united
+from distill.data.preprocessing import Preprocessing
+from distill.sets.synthetic import SyntheticSet
+from distill.sets.union import united
 
 NAMES = ("c0", "c1", "c2", "c3")
 

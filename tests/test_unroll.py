@@ -6,9 +6,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.augment import DSA
-from distill.students import ConvNet, FlatStudent, flatten
-from distill.unroll import CompiledDerivatives, Derivatives, InnerStep, chunks, unroll
+from distill.augment.families import DSA
+from distill.methods.matching.unroll import CompiledDerivatives, Derivatives, InnerStep, chunks, unroll
+from distill.networks.convnet import ConvNet
+from distill.networks.flat import FlatStudent, flatten
 
 N, K = 7, 3
 ALL = "color_crop_cutout_flip_scale_rotate"

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from distill.committee import _complaint
-from distill.evaluate import _check_fits
-from distill.trajectory import ExpertStore
+from distill.evaluation.evaluate import _check_fits
+from distill.teachers.committee import _complaint
+from distill.teachers.store import ExpertStore
 from distill.wording import difference, differing, listed
 
 NAMES = tuple(f"a class with a long name, number {k}" for k in range(1000))

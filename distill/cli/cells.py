@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from distill.cli.checks import plain, sizes
 from distill.identity import canonical
-from distill.report import Published
-from distill.synset import SyntheticSet
+from distill.report.rows import Published
+from distill.sets.synthetic import SyntheticSet
 
 Changes = dict[str, tuple[Any, Any]]
 SILENT = {  # what moves no number: where files lie, and how the same work is done

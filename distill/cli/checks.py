@@ -6,13 +6,15 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from distill import data
+from distill.checks import check_tree
+from distill.data.real import RANGES as REAL
 from distill.methods.base import Method
-from distill.ranges import check_tree
-from distill.recipes import PRECISIONS, TEACHERS, Protocol
-from distill.report import check_published
+from distill.networks.base import Student
+from distill.report.rows import check_published
 from distill.sizes import check_size
-from distill.students import Student
+from distill.training.expert_recipe import TEACHERS
+from distill.training.protocol import Protocol
+from distill.training.recipe import PRECISIONS
 
 RANGES = {  # of the run; what a group takes is stated where its class is
     "task": "text",
@@ -34,7 +36,7 @@ RANGES = {  # of the run; what a group takes is stated where its class is
     "precision": f"one of {', '.join(PRECISIONS)}",
     "compile": "one of true, false, auto",
     "workers": "whole [1, 1024]",
-    "data": data.RANGES,
+    "data": REAL,
     "student": "map of text to anything",
     "method": Method,
     "protocol": Protocol,

@@ -14,10 +14,11 @@ from torch import nn
 from distill.cli.line import Line
 from distill.cli.names import options
 from distill.cli.progress import duration
-from distill.data import Split
-from distill.recipes import Recipe
-from distill.students import flatten
-from distill.training import augmentation, train
+from distill.data.split import Split
+from distill.networks.flat import flatten
+from distill.training.loop import train
+from distill.training.recipe import Recipe
+from distill.training.views import augmentation
 
 PROBE = 32  # images of a measured step
 

@@ -17,15 +17,16 @@ from distill import rng
 from distill.cli.cells import protocol_changes, published, told
 from distill.cli.line import Line
 from distill.cli.signals import goes_on
-from distill.evaluate import evaluate as train_students
+from distill.evaluation.evaluate import evaluate as train_students
+from distill.evaluation.statistics import outer_steps
 from distill.files import alone_in
-from distill.outer import iterates
-from distill.page import write_page
-from distill.report import RANDOM, WHOLE, Published, Report
-from distill.rows import outer_steps
+from distill.methods.synthesis import iterates
+from distill.report.page import write_page
+from distill.report.rows import RANDOM, WHOLE, Published, Report
+from distill.report.table import table
+from distill.sets.reading import file_of, load
+from distill.sets.synthetic import SyntheticSet
 from distill.sizes import spread
-from distill.synset import SyntheticSet, file_of, load
-from distill.table import table
 from distill.text import shown
 
 

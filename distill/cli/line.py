@@ -16,26 +16,26 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from distill.checks import check_ranges
 from distill.cli import CONFIGS
 from distill.cli.cells import protocol_changes
 from distill.cli.checks import RANGES, check_values, device, named, plain, sizes
 from distill.cli.names import options, unknown
 from distill.cli.progress import Shown
 from distill.cli.recorded import of_all_classes, other_data, take_values
-from distill.committee import Committee, check_settings
-from distill.data import RealData
-from distill.data import load as load_data
+from distill.data.real import RealData
+from distill.data.real import load as load_data
+from distill.evaluation.rehearsal import check_protocol, rehearse, rehearse_labels
 from distill.files import digest
 from distill.progress import stage
-from distill.ranges import check_ranges
-from distill.recipes import Protocol
-from distill.rehearsal import check_protocol, rehearse, rehearse_labels
+from distill.sets.reading import load as load_set
+from distill.sets.synthetic import SyntheticSet
+from distill.sets.union import united
 from distill.sizes import Size, short
-from distill.synset import SyntheticSet
-from distill.synset import load as load_set
-from distill.training import families
-from distill.trajectory import ExpertStore
-from distill.union import united
+from distill.teachers.committee import Committee, check_settings
+from distill.teachers.store import ExpertStore
+from distill.training.protocol import Protocol
+from distill.training.views import families
 
 
 class Line:

@@ -48,7 +48,7 @@ def complete_overrides(arguments: list[str]) -> list[str]:
     path = given.get("synset") or given.get("union")
     if given.get("task") != "evaluate" or not path or "experiment" in given:
         return arguments
-    from distill.synset import load
+    from distill.sets.reading import load
 
     try:
         record = load(path[0] if isinstance(path, list) else path).record

@@ -16,10 +16,10 @@ from distill.cli.line import Line
 from distill.cli.recorded import choices
 from distill.cli.signals import goes_on
 from distill.files import alone_in
-from distill.outer import claim, join, kept_step
-from distill.outer import distill as run_method
+from distill.methods.synthesis import claim, join, kept_step
+from distill.methods.synthesis import distill as run_method
 from distill.sizes import Size
-from distill.trajectory import ExpertStore
+from distill.teachers.store import ExpertStore
 from experts.teachers import train_teachers
 from experts.train import train_experts
 

@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from distill import rng
-from distill.data import Split
-from distill.ranges import check_ranges
+from distill.checks import check_ranges
+from distill.data.split import Split
+from distill.networks.base import Student
+from distill.sets.synthetic import SyntheticSet
 from distill.sizes import Size
-from distill.students import Student
-from distill.synset import SyntheticSet
 
 
 class Skip(Exception):

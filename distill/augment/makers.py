@@ -1,0 +1,25 @@
+"""Augmentations by the names that configurations use."""
+
+from collections.abc import Callable
+
+from distill.augment.crops import PaddedCrop
+from distill.augment.dc import crop_scale_rotate
+from distill.augment.families import DSA, STRATEGY, Augment, none
+from distill.checks import check_ranges
+
+
+def make(name: str, strategy: str) -> Augment:
+    """The augmentation of this name; ``crop_flip``, ``dsa`` and ``siamese`` follow the data set's strategy."""
+    check_ranges("augment", locals(), RANGES)
+    return MAKERS[name](strategy)
+
+
+MAKERS: dict[str, Callable[[str], Augment]] = {
+    "none": lambda strategy: none,
+    "dsa": DSA,
+    "siamese": lambda strategy: DSA(strategy, siamese=True),
+    "crop_scale_rotate": lambda strategy: crop_scale_rotate,
+    "crop_flip": lambda strategy: PaddedCrop("flip" in strategy),
+}
+
+RANGES = {"name": f"one of {', '.join(MAKERS)}", "strategy": STRATEGY}  # of `make`

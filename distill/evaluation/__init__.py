@@ -1,0 +1,1 @@
+"""Fresh students on a set, under a protocol."""

@@ -1,0 +1,81 @@
+"""What training would find impossible, tried on two empty images before anything is trained."""
+
+import itertools
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from distill.data.real import RealData
+from distill.data.split import Split
+from distill.teachers.committee import Committee, batch_norms
+from distill.training.protocol import Protocol
+from distill.training.recipe import Recipe
+from distill.training.views import augmentation
+
+
+def check_protocol(protocol: Protocol, real: RealData, images: int, snapshots: bool) -> Protocol:
+    """``protocol`` as a set of so many images is judged under it.
+
+    Args:
+        snapshots: whether the set has several to choose from.
+
+    Raises:
+        ValueError: there is no validation split to choose on, or a combination of choices or sizes is impossible.
+    """
+    if (protocol.choices or (snapshots and protocol.iterate == "val")) and not len(real.val):
+        raise ValueError(
+            f"protocol {protocol.name} makes choices on the validation split, which is empty: set data.val=0.1, or name "
+            "a protocol without choices (`python run.py task=list` shows them)"
+        )
+    protocol = protocol.sized(images, real.train.num_classes)
+    for values in itertools.product(*protocol.choices.values()):
+        protocol.with_(**dict(zip(protocol.choices, values, strict=True)))
+    return protocol
+
+
+def rehearse(net: nn.Module, recipe: Recipe, split: Split, images: int) -> None:
+    """Raise ValueError if ``net`` could not be trained under ``recipe`` on so many images that are like the split's."""
+    empty = torch.zeros(2, *split.shape, device=split.labels.device)
+    try:
+        sound = bool(augmentation(recipe, split)(empty, 0).isfinite().all())
+    except (RuntimeError, IndexError, ZeroDivisionError):
+        sound = False
+    if not sound:
+        raise ValueError(
+            f"{recipe.group}.augment={recipe.augment} makes no views of {split.shape[1]}x{split.shape[2]} images: images of "
+            "more pixels, or fewer strips (shuffle), may help"
+        )
+    part = math.ceil(recipe.batch / recipe.parts)
+    if recipe.passes and any((size - 1) % part == 0 for size in batches(images, recipe.batch)):
+        _check_one_image(net.to(empty.device), empty, f"{recipe.group}.batch={recipe.batch}, {images} images")
+
+
+def rehearse_labels(committee: Committee, protocol: Protocol, split: Split, images: int) -> None:
+    """Raise ValueError if teachers that normalise with the batch at hand would be asked about a single image."""
+    if any((size - 1) % math.ceil(size / protocol.parts) == 0 for size in batches(images, protocol.batch)):
+        empty = torch.zeros(2, *split.shape, device=split.labels.device)
+        for net in committee.nets:
+            _check_one_image(net.to(empty.device), empty, f"protocol.batch={protocol.batch}, {images} images")
+
+
+def batches(images: int, batch: int) -> Iterable[int]:
+    """Sizes of the batches of an epoch, each once: the full one, and the last one where that is smaller."""
+    return sorted({min(batch, images), images % batch} - {0})
+
+
+def _check_one_image(net: nn.Module, images: torch.Tensor, where: str) -> None:
+    if not batch_norms(net):
+        return
+    training = net.training
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            net.train()(images[:1])
+    except ValueError as error:
+        raise ValueError(
+            f"{type(net).__name__} has batch norm and would see a single image ({where}): {error}; take a batch that leaves "
+            "at least 2"
+        ) from None
+    finally:
+        net.train(training)

@@ -1,0 +1,1 @@
+"""Methods that recover or compose images with trained teachers."""

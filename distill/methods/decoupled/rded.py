@@ -1,0 +1,128 @@
+"""RDED (Sun et al., CVPR 2024, arXiv:2312.03526): composites of the real crops that a teacher finds most real."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from distill import rng
+from distill.augment.crops import boxes, resize_boxes
+from distill.checks import check_ranges
+from distill.data.split import Split
+from distill.methods.base import Method
+from distill.sets.synthetic import SyntheticSet
+from distill.sizes import Size
+from distill.teachers.committee import Committee
+from distill.training.expert_recipe import TEACHERS
+
+
+class RDED(Method):
+    """One step makes one class's images.
+
+    Args:
+        committee: its first member looks at the crops.
+        steps: classes; None is all of them.
+        pool: real images of a class that are looked at.
+        patches: crops of each, of the image's own shape (square, as in the paper, where images are).
+        factor: an image is put together from factor x factor patches.
+
+    Raises:
+        ValueError: the image's side is no multiple of the factor, or the pool is too small.
+    """
+
+    RANGES: ClassVar[Mapping[str, Any]] = {
+        "committee": TEACHERS,
+        "steps": "null or whole [0, 100000000]",
+        "pool": "whole [1, 1000000]",
+        "patches": "whole [1, 1000]",
+        "factor": "whole [1, 100]",
+    }
+
+    def __init__(self, *, committee: Committee, steps: int | None, pool: int, patches: int, factor: int, **shared: Any):
+        check_ranges("method", locals(), RDED.RANGES)
+        real: Split = shared["real"]
+        check_pool(real, pool, shared["ipc"], factor)
+        steps = real.num_classes if steps is None else steps
+        if steps > real.num_classes:
+            raise ValueError(f"method.steps is {steps}, a step is one of the {real.num_classes} classes: leave it null")
+        super().__init__(steps=steps, **shared)
+        self.committee = committee
+
+    @property
+    def real_each(self) -> int:
+        return self.hparams["factor"] ** 2
+
+    def images_a_step(self) -> float:
+        return self.hparams["pool"] * self.hparams["patches"] / 3  # views of a class, forward alone
+
+    def artefact(self) -> SyntheticSet:
+        """In eight bits, as it is stored and judged."""
+        return super().artefact().quantised()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        images = {"name": "images", "params": [self.synset.images]}
+        return torch.optim.SGD([images], 0.0)  # nothing is optimised; the outer loop asks for one
+
+    def learn(self, step: int) -> None:
+        """Put one class's images together."""
+        settings: Mapping[str, Any] = self.hparams
+        images, errors = composites(
+            self.real, self.committee, self.counts, self.seed, settings["pool"], settings["patches"],
+            settings["factor"], [step],
+        )  # fmt: skip
+        with torch.no_grad():
+            self.synset.images[self.synset.classes == step] = images
+        self.log("matching_loss", errors[0].mean())
+
+
+def check_pool(real: Split, pool: int, ipc: Size, factor: int) -> None:
+    """Raise ValueError if the composites do not divide into patches, or ``pool`` images of a class are too few for them."""
+    if real.shape[1] % factor or real.shape[2] % factor:
+        raise ValueError(f"method.factor is {factor}: images of {real.shape[1]}x{real.shape[2]} do not divide by it")
+    most = max(real.asked(ipc)) * factor**2
+    if pool < most:
+        raise ValueError(f"method.pool is {pool}, expected at least ipc x factor^2 = {most}")
+
+
+def composites(
+    real: Split,
+    committee: Committee,
+    counts: Sequence[int],
+    seed: int,
+    pool: int,
+    patches: int,
+    factor: int,
+    classes: list[int] | None = None,
+) -> tuple[Tensor, list[Tensor]]:
+    """Images put together from real crops, (N, C, H, W) by class, and by class the patches' errors, (count x factor^2,).
+
+    Of each of ``pool`` random images of a class the best of ``patches`` crops of its own shape is kept, of these the ones
+    with the smallest cross-entropy under the committee's first member; tile k of image n holds the one ranked
+    k x count + n. A class gets ``counts[cls]`` images.
+
+    Source: RDED's code; a crop is judged on a whole image of the mean colour with the crop in its centre.
+    """
+    net, (_, height, width) = committee.nets[0], real.shape
+    tall, wide = height // factor, width // factor
+    images, errors = [], []
+    for cls in range(real.num_classes) if classes is None else classes:
+        own = real.sample(cls, pool, rng.generator(seed, "pool", cls))
+        g = rng.generator(seed, "patches", cls)
+        crops = torch.stack(
+            [resize_boxes(own, boxes(len(own), own, 0.08, g, stretch=1.0), (tall, wide)) for _ in range(patches)], 1
+        )
+        above, beside = (height - tall) // 2, (width - wide) // 2
+        framed = F.pad(crops, (beside, width - wide - beside, above, height - tall - above)).flatten(0, 1)
+        with torch.no_grad():
+            logits = torch.cat([net(part) for part in framed.split(250)])
+        targets = torch.full((len(logits),), cls, device=logits.device)
+        error = F.cross_entropy(logits, targets, reduction="none").view(len(own), patches)
+        least, which = error.min(1)
+        order = least.argsort(stable=True)[: counts[cls] * factor**2]
+        best = crops[order, which[order]].view(factor, factor, counts[cls], *crops.shape[2:])
+        rows = [torch.cat([best[i, j] for j in range(factor)], 3) for i in range(factor)]
+        images.append(torch.cat(rows, 2))
+        errors.append(least[order])
+    return torch.cat(images), errors

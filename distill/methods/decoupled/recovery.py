@@ -1,0 +1,365 @@
+"""Recovery: images that a committee of teachers classifies well and whose statistics are those of its batch norms.
+
+SRe2L (Yin et al., NeurIPS 2023, arXiv:2306.13092); CDA (Yin & Shen, arXiv:2311.18838) moves the smallest crop from the whole
+image to a small part of it; CV-DD (arXiv:2501.07575) starts from real images and lets pairs of teachers vote. They differ in
+``curriculum``, ``init``, ``pairs`` and the committee.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distill import rng
+from distill.augment.crops import boxes, resize_boxes
+from distill.checks import check_ranges
+from distill.methods.base import Method
+from distill.methods.decoupled.rded import check_pool, composites
+from distill.methods.decoupled.units import Unit, stacks_of
+from distill.sets.synthetic import SyntheticSet
+from distill.teachers.committee import Committee, batch_norms
+from distill.training.expert_recipe import TEACHERS
+from distill.training.recipe import PRECISIONS
+
+CURRICULA = {
+    "none": lambda done: 0.0,
+    "step": lambda done: 1.0,
+    "linear": lambda done: 1.0 - done,
+    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
+}
+
+
+Moments = dict[nn.BatchNorm2d, tuple[Tensor, Tensor]]  # mean and variance, (groups, C), of what goes into each
+
+
+class Recovery(Method):
+    """Recover images unit by unit; units that ask the same teachers go through them as one stack.
+
+    A unit's draws are functions of the seed and its key (ipc index, block) alone: its images are the same whichever units it is
+    stacked with and whichever process works on it. (A stack skips a step together where one of its losses is not finite.)
+
+    Args:
+        committee: the teachers.
+        iterations: T, of each unit.
+        steps: updates of all stacks in this process; None is all of them, T for each stack.
+        batch: classes of a unit; all classes where there are fewer.
+        together: units of a stack.
+        share: (rank, processes): every ``processes``-th stack from ``rank`` on is this process's.
+        pairs: ``all`` teachers for every unit, or two: ``best`` (the largest priors), ``rotate`` (index k takes pair k) or
+            ``random`` (drawn for each index).
+        vote_temperature: of the softmax over priors in percent that weighs the teachers' losses.
+        bn_weight: r_bn, of the statistics' distance in the loss.
+        first_bn_weight: of the first batch norm's in it; the others have 1.
+        curriculum: ``none``, ``step``, ``linear`` or ``cosine``: how the smallest share of the image that a crop keeps goes
+            from 1 to ``area``, until ``milestone`` T.
+        area: that share; None crops and mirrors nothing.
+        roll: largest circular shift in pixels along each axis, from zero, or from its negative with ``roll_both``.
+        crop_each: a crop, mirror and shift for each image instead of one for the unit.
+        init: ``noise``, ``real`` images or ``composite`` (RDED's, by the first teacher, as ``pool``, ``patches`` and
+            ``factor`` say).
+        lr_img, betas: Adam on the images; the rate follows half a cosine to zero.
+        log_every: steps between rows of the metrics, where the device is waited for and skipped steps are counted; their
+            common divisor with ``snapshot_every`` counts.
+        precision: of the teachers' forward and backward pass, ``fp32`` or ``bf16``; images, moments and norms are fp32.
+
+    Raises:
+        ValueError: a value is unknown, a member has no batch norm, the classes do not divide into blocks, or the real images
+            are whitened.
+    """
+
+    RANGES: ClassVar[Mapping[str, Any]] = {
+        "committee": TEACHERS,
+        "iterations": "whole [1, 10000000]",
+        "steps": "null or whole [0, 100000000]",
+        "batch": "whole [1, 1000000]",
+        "together": "whole [1, 10000]",
+        "share": "two of whole [0, 10000]",
+        "pairs": "one of all, best, rotate, random",
+        "vote_temperature": "(0, 1000000]",
+        "bn_weight": "[0, 1000000]",
+        "first_bn_weight": "[0, 1000000]",
+        "curriculum": f"one of {', '.join(CURRICULA)}",
+        "milestone": "[0, 1]",
+        "area": "null or (0, 1]",
+        "roll": "whole [0, 10000]",
+        "roll_both": "true or false",
+        "crop_each": "true or false",
+        "init": "one of noise, real, composite",
+        "patches": "whole [1, 1000]",
+        "pool": "whole [1, 1000000]",
+        "factor": "whole [1, 100]",
+        "lr_img": "(0, 1000000]",
+        "betas": "two of [0, 1)",
+        "log_every": "whole [1, 100000000]",
+        "precision": f"one of {', '.join(PRECISIONS)}",
+    }
+
+    def __init__(
+        self,
+        *,
+        committee: Committee,
+        iterations: int,
+        steps: int | None,
+        batch: int,
+        together: int,
+        share: tuple[int, int],
+        pairs: str,
+        vote_temperature: float,
+        bn_weight: float,
+        first_bn_weight: float,
+        curriculum: str,
+        milestone: float,
+        area: float | None,
+        roll: int,
+        roll_both: bool,
+        crop_each: bool,
+        init: str,
+        patches: int,
+        pool: int,
+        factor: int,
+        lr_img: float,
+        betas: tuple[float, float],
+        log_every: int,
+        precision: str,
+        **shared: Any,
+    ):
+        check_ranges("method", locals(), Recovery.RANGES)
+        for name, net in zip(committee.names, committee.nets, strict=True):
+            if not batch_norms(net):
+                raise ValueError(f"teacher {name} has no batch norm, whose statistics recovery needs: use norm=batch")
+        if shared["real"].preprocessing.space == "zca":
+            raise ValueError(
+                "recovery keeps pixels displayable one by one, which whitened images are not: set data.zca=false"
+            )
+        if init == "composite":
+            check_pool(shared["real"], pool, shared["ipc"], factor)
+        rank, processes = share
+        if not 0 <= rank < processes:
+            raise ValueError(f"method.share is {list(share)}, expected [rank, processes] with 0 <= rank < processes")
+        self.committee = committee
+        counts = shared["real"].asked(shared["ipc"])
+        stacks = stacks_of(counts, committee, pairs, shared["seed"], batch, together)
+        self.stacks = stacks[rank::processes]
+        most = iterations * len(self.stacks)
+        if steps is not None and steps > most:
+            raise ValueError(f"method.steps is {steps}, all iterations of all stacks are {most}: leave it null")
+        steps = most if steps is None else steps
+        super().__init__(steps=steps, **shared)
+        self.log_every = min(math.gcd(log_every, self.hparams["snapshot_every"]), max(1, steps))
+        self.skipped: list[Tensor] = []  # whether each step since the last count was
+        self.pixels: Tensor
+
+    def initial_set(self) -> SyntheticSet:
+        if self.hparams["init"] == "real":
+            return super().initial_set()
+        synset = SyntheticSet.blank(self.real, self.hparams["ipc"])
+        if self.hparams["init"] == "composite":
+            own = (self.hparams[name] for name in ("pool", "patches", "factor"))
+            return synset.with_(
+                images=composites(self.real, self.committee.members([0]), self.counts, self.seed, *own)[0]
+            )
+        draws = [
+            torch.randn(self.real.shape, generator=rng.generator(self.seed, "noise", cls, index))
+            for cls, count in enumerate(self.counts)
+            for index in range(count)
+        ]
+        return synset.with_(images=torch.stack(draws).to(synset.images))
+
+    @property
+    def real_each(self) -> int:
+        return {"noise": 0, "real": 1, "composite": self.hparams["factor"] ** 2}[self.hparams["init"]]
+
+    def images_a_step(self) -> float:
+        teachers = len(self.committee.nets) if self.hparams["pairs"] == "all" else 2
+        return teachers * sum(self.counts) / max(1, len(self.stacks))
+
+    def artefact(self) -> SyntheticSet:
+        """In eight bits, as it is stored and judged."""
+        return super().artefact().quantised()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        self.open(min(self.start_step // self.hparams["iterations"], len(self.stacks) - 1))
+        group = {"name": "images", "params": [self.pixels]}
+        return torch.optim.Adam([group], self.hparams["lr_img"], self.hparams["betas"], fused=True)
+
+    def open(self, stack: int) -> None:
+        """Take a stack's images out of the set, (units, block, C, H, W), as what is learned."""
+        self.units = self.stacks[stack]
+        self.places = self.where(self.units).to(self.synset.images.device)
+        self.pixels = self.synset.images.detach()[self.places].clone().requires_grad_()
+        self.labels = self.synset.classes[self.places]
+        asked = self.committee.members(self.units[0].members)
+        self.asked = list(zip(asked.nets, asked.votes(self.hparams["vote_temperature"]).tolist(), strict=True))
+        self.bounds = displayable(self.synset)
+
+    def made(self) -> Tensor:
+        """Indices of this process's images."""
+        return torch.cat([torch.arange(0), *(self.where(stack).flatten() for stack in self.stacks)])
+
+    def where(self, units: Sequence[Unit]) -> Tensor:
+        """Indices of units' images in the set, (units, block)."""
+        firsts = [0, *itertools.accumulate(self.counts)]
+        return torch.tensor([[firsts[cls] + unit.ipc_index for cls in unit.classes] for unit in units])
+
+    def learn(self, step: int) -> None:
+        """One step of Adam on one stack; its images stay displayable."""
+        stack, iteration = divmod(step, self.hparams["iterations"])
+        optimizer: Any = self.optimizers()
+        (group,) = optimizer.param_groups
+        if iteration == 0:
+            self.open(stack)
+            group["params"] = [self.pixels]
+            optimizer.optimizer.state.clear()
+        group["lr"] = self.hparams["lr_img"] * 0.5 * (1 + math.cos(math.pi * iteration / self.hparams["iterations"]))
+        optimizer.zero_grad()
+        loss = self.update(step)
+        self.manual_backward(loss)
+        assert self.pixels.grad is not None
+        self.skipped.append(~(loss.isfinite() & self.pixels.grad.isfinite().all()))
+        optimizer.optimizer.found_inf = self.skipped[-1].float()  # 1 makes a fused step that changes nothing
+        optimizer.step()
+        with torch.no_grad():
+            self.pixels.copy_(self.pixels.maximum(self.bounds[0]).minimum(self.bounds[1]))
+            self.synset.images[self.places] = self.pixels.detach()
+
+    def tally(self, step: int, reason: str) -> None:
+        """Count the steps since the last count; only here is the device waited for."""
+        after, every = step + 1, (self.log_every, self.hparams["snapshot_every"], self.hparams["steps"])
+        if not any(after % each == 0 for each in every):
+            return
+        for skipped in torch.stack(self.skipped).tolist():
+            super().tally(step, "the loss or its gradient is not finite" if skipped else "")
+        self.skipped = []
+
+    def update(self, step: int) -> Tensor:
+        iteration = step % self.hparams["iterations"]
+        views = self.views(iteration)
+        dtype = PRECISIONS[self.hparams["precision"]]
+        loss = mismatch = views.new_zeros(())
+        for net, weight in self.asked:
+            with gathered_statistics(net, len(self.units)) as moments:
+                flat = views.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+                with torch.autocast(flat.device.type, dtype, enabled=dtype is not None):
+                    logits = net(flat)
+            errors = F.cross_entropy(logits.float(), self.labels.flatten(), reduction="none")
+            distance = statistics_distance(moments, self.hparams["first_bn_weight"])
+            by_unit = errors.view(self.labels.shape).mean(1) + self.hparams["bn_weight"] * distance
+            loss, mismatch = loss + weight * by_unit.sum(), mismatch + weight * distance.detach().sum()
+        self.log_dict({"matching_loss": loss.detach() / len(self.units), "statistics": mismatch / len(self.units)})
+        return loss
+
+    def views(self, iteration: int) -> Tensor:
+        """The stack's images as its teachers see them at an iteration: cropped, mirrored, rolled."""
+        return torch.stack(
+            [self.unit_views(part, unit, iteration) for part, unit in zip(self.pixels, self.units, strict=True)]
+        )
+
+    def unit_views(self, images: Tensor, unit: Unit, iteration: int) -> Tensor:
+        """Of one unit's images (block, C, H, W)."""
+        g = rng.generator(self.seed, "views", unit.ipc_index, unit.block, iteration)
+        count = len(images) if self.hparams["crop_each"] else 1
+        if self.hparams["area"] is not None:
+            low = smallest_crop(
+                self.hparams["curriculum"],
+                self.hparams["area"],
+                self.hparams["milestone"],
+                iteration / self.hparams["iterations"],
+            )
+            images = resize_boxes(images, boxes(count, images, low, g))
+            if "flip" in self.real.strategy:
+                mirrored = (torch.rand(count, 1, 1, 1, generator=g) < 0.5).to(images.device, non_blocking=True)
+                images = torch.where(mirrored, images.flip(3), images)
+        if not self.hparams["roll"]:
+            return images
+        first = -self.hparams["roll"] if self.hparams["roll_both"] else 0
+        shifts = torch.randint(first, self.hparams["roll"] + 1, (count, 2), generator=g).tolist()
+        if count == 1:
+            return images.roll(shifts[0], (2, 3))
+        return torch.stack([image.roll(shift, (1, 2)) for image, shift in zip(images, shifts, strict=True)])
+
+
+def smallest_crop(curriculum: str, area: float, milestone: float, done: float) -> float:
+    """Smallest share of an image that a crop keeps when the share ``done`` of the iterations lies behind.
+
+    Source: CDA's code.
+    """
+    if done >= milestone:
+        return area
+    return area + (1 - area) * CURRICULA[curriculum](done / milestone)
+
+
+@contextmanager
+def gathered_statistics(net: nn.Module, groups: int) -> Iterator[Moments]:
+    """What gets, as images go through ``net``, mean and biased variance, (groups, C), of every batch norm's input."""
+    found: Moments = {}
+
+    def measured(norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
+        normed, mean, variance = MeasuredNorm.apply(maps, norm, groups)
+        found[norm] = mean, variance
+        return normed
+
+    norms = batch_norms(net)
+    for norm in norms:
+        norm.forward = partial(measured, norm)  # type: ignore[method-assign]
+    try:
+        yield found
+    finally:
+        for norm in norms:
+            del norm.forward
+
+
+class MeasuredNorm(torch.autograd.Function):
+    """A batch norm in evaluation mode that also gives mean and biased variance (groups, C) of its input (B, C, H, W).
+
+    Autograd makes a dozen passes over the maps of the same mathematics; this one makes two each way.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, norm: nn.BatchNorm2d, groups: int) -> tuple[Tensor, Tensor, Tensor]:
+        assert norm.running_mean is not None and norm.running_var is not None
+        unused = torch.zeros_like(norm.running_mean)  # its precision is the moments'
+        each = [torch.batch_norm_update_stats(part, unused, unused.clone(), 0.0) for part in maps.chunk(groups)]
+        mean, variance = (torch.stack(parts) for parts in zip(*each, strict=True))
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        ctx.save_for_backward(maps, mean, scale)
+        normed = F.batch_norm(maps, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+        return normed, mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:
+        maps, mean, scale = ctx.saved_tensors
+        normed, of_mean, of_variance = slopes
+        each = maps.unflatten(0, (len(mean), -1))
+        count = each[0, :, 0].numel()
+        factor = 2 / count * of_variance
+        offset = of_mean / count - factor * mean
+        by_group = torch.addcmul(offset[:, None, :, None, None], each, factor[:, None, :, None, None])
+        return by_group.flatten(0, 1).addcmul_(normed, scale.view(-1, 1, 1)).to(maps.dtype), None, None
+
+
+def statistics_distance(moments: Moments, first: float) -> Tensor:
+    """How far moments (groups, C), layer by layer, are from running statistics, (groups,): sum of 2-norms, not squared.
+
+    Args:
+        first: weight of the first batch norm; the others have 1.
+
+    Source: SRe2L's code; the gradient of a norm that vanishes is 0.
+    """
+    parts = []
+    for norm, (mean, variance) in moments.items():
+        assert norm.running_mean is not None and norm.running_var is not None
+        parts.append((mean - norm.running_mean).norm(dim=1) + (variance - norm.running_var).norm(dim=1))
+    return first * parts[0] + sum(parts[1:])
+
+
+def displayable(synset: SyntheticSet) -> tuple[Tensor, Tensor]:
+    """The least and the largest values (C, 1, 1) that pixels in [0, 1] have in the set's space."""
+    black = torch.zeros(1, synset.images.shape[1], 1, 1).to(synset.images)
+    low, high = (synset.preprocessing(black + value)[0] for value in (0.0, 1.0))
+    return low, high

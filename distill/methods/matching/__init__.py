@@ -1,0 +1,1 @@
+"""Methods that match trajectories, gradients or distributions."""

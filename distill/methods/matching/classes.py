@@ -1,0 +1,139 @@
+"""What matching gradients and matching features share: real and synthetic batches of every class, moved alike.
+
+DC (arXiv:2006.05929), DSA (arXiv:2102.08259), DCC (arXiv:2202.02916) and DM (arXiv:2110.04181) all compare, class by
+class and under one network, many real images with the few synthetic ones. Classes may differ in the number of the latter.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
+from functools import partial
+from itertools import groupby
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+
+from distill import rng
+from distill.augment.families import Augment
+from distill.augment.makers import make
+from distill.autotune import EAGER, fastest
+from distill.checks import check_ranges
+from distill.methods.base import Method
+from distill.networks.base import restart
+from distill.sets.synthetic import SyntheticSet
+
+Way = TypeVar("Way")
+
+# Compiled or not, and how many images go through the network in one call: few stay in a CPU's cache, many fill a GPU.
+WAYS = {EAGER: (False, 64), "wide": (False, 1024), "compiled": (True, 64), "compiled wide": (True, 1024)}
+
+
+def stacks(rows: Tensor, counts: Sequence[int]) -> list[Tensor]:
+    """``rows`` (N, ...), class after class, as (k, n, ...) for k classes in a row with n each: one where all have as many."""
+    runs = [(len(list(run)), size) for size, run in groupby(counts)]
+    parts = rows.split([classes * size for classes, size in runs])
+    return [part.unflatten(0, run) for part, run in zip(parts, runs, strict=True)]
+
+
+class ClassMatching(Method):
+    """Learns images; their labels stay as they are.
+
+    Args:
+        augment: of the matched batches: ``siamese`` (a class's real and synthetic images alike) or ``none``.
+        batch_real: real images of each class at an outer step; all classes get the smallest class's number if that is less.
+        init: ``real`` (random real images) or ``noise`` (standard normal).
+        lr_img, momentum_img: SGD on the images.
+        compile: torch.compile for the matching: True, False or ``auto``.
+
+    Raises:
+        ValueError: init is unknown.
+    """
+
+    RANGES: ClassVar[Mapping[str, Any]] = {
+        "augment": make,
+        "batch_real": "whole [1, 1000000]",
+        "init": "one of real, noise",
+        "lr_img": "[0, 1000000]",
+        "momentum_img": "[0, 1)",
+        "compile": "one of true, false, auto",
+    }
+
+    def __init__(
+        self,
+        *,
+        augment: Augment,
+        batch_real: int,
+        init: str,
+        lr_img: float,
+        momentum_img: float,
+        compile: bool | str,
+        **shared: Any,
+    ):
+        check_ranges("method", locals(), ClassMatching.RANGES)
+        super().__init__(**shared)
+        self.notes: list[str] = []  # warnings, told when the distillation begins
+        self.augment = augment
+        self.members = [self.real.of_class(cls) for cls in range(self.real.num_classes)]
+        smallest = min(range(self.real.num_classes), key=lambda cls: len(self.members[cls]))
+        self.most = len(self.members[smallest])  # images that every class can give
+        self.batch_real = min(batch_real, self.most)
+        if self.batch_real < batch_real:
+            self.notes.append(
+                f"{self.real.size_of(smallest)}, "
+                f"method.batch_real is {batch_real}: every class gives {self.batch_real} at a step"
+            )
+        self.net = self.student().to(self.real.images.device)
+        with torch.random.fork_rng():
+            restart(deepcopy(self.net))  # every step's network is a fresh one: what cannot be made anew is told here
+
+    @property
+    def real_each(self) -> int:
+        return int(self.hparams["init"] == "real")
+
+    def images_a_step(self) -> float:
+        return self.batch_real * self.real.num_classes + 3.0 * sum(self.counts)
+
+    def on_fit_start(self) -> None:
+        for note in self.notes:
+            print(f"warning: {note}", file=sys.stderr)
+
+    def initial_set(self) -> SyntheticSet:
+        if self.hparams["init"] == "real":
+            return super().initial_set()
+        synset = SyntheticSet.blank(self.real, self.hparams["ipc"])
+        noise = torch.randn(synset.images.shape, generator=rng.generator(self.seed, "initial noise"))
+        return synset.with_(images=noise.to(synset.images))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        images = {"name": "images", "params": [self.synset.images]}
+        return torch.optim.SGD([images], self.hparams["lr_img"], self.hparams["momentum_img"])
+
+    def real_images(self, step: int, count: int, purpose: str = "real batch") -> Tensor:
+        """``count`` different images of every class, (K, count, C, H, W), or as many as the smallest has."""
+        batches = []
+        for cls, members in enumerate(self.members):
+            order = torch.randperm(len(members), generator=rng.generator(self.seed, purpose, step, cls))
+            batches.append(self.real.images[members[order[: min(count, self.most)].to(members.device)]])
+        return torch.stack(batches)
+
+    def batches(self, step: int) -> tuple[Tensor, Tensor]:
+        """Views of real (K, batch_real, C, H, W) and of all synthetic images (N, C, H, W): a class's share one draw."""
+        draws = [rng.derive(self.seed, "siamese", step, cls) for cls in range(self.real.num_classes)]
+
+        def views(images: Iterable[Tensor]) -> list[Tensor]:
+            return [self.augment(part, draw) for part, draw in zip(images, draws, strict=True)]
+
+        real = torch.stack(views(self.real_images(step, self.batch_real)))
+        return real, torch.cat(views(self.synset.images.split(self.counts)))
+
+    def fastest(
+        self, ways: Mapping[str, Way], work: Callable[[Way, Tensor, Tensor], object], about: Any, compile: bool | str
+    ) -> Way:
+        """The one whose ``work`` on the batches of step 0 takes least time on this machine."""
+        real, synthetic = (images.detach() for images in self.batches(0))
+        todo = {name: partial(work, way, real, synthetic) for name, way in ways.items()}
+        runs = [length for stack in stacks(synthetic, self.counts) for length in stack.shape[:2]]
+        shapes = [list(real.shape), [*runs, *self.real.shape]]
+        case = {"matching": about, "network": repr(self.net), "images": shapes}
+        return ways[fastest(todo, case, self.hparams["steps"], real.device, compile)]

@@ -1,0 +1,299 @@
+"""Trajectory matching: train a student on the synthetic set until it lands where an expert went.
+
+MTT (Cazenavette et al., CVPR 2022, arXiv:2203.11932) and TESLA (Cui et al., ICML 2023, arXiv:2211.10586).
+"""
+
+from collections.abc import Mapping
+from functools import cached_property, partial
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from distill import rng
+from distill.augment.families import Augment
+from distill.augment.makers import make
+from distill.autotune import EAGER, fastest
+from distill.checks import check_ranges
+from distill.methods.base import Method, Skip
+from distill.methods.matching.unroll import (
+    MODES,
+    CompiledDerivatives,
+    Derivatives,
+    InnerLoss,
+    InnerStep,
+    chunks,
+    unroll,
+)
+from distill.networks.flat import FlatStudent
+from distill.sets.synthetic import SyntheticSet
+from distill.teachers.store import ExpertStore
+from distill.training.expert_recipe import EXPERTS
+from distill.training.recipe import MAX_LR
+
+
+def trajectory_error(student: Tensor, start: Tensor, target: Tensor) -> Tensor:
+    """Squared distance to where the expert went, in units of how far the expert itself moved.
+
+    Args:
+        student: weights after the inner loop, (P,); their graph reaches the synthetic images.
+        start: the expert's weights where the student began, (P,).
+        target: the expert's weights ``expert_epochs`` later, (P,).
+
+    Returns:
+        Scalar >= 0 without unit: 0 is a perfect landing, 1 is as far away as at the start; NaN if the expert stood still.
+
+    Raises:
+        ValueError: the lengths differ, as with a trajectory of another architecture.
+    """
+    if not student.shape == start.shape == target.shape:
+        raise ValueError(
+            f"student has {len(student)} weights, the expert {len(start)} and {len(target)}: another network?"
+        )
+    return (student - target).square().sum() / (start - target).square().sum()
+
+
+def inner_loss(net: FlatStudent, label_kind: str) -> InnerLoss:
+    """Cross-entropy of one inner step, on classes or on soft labels (logits before the softmax)."""
+
+    def loss(theta: Tensor, views: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(net(theta, views), labels.softmax(1) if label_kind == "logits" else labels)
+
+    return loss
+
+
+class TrajectoryMatching(Method):
+    """MTT and, with ``memory=tesla``, TESLA.
+
+    Args:
+        experts: the trajectories to match.
+        augment: of every inner step.
+        student_steps: N, updates of the student.
+        expert_epochs: M, epochs of the expert that these updates are to match.
+        min_start_epoch, max_start_epoch: start epochs are drawn from [min_start_epoch, max_start_epoch).
+        batch_syn: synthetic images of an inner step; None takes them all.
+        lr_student: the student's step size at the beginning; it is learned.
+        student_momentum: of the inner loop's heavy ball, 0 in MTT, TESLA and DATM.
+        lr_img, momentum_img: SGD on the images.
+        lr_lr, momentum_lr: SGD on the student's step size.
+        max_error: steps whose matching loss is above it are skipped; None takes all that are finite.
+        soft_label_assignment: TESLA's; labels are the target network's predictions, anew at every outer step.
+        memory: see `distill.methods.matching.unroll`.
+        compile: torch.compile for the inner loop: True, False or ``auto``, where it is measured faster.
+
+    Raises:
+        ValueError: a value is out of range, or the experts end before the last epoch that may be read.
+    """
+
+    RANGES: ClassVar[Mapping[str, Any]] = {
+        "experts": EXPERTS,
+        "augment": make,
+        "student_steps": "whole [1, 100000]",
+        "expert_epochs": "whole [1, 100000]",
+        "min_start_epoch": "whole [0, 100000]",
+        "max_start_epoch": "whole [1, 100000]",
+        "batch_syn": "null or whole [1, 1000000]",
+        "lr_student": f"(0, {MAX_LR:g}]",
+        "student_momentum": "[0, 1)",
+        "lr_img": "[0, 1000000]",
+        "momentum_img": "[0, 1)",
+        "lr_lr": "[0, 1000]",
+        "momentum_lr": "[0, 1)",
+        "max_error": "null or (0, 1000000]",
+        "soft_label_assignment": "true or false",
+        "memory": f"one of {', '.join(MODES)}",
+        "compile": "one of true, false, auto",
+    }
+
+    def __init__(
+        self,
+        *,
+        experts: ExpertStore,
+        augment: Augment,
+        student_steps: int,
+        expert_epochs: int,
+        min_start_epoch: int,
+        max_start_epoch: int,
+        batch_syn: int | None,
+        lr_student: float,
+        student_momentum: float,
+        lr_img: float,
+        momentum_img: float,
+        lr_lr: float,
+        momentum_lr: float,
+        max_error: float | None,
+        soft_label_assignment: bool,
+        memory: str,
+        compile: bool | str,
+        **shared: Any,
+    ):
+        check_ranges("method", locals(), TrajectoryMatching.RANGES)
+        if min_start_epoch >= max_start_epoch:
+            raise ValueError(f"start epochs from {min_start_epoch} to below {max_start_epoch}: the range is empty")
+        if memory == "tesla" and student_momentum:
+            raise ValueError("method.memory=tesla knows no method.student_momentum: use recompute")
+        last = max_start_epoch + expert_epochs - 1
+        if last > experts.epochs:
+            raise ValueError(
+                f"experts in {experts.folder} end at epoch {experts.epochs}, this range reads epoch {last}: "
+                "lower method.max_start_epoch or train longer experts (method.experts.recipe.epochs)"
+            )
+        super().__init__(**shared)
+        self.experts, self.augment = experts, augment
+        self.net = FlatStudent(self.student())
+
+    def begin(self, synset: SyntheticSet | None = None) -> None:
+        super().begin(synset)
+        if self.synset.lr is None:
+            self.synset = self.synset.with_(lr=torch.tensor(self.hparams["lr_student"], device=self.real.images.device))
+        self.learned_rate.requires_grad_()
+
+    @property
+    def learned_rate(self) -> Tensor:
+        """The student's step size, a leaf."""
+        assert self.synset.lr is not None
+        return self.synset.lr
+
+    def images_a_step(self) -> float:
+        images = sum(self.counts)
+        batch = min(self.hparams["batch_syn"] or images, images)
+        return 3.0 * self.hparams["student_steps"] * batch  # the gradient's own gradient is twice the work again
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        hparams = self.hparams
+        return torch.optim.SGD(
+            [
+                {
+                    "name": "images",
+                    "params": [self.synset.images],
+                    "lr": hparams["lr_img"],
+                    "momentum": hparams["momentum_img"],
+                },
+                {
+                    "name": "student rate",
+                    "params": [self.learned_rate],
+                    "lr": hparams["lr_lr"],
+                    "momentum": hparams["momentum_lr"],
+                },
+            ]
+        )
+
+    def update(self, step: int) -> Tensor:
+        expert, epoch = self.pick(step)
+        start = self.start(expert, epoch, step)
+        landings = self.landings()
+        if self.hparams["soft_label_assignment"]:
+            self.assign_labels(self.weights(expert, epoch + self.hparams["expert_epochs"]))
+        landed = unroll(
+            self.derivatives,
+            start,
+            self.synset.images,
+            self.synset.labels,
+            self.learned_rate,
+            self.plan(step),
+            augment=self.augment,
+            mode=self.hparams["memory"],
+            momentum=self.hparams["student_momentum"],
+            scale=self.inner_scale(epoch),
+            stops=[steps for steps, _, _ in landings],
+        )
+        error = sum(
+            weight * trajectory_error(student, start, self.weights(expert, epoch + epochs))
+            for student, (_, epochs, weight) in zip(landed, landings, strict=True)
+        )
+        assert isinstance(error, Tensor)
+        self.log_dict(
+            {"matching_loss": error.detach(), "student_rate": self.learned_rate.detach(), "start_epoch": float(epoch)}
+        )
+        # Above 1 the student landed farther from the target than it began: nothing to learn from (DATM's guard).
+        limit = self.hparams["max_error"]
+        if limit is not None and error > limit:
+            raise Skip(f"the matching loss is {float(error.detach()):.4g}, above method.max_error={limit}")
+        return error
+
+    def start(self, expert: int, epoch: int, step: int) -> Tensor:
+        """Where the student of an outer step begins, (P,)."""
+        return self.weights(expert, epoch)
+
+    def landings(self) -> list[tuple[int, int, float]]:
+        """(student steps, expert epochs, weight): after so many steps the student should be where the expert went."""
+        return [(self.hparams["student_steps"], self.hparams["expert_epochs"], 1.0)]
+
+    def inner_scale(self, epoch: int) -> float:
+        """Factor on the inner loss of a student that starts at ``epoch``."""
+        return 1.0
+
+    @cached_property
+    def derivatives(self) -> Derivatives:
+        """Of the inner loss, eager or compiled, whatever takes less time here."""
+        n, steps = len(self.synset), self.hparams["student_steps"]
+        batch = min(self.hparams["batch_syn"] or n, n)
+        images, labels = self.synset.images.detach()[:batch], self.synset.labels.detach()[:batch]
+        theta = self.weights(0, 0)
+        loss = inner_loss(self.net, self.synset.label_kind)
+        ways = {EAGER: Derivatives(loss), "compiled": CompiledDerivatives(loss, batch)}
+
+        def work(way: Derivatives) -> None:
+            if self.hparams["memory"] == "full":
+                way.gradient(theta.clone().requires_grad_(), images, labels, graph=True).sum().backward()
+            else:
+                way.gradient(theta, images, labels, graph=False)
+                way.products(theta, images, labels, theta, self.hparams["memory"] == "recompute")
+
+        about = {
+            "inner loop": repr(self.net.net),
+            "images": list(images.shape),
+            "labels": self.synset.label_kind,
+            "memory": self.hparams["memory"],
+        }
+        calls = self.hparams["steps"] * steps
+        todo = {name: partial(work, way) for name, way in ways.items()}
+        return ways[fastest(todo, about, calls, images.device, self.hparams["compile"])]
+
+    def pick(self, step: int) -> tuple[int, int]:
+        """Expert and start epoch of an outer step, both uniform."""
+        g = rng.generator(self.seed, "start", step)
+        low, high = self.hparams["min_start_epoch"], self.start_bound(step)
+        return int(torch.randint(self.experts.count, (), generator=g)), int(torch.randint(low, high, (), generator=g))
+
+    def start_bound(self, step: int) -> int:
+        """Start epochs of outer step ``step`` lie below this."""
+        return self.hparams["max_start_epoch"]
+
+    def plan(self, step: int) -> list[InnerStep]:
+        """The inner loop's batches and augmentation draws, fixed before it runs so that it can be replayed."""
+        g = rng.generator(self.seed, "inner batches", step)
+        batches = chunks(len(self.synset), self.hparams["batch_syn"], self.hparams["student_steps"], g)
+        device = self.synset.images.device
+        return [InnerStep(b.to(device), rng.derive(self.seed, "inner augment", step, i)) for i, b in enumerate(batches)]
+
+    def weights(self, expert: int, epoch: int) -> Tensor:
+        """An expert's weights (P,) on the device of the images; epoch -1 is the last."""
+        return self.experts.row(expert, epoch, len(self.net)).to(self.real.images.device)
+
+    @torch.no_grad()
+    def logits(self, expert: int, images: Tensor) -> Tensor:
+        """What an expert says at its last epoch, (N, K)."""
+        theta = self.weights(expert, -1)
+        return torch.cat([self.net(theta, part) for part in images.split(256)])
+
+    @torch.no_grad()
+    def assign_labels(self, target: Tensor) -> None:
+        """TESLA's soft label assignment: what the target network says of the images as they are."""
+        labels = torch.cat([self.net(target, images).softmax(1) for images in self.synset.images.split(256)])
+        self.synset = self.synset.with_(labels=labels, label_kind="probabilities")
+
+    def check_gradients(self, optimizer: torch.optim.Optimizer) -> None:
+        """Besides gradients that are not finite: a student rate that this step would make negative or too large.
+
+        The rate's velocity is then forgotten: it alone could forbid every later step.
+        """
+        super().check_gradients(optimizer)
+        rate, group = self.learned_rate, optimizer.param_groups[1]
+        assert rate.grad is not None
+        velocity = optimizer.state[rate].get("momentum_buffer", 0.0)
+        after = float(rate.detach() - group["lr"] * (group["momentum"] * velocity + rate.grad))
+        if not 0 < after <= MAX_LR:
+            optimizer.state[rate].clear()
+            raise Skip(f"the learned student rate would become {after:.4g} (it is {float(rate.detach()):.4g})")

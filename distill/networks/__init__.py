@@ -1,0 +1,1 @@
+"""Networks: students, experts and teachers alike."""

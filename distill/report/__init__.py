@@ -1,0 +1,1 @@
+"""Rows of accuracies, shown as table, figures and page."""

@@ -1,0 +1,199 @@
+"""The report as one self-contained page: table, intervals, pictures, curves, configurations and commands."""
+
+import base64
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
+
+from distill.files import replacing
+from distill.report.figures import Curve, curves, intervals
+from distill.report.rows import RANDOM, WHOLE, Report, Row
+from distill.report.table import LEGEND, TEXT, lines, write_csv
+from distill.sets.reading import load
+from distill.sets.synthetic import SyntheticSet
+from distill.text import harmless, shown
+
+MOST_PICTURES = 10  # of a class
+
+MOST_PIXELS = 10_000_000  # of all pictures on a page
+
+MOST_CLASSES = 20  # whose accuracies are shown one by one; of more, the lowest and the highest
+
+EXTREMES = 5
+
+
+@dataclass(frozen=True)
+class Made:
+    """A synthetic set that rows are about, as its folder shows it.
+
+    Attributes:
+        path: of its file.
+        synset: the set; None where the file cannot be read.
+        wrong: why it cannot.
+        pixels: that its pictures may have.
+    """
+
+    path: Path
+    synset: SyntheticSet | None
+    wrong: str
+    pixels: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return self.path.parent.name
+
+    @property
+    def config(self) -> str:
+        """What it was made with, as YAML; empty if the file does not tell."""
+        config = self.synset and self.synset.record.get("config")
+        return yaml.dump(config, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True) if config else ""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a reader wants to know first."""
+        if self.synset is None:
+            return {"not readable": shown(self.wrong)}
+        record, rate = self.synset.record, self.synset.lr
+        steps = record.get("step", "unknown"), record.get("steps", "unknown"), record.get("skipped_steps", 0)
+        return {
+            "method": shown(record.get("method", "unknown")),
+            "outer steps": shown("{} of {}, of which {} skipped".format(*steps)),
+            "labels": self.synset.label_kind,
+            "learned student rate": "none" if rate is None else f"{float(rate):.4g}",
+            "space": self.synset.preprocessing.space,
+            "seed": shown(record.get("seed", "unknown")),
+            "hash": self.synset.hash,
+        }
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """How many pictures of how many classes there is room for; one of one class at least."""
+        if self.synset is None:
+            return 0, 0
+        most = max(1, self.pixels // self.synset.images[0, 0].numel())
+        each = min(MOST_PICTURES, max(1, most // self.synset.num_classes))
+        return each, min(self.synset.num_classes, max(1, most // each))
+
+    @property
+    def caption(self) -> str:
+        """What the pictures are."""
+        if self.synset is None:
+            return ""
+        each, classes = self.room
+        some = f"The first {each} images of each class" if len(self.synset) > each * self.synset.num_classes else ""
+        some = f"{some or 'All images'} of the first {classes} classes" if classes < self.synset.num_classes else some
+        how = "whitening undone, clipped" if self.synset.preprocessing.space == "zca" else "clipped"
+        return f"{some}{'; ' if some else ''}{how} for display.".capitalize()
+
+    @property
+    def pictures(self) -> Iterator[tuple[str, list[str]]]:
+        """(class name, its first images as data URIs); whitening undone and clipped to what a screen can show."""
+        if self.synset is None:
+            return
+        each, classes = self.room
+        pixels, of = self.synset.pixels, self.synset.classes
+        for k, name in enumerate(self.synset.class_names[:classes]):
+            yield shown(name), [_png(image) for image in pixels[of == k][:each]]
+
+    @property
+    def curves(self) -> list[Curve]:
+        """What was logged of its making."""
+        return curves(metrics(self.path.parent))
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    """What was logged, by outer step; of a step that a continued run repeated, the later."""
+    steps: dict[int, dict[str, float]] = {}
+    for file in sorted(folder.glob("metrics/version_*/metrics.csv"), key=lambda f: int(f.parent.name[8:])):
+        whole = file.read_text().rpartition("\n")[0]  # a kill may leave half a line
+        for line in csv.DictReader(whole.splitlines()):
+            found = {name: float(value) for name, value in line.items() if value}
+            steps.setdefault(int(found["step"]), {}).update(found)
+    return [steps[step] for step in sorted(steps)]
+
+
+def _png(image: Tensor) -> str:
+    """A picture (C, H, W) in [0, 1] as a data URI."""
+    file = io.BytesIO()
+    to_pil_image(image.mul(255).round().byte()).save(file, format="png")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def sets(paths: Sequence[Path]) -> Iterator[Made]:
+    """One set after the other, so that a page of many holds one at a time."""
+    for path in paths:
+        try:
+            yield Made(path, load(path), "", MOST_PIXELS // len(paths))
+        except (OSError, ValueError) as error:
+            yield Made(path, None, str(error), 0)
+
+
+def write_page(report: Report, runs: Sequence[Report], command: str) -> list[Path]:
+    """Write ``report.csv`` and ``report.html`` beside ``report.json``.
+
+    Args:
+        report: whose folder gets the files.
+        runs: whose rows they hold, usually ``report`` alone.
+        command: the one that the reader can repeat.
+
+    Returns:
+        The two paths.
+    """
+    several = len(runs) > 1
+    rows = [{"run": run.path.parent.name, **row} if several else row for run in runs for row in run.rows]
+    seen = lines(rows)
+    paths = list(dict.fromkeys(path for run in runs for row in run.rows for path in made(run, row)))
+    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        files("distill.report").joinpath("page.html").read_text(encoding="utf-8")
+    )
+    about = list(
+        dict.fromkeys(f"{row['method']} on {row['data']}" for row in rows if row["method"] not in (RANDOM, WHOLE))
+    )
+    parts = template.generate(
+        title=f"distill: {', '.join(about[:3])}{f' and {len(about) - 3} more' if about[3:] else ''}",
+        written=datetime.now().strftime("%Y-%m-%d %H:%M"),
+        columns=(*(("run",) if several else ()), *seen.columns),
+        text=("run", *TEXT),
+        rows=[({"run": shown(row.get("run", "")), **cells}, row) for cells, row in zip(seen.cells, rows, strict=True)],
+        baselines=(RANDOM, WHOLE),
+        legend=[*LEGEND, *seen.notes],
+        intervals=intervals(rows),
+        classes=[
+            (cells, _classes(row)) for cells, row in zip(seen.cells, rows, strict=True) if row.get("accuracy_by_class")
+        ],
+        any_made=bool(paths),
+        made=sets(paths),
+        command=command,
+        commands=list(dict.fromkeys(row["command"] for row in rows if row["command"])),
+    )
+    table, page = (report.path.with_suffix(suffix) for suffix in (".csv", ".html"))
+    write_csv(table, rows)
+    with replacing(page) as part, part.open("w", encoding="utf-8") as file:
+        file.writelines(harmless(part, lines=True) for part in parts)
+    return [table, page]
+
+
+def made(run: Report, row: Row) -> list[Path]:
+    """The files of the synthetic sets that a row is about, as far as they are still there; one path for each file."""
+    return [path for name in row.get("synsets", []) if (path := (run.path.parent / name).resolve()).is_file()]
+
+
+def _classes(row: Row) -> str:
+    """``cat 50.0, dog 61.2``; of many classes the lowest and the highest."""
+    known = {name: 100 * mean for name, mean in row["accuracy_by_class"].items() if mean is not None}
+    names = list(known)
+    if len(names) > MOST_CLASSES:
+        ranked = sorted(names, key=known.__getitem__)
+        names = [*ranked[:EXTREMES], "...", *ranked[-EXTREMES:]]
+    return ", ".join(f"{shown(name)} {known[name]:.1f}" if name in known else name for name in names)

@@ -1,0 +1,138 @@
+"""How rows are shown: the cells of a table with notes below it, for a terminal and for the page; and a sheet for programs."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from distill.files import replacing
+from distill.report.rows import Report, Row, gap_to_published
+from distill.text import shown, spreadsheet
+
+MARKS = {"maximum": "†", "test": "‡"}
+
+LEGEND = (
+    "± half-width of the 95 % interval of the mean; over syntheses where R > 1.  * single synthesis: over students alone.",
+    "† the paper's figure: the largest mean of all snapshots on the test split (ast: of tests on the way, too); no interval.",
+    "‡ that snapshot with fresh students. Both were chosen on the test split: not comparable with the other rows.",
+    "± of a published number: its standard deviation, no interval. In brackets behind it: how far ours is from it.",
+)
+
+TEXT = ("method", "data", "ipc", "student", "protocol", "labels")
+
+MOST_CHANGES = 8  # that a note spells out; the report has all
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Rows as a table shows them.
+
+    Attributes:
+        columns: their names, in order.
+        cells: of each row, by column; accuracies in %.
+        notes: what the marks of single rows mean.
+    """
+
+    columns: tuple[str, ...]
+    cells: list[dict[str, str]]
+    notes: list[str]
+
+
+def lines(rows: Sequence[Row]) -> Lines:
+    """The rows as cells; data, and protocols, of one name that are not the same have numbers of their own."""
+    several, presets, unlike = _Numbers(), _Numbers(), _Numbers()
+    kinds = {(row["data"], row.get("data_hash")) for row in rows}
+    named = Counter(name for name, _ in kinds)
+    uneven = any(abs(row.get("balanced_accuracy", row["mean"]) - row["mean"]) > 1e-9 for row in rows)
+    balanced = ("balanced",) if uneven else ()
+    columns = (*TEXT, "accuracy", *balanced, "sd", "published", "R x S", "seconds")
+    cells = []
+    for row in rows:
+        protocol, published = shown(row["protocol"]), shown(row.get("published") or "")
+        if row.get("protocol_changes"):
+            told = f"{protocol.replace('+', '+{}', 1)}: {_told(row['protocol_changes'])}"
+            protocol = protocol.replace("+", f"+{presets.number(told)}", 1)
+        if published and row.get("cell_changed"):
+            of, changes = shown(row.get("published_of") or "run"), _told(row.get("cell_changes", []))
+            published += f" [{unlike.number(f'[{{}}] of the unchanged {of}, no gap: {changes}')}]"
+        data = shown(row["data"])
+        if named[row["data"]] > 1:
+            data += f" #{several.number(f'#{{}} {data}: {_kind(row)}')}"
+        cells.append(_cells(row) | {"data": data, "protocol": protocol, "published": published + _gap(row)})
+    return Lines(columns, cells, [*several.notes, *presets.notes, *unlike.notes])
+
+
+class _Numbers:
+    """Numbers for notes: the same note has the same number."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, int] = {}
+
+    def number(self, note: str) -> int:
+        return self.known.setdefault(note, len(self.known) + 1)
+
+    @property
+    def notes(self) -> list[str]:
+        return [note.replace("{}", str(number), 1) for note, number in self.known.items()]
+
+
+def _kind(row: Row) -> str:
+    if "data_hash" not in row:
+        return "measured before rows told their images, split, geometry and DSA families"
+    return f"images, labels, split, geometry and DSA families of hash {shown(row['data_hash'])}"
+
+
+def _told(changes: Sequence[str]) -> str:
+    """``epochs 1000 -> 2, ...``."""
+    more = len(changes) - MOST_CHANGES
+    return ", ".join(map(shown, changes[:MOST_CHANGES])) + (f", and {more} more" if more > 0 else "")
+
+
+def _gap(row: Row) -> str:
+    gap = gap_to_published(row)
+    return "" if gap is None else f" ({gap:+.1f})"
+
+
+def _cells(row: Row) -> dict[str, str]:
+    half = "" if row["ci95"] is None else f" ± {100 * row['ci95']:.1f}"
+    return {
+        **{name: shown(row[name]) for name in TEXT},
+        "method": shown(", ".join([row["method"], *sorted(set(row.get("cut", [])))])),
+        "ipc": shown(row.get("ipc_range") or row["ipc"] or "all"),
+        "accuracy": f"{100 * row['mean']:.1f}{half}{MARKS.get(row['selection'], '')}",
+        "balanced": f"{100 * row['balanced_accuracy']:.1f}" if "balanced_accuracy" in row else "",
+        "sd": "" if row["sd"] is None else f"{100 * row['sd']:.1f}",
+        "R x S": f"{row['syntheses']} x {row['students']}{'*' if row['syntheses'] == 1 else ''}",
+        "seconds": f"{row['seconds']:.0f}",
+    }
+
+
+def table(report: Report) -> Table:
+    """The rows for people at a terminal."""
+    seen = lines(report.rows)
+    title = Text(f"Accuracy on the test split, %  ({shown(report.path)})")
+    whole = Table(title=title, caption=Text("\n".join([*LEGEND, *seen.notes])), caption_justify="left")
+    for name in seen.columns:
+        whole.add_column(name, justify="left" if name in TEXT else "right", overflow="fold")
+    for row, cells in zip(report.rows, seen.cells, strict=True):
+        grey = {"published": "dim"} if row.get("cell_changed") else {}
+        whole.add_row(
+            *(Text(cells[name], grey.get(name, "")) for name in seen.columns)
+        )  # no markup: a name may look like some
+    return whole
+
+
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """One line a row, whole or not at all; a list or a record is JSON in its cell, and no text is a formula."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with replacing(path) as part, part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            cells = {k: json.dumps(v) if isinstance(v, list | dict) else spreadsheet(v) for k, v in row.items()}
+            writer.writerow(cells)

@@ -1,0 +1,62 @@
+"""Synthetic sets read back from their files."""
+
+import unicodedata
+from pathlib import Path
+
+import torch
+
+from distill.data.preprocessing import loaded
+from distill.files import load_tensors
+from distill.sets.foreign import kind_of
+from distill.sets.soundness import check_framing, check_record, check_types
+from distill.sets.synthetic import SyntheticSet
+
+SUFFIX = ".safetensors"
+
+
+def file_of(path: str | Path) -> Path:
+    """The ``.safetensors`` file meant by its own path, that of its ``.json``, or its folder's."""
+    path = Path(path)
+    return path / f"synset{SUFFIX}" if path.is_dir() else path.with_suffix(SUFFIX)
+
+
+def load(path: str | Path) -> SyntheticSet:
+    """A synthetic set from its ``.safetensors`` file, its ``.json``, or the folder that holds ``synset.safetensors``.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: the file is truncated, altered, or no synthetic set.
+    """
+    file, named = file_of(path), Path(path)
+    if named.is_file() and named.suffix not in (SUFFIX, ".json"):
+        raise ValueError(
+            f"{path} is {kind_of(named)}, no synthetic set of distill: open it where you trust it, and keep its images and "
+            "labels with distill.SyntheticSet(...).save(PATH)"
+        )
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"no synthetic set at {path}: name a .safetensors file or the folder with synset.safetensors"
+        )
+    tensors, record = load_tensors(file)
+    try:
+        check_record(record)
+        prefix = "preprocessing."
+        constants = {name[len(prefix) :]: tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
+        check_types(tensors)
+        preprocessing, eight_bit = loaded(record["space"], constants), tensors["images"].dtype == torch.uint8
+        synset = SyntheticSet(
+            preprocessing(tensors["images"].float() / 255) if eight_bit else tensors["images"],
+            tensors["labels"],
+            tensors["classes"],
+            tuple(unicodedata.normalize("NFC", name) for name in record["class_names"]),  # as real sets have them
+            preprocessing,
+            record["data"],
+            record["label_kind"],
+            tensors.get("lr"),
+            record,
+            eight_bit,
+        )
+        check_framing(record, min(synset.images.shape[2:]))
+        return synset
+    except ValueError as error:
+        raise ValueError(f"{file} is not a usable synthetic set: {error}") from None

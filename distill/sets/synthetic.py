@@ -1,0 +1,264 @@
+"""SyntheticSet: the artefact, with all that a stranger needs to train on it a year later."""
+
+import json
+import platform
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from torch import Generator, Tensor
+from torch.utils.data import Dataset
+
+from distill.data.pictures import from_array, pixels, zoomed
+from distill.data.preprocessing import Preprocessing, to_pixels
+from distill.data.split import Split
+from distill.files import hash_tensors, save_tensors, write_json
+from distill.sets.soundness import check_images, check_labels, check_names, check_rate
+from distill.sizes import Size
+
+
+@dataclass
+class SyntheticSet(Dataset):
+    """A synthetic set, ordered by class; as a torch ``Dataset`` it gives (image (C, H, W), target).
+
+    Attributes:
+        images: (N, C, H, W) float32 in the space of ``preprocessing``.
+        labels: classes (N,) int64, or soft labels (N, K): logits or probabilities, as ``label_kind`` says.
+        classes: the class each image was made for, (N,) int64.
+        class_names: K names, in the order of the labels.
+        preprocessing: how real test images get into the same space.
+        data: name of the real set.
+        label_kind: ``hard``, ``logits`` or ``probabilities``.
+        lr: the student's step size learned with the images, scalar; None if there is none.
+        record: how it was made: method, ipc, seed, step, picked_on, config, protocol, hashes, versions.
+        eight_bit: the images are those of `quantised`, and stored as bytes.
+
+    Raises:
+        ValueError: anything is out of range, NaN or inconsistent.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: Tensor
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    data: str
+    label_kind: str = "hard"
+    lr: Tensor | None = None
+    record: dict[str, Any] = field(default_factory=dict)
+    eight_bit: bool = False
+
+    def __post_init__(self) -> None:
+        check_names(self.class_names)
+        check_images(self.images, self.preprocessing)
+        check_labels(self.labels, self.classes, self.label_kind, len(self.images), self.num_classes)
+        if self.lr is not None:
+            check_rate(self.lr)
+
+    @classmethod
+    def from_real(cls, real: Split, ipc: Size, g: Generator) -> "SyntheticSet":
+        """So many different training images of every class, drawn at random, with hard labels.
+
+        Raises:
+            ValueError: ipc is none, or above the size of a class.
+        """
+        real.check_counts(real.asked(ipc))
+        return cls.of_images(real, torch.cat([real.draw(k, count, g) for k, count in enumerate(real.asked(ipc))]))
+
+    @classmethod
+    def blank(cls, real: Split, ipc: Size) -> "SyntheticSet":
+        """So many images of zeros of every class, with hard labels; no real image is looked at."""
+        classes = torch.arange(real.num_classes).repeat_interleave(torch.tensor(real.asked(ipc)))
+        labels = classes.to(real.labels.device)
+        images = torch.zeros(len(labels), *real.shape, device=labels.device)
+        return cls(images, labels, labels.clone(), real.class_names, real.preprocessing, real.name)
+
+    @classmethod
+    def of_images(cls, real: Split, index: Tensor) -> "SyntheticSet":
+        """The real images at ``index`` (n,) as they are, with hard labels."""
+        labels = real.labels[index]
+        return cls(real.images[index], labels, labels.clone(), real.class_names, real.preprocessing, real.name)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+        label = self.labels[i]
+        return self.images[i], label.softmax(-1) if self.label_kind == "logits" else label
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Images of each class."""
+        return tuple(torch.bincount(self.classes, minlength=self.num_classes).tolist())
+
+    @property
+    def ipc(self) -> float:
+        """Images per class, on average; whole where every class has as many."""
+        mean = len(self) / self.num_classes
+        return int(mean) if len(set(self.counts)) == 1 else mean
+
+    @property
+    def targets(self) -> Tensor:
+        """What `torch.nn.functional.cross_entropy` takes: classes (N,), or probabilities (N, K)."""
+        return self.labels.softmax(1) if self.label_kind == "logits" else self.labels
+
+    @property
+    def hard(self) -> Tensor:
+        """Classes (N,): the labels, arg-maxed if they are soft."""
+        return self.labels if self.label_kind == "hard" else self.labels.argmax(1)
+
+    @property
+    def transform(self) -> Callable[[Any], Tensor]:
+        """The test transform: a PIL image, or uint8 (H, W, C), to (C, H, W) in this set's space and of its size.
+
+        It reads a picture as the set's maker did, see `distill.data.pictures`.
+        """
+        channels, height, width = self.images.shape[1:]
+        choices = self.record.get("config", {}).get("data", {})
+        crop = choices.get("crop", choices.get("lazy", False))  # before there was a choice, lazy folders were cropped
+        edge = choices.get("test_resize")
+
+        def apply(image: Any) -> Tensor:
+            image = image if hasattr(image, "convert") else from_array(image)
+            shown = pixels(image, channels, (height, width), crop)
+            shown = shown if edge is None else zoomed(shown, edge)
+            return self.preprocessing(to_pixels(shown[None]))[0]
+
+        return apply
+
+    @property
+    def pixels(self) -> Tensor:
+        """Images for viewing, (N, C, H, W) clipped to [0, 1]."""
+        return self.preprocessing.inverse(self.images.detach()).clamp(0, 1)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything with a shape, by name."""
+        tensors = {"images": self.images, "labels": self.labels, "classes": self.classes}
+        tensors |= {} if self.lr is None else {"lr": self.lr}
+        return tensors | {f"preprocessing.{name}": tensor for name, tensor in self.preprocessing.tensors.items()}
+
+    @property
+    def stored(self) -> dict[str, Tensor]:
+        """What a file holds: `tensors`, images of eight bits as bytes."""
+        return self.tensors | ({"images": self._bytes} if self.eight_bit else {})
+
+    @property
+    def _bytes(self) -> Tensor:
+        return self.pixels.mul(255).round().to(torch.uint8)
+
+    def quantised(self) -> "SyntheticSet":
+        """The same set with pixels in eight bits, rounded once; it is judged as it is stored."""
+        return self.with_(images=self.preprocessing(self._bytes.float() / 255), eight_bit=True)
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits of the stored tensors."""
+        return hash_tensors(self.stored)[:12]
+
+    def with_(self, **fields: Any) -> "SyntheticSet":
+        """A copy with other values."""
+        return replace(self, **fields)
+
+    def to(self, device: torch.device) -> "SyntheticSet":
+        """The same set on another device."""
+        return self.with_(**{name: tensor.to(device) for name, tensor in self.tensors.items() if "." not in name})
+
+    def copy(self) -> "SyntheticSet":
+        """Its own tensors, on the CPU, without gradients."""
+        own = {name: tensor.detach().cpu().clone() for name, tensor in self.tensors.items() if "." not in name}
+        return self.with_(**own, record=dict(self.record))
+
+    def save(self, path: Path, record: Mapping[str, Any] | None = None) -> None:
+        """Write ``path`` (.safetensors, self-contained) and the same record beside it as .json, for people to read."""
+        about = {
+            "format": "distill synthetic set 1",
+            "data": self.data,
+            "class_names": list(self.class_names),
+            "space": self.preprocessing.space,
+            "label_kind": self.label_kind,
+            "lr": None if self.lr is None else float(self.lr),
+            "ipc": self.ipc,
+            "shape": list(self.images.shape[1:]),
+            "hash": self.hash,
+            "versions": {
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "torchvision": torchvision.__version__,
+            },
+            **self.record,
+            **(record or {}),
+        }
+        save_tensors(path, self.stored, about)
+        write_json(path.with_suffix(".json"), about)
+
+    def export(self, folder: str | Path, kind: str) -> Path:
+        """Write the set for other tools into a new folder.
+
+        Args:
+            kind: ``png`` (8 bits, clipped: to look at, not to train on), ``npz`` (numpy arrays and constants) or ``pt``
+                (``images.pt`` and ``labels.pt`` as the papers' scripts read them).
+
+        Raises:
+            FileExistsError: the folder is there already.
+        """
+        folder = Path(folder)
+        if folder.exists():
+            raise FileExistsError(f"{folder} exists: name a new folder")
+        writers = {"png": self._write_png, "npz": self._write_npz, "pt": self._write_pt}
+        if kind not in writers:
+            raise ValueError(f"unknown export {kind!r}: one of {', '.join(writers)}")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+        part.mkdir()  # unlike a temporary folder's, its mode is as the umask has it
+        try:
+            writers[kind](part)
+            (part / "README.md").write_text(self._readme(kind))
+            part.replace(folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        return folder
+
+    def _write_png(self, folder: Path) -> None:
+        for i, (image, cls) in enumerate(zip(self.pixels, self.classes.tolist(), strict=True)):
+            name = "".join(c if c.isalnum() else "_" for c in self.class_names[cls])
+            path = folder / f"{cls:04d}_{name}" / f"{i:06d}.png"
+            path.parent.mkdir(exist_ok=True)
+            torchvision.utils.save_image(image, path)
+
+    def _write_npz(self, folder: Path) -> None:
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self.tensors.items()}
+        about = {"class_names": np.array(self.class_names), "space": np.array(self.preprocessing.space)}
+        np.savez(folder / "synset.npz", **arrays, **about, label_kind=np.array(self.label_kind))  # type: ignore[arg-type]
+
+    def _write_pt(self, folder: Path) -> None:
+        torch.save(self.images.detach().cpu(), folder / "images.pt")
+        torch.save(self.labels.detach().cpu(), folder / "labels.pt")
+
+    def _readme(self, kind: str) -> str:
+        facts = {key: value for key, value in self.record.items() if not isinstance(value, dict)}
+        lines = [
+            f"# {len(self)} synthetic images of {self.data}",
+            "",
+            f"- space: {self.preprocessing.space}",
+            f"- labels: {self.label_kind}",
+            f"- learned student rate: {'none' if self.lr is None else f'{float(self.lr):.6g}'}",
+            f"- classes, in order: {', '.join(self.class_names)}",
+            f"- made by: {json.dumps(facts)}",
+            "",
+        ]
+        if kind == "png":
+            lines.append(
+                "The pictures are clipped to 8 bits, to be looked at; students train on the .safetensors file."
+            )
+        return "\n".join(lines) + "\n"

@@ -1,0 +1,75 @@
+"""Union: sets of disjoint classes of one real set, put together as one set of them all."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from distill.sets.synthetic import SyntheticSet
+from distill.wording import listed
+
+
+def united(parts: Sequence[SyntheticSet], class_names: Sequence[str]) -> SyntheticSet:
+    """One set, ordered by class.
+
+    Soft labels become probabilities, zero for the classes of the other parts. A rate that was learned with a part is not the
+    whole's: there is none.
+
+    Args:
+        parts: sets that share no class.
+        class_names: of the real set, K; each is a class of one part.
+
+    Raises:
+        ValueError: classes overlap or are missing, or the parts differ in real set, space, image size or kind of labels.
+    """
+    if len(parts) < 2:
+        raise ValueError(f"union is a list of {len(parts)}, expected two sets of different classes or more")
+    for told, values in {
+        "of the data": [part.data for part in parts],
+        "in space": [repr(part.preprocessing) for part in parts],
+        "of images": ["x".join(map(str, part.images.shape[1:])) for part in parts],
+        "with labels that are": [part.label_kind for part in parts],
+    }.items():
+        if len(set(values)) > 1:
+            raise ValueError(f"a union is {told} {listed(list(dict.fromkeys(values)))}: expected one")
+    names = [name for part in parts for name in part.class_names]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"more than one part of the union has class {listed(twice)}: expected different ones")
+    if set(names) != set(class_names):
+        lost, more = (
+            [name for name in class_names if name not in names],
+            [name for name in names if name not in class_names],
+        )
+        told = f"no images of {listed(lost)}" if lost else f"images of {listed(more)}, which the data leave out"
+        raise ValueError(f"the union has {told}: name its classes with data.classes=[{','.join(names[:20])}]")
+    places = {name: place for place, name in enumerate(class_names)}
+    own = [torch.tensor([places[name] for name in part.class_names]) for part in parts]
+    classes = torch.cat([place[part.classes] for place, part in zip(own, parts, strict=True)])
+    labels = torch.cat([_widened(part, place, len(places)) for part, place in zip(parts, own, strict=True)])
+    order = classes.argsort(stable=True)
+    kind = "hard" if parts[0].label_kind == "hard" else "probabilities"
+    return SyntheticSet(
+        torch.cat([part.images for part in parts])[order], labels[order], classes[order], tuple(class_names),
+        parts[0].preprocessing, parts[0].data, kind, record=_record(parts), eight_bit=all(part.eight_bit for part in parts),
+    )  # fmt: skip
+
+
+def _widened(part: SyntheticSet, places: Tensor, classes: int) -> Tensor:
+    """The labels of a part as those of all classes, of which its own have ``places``."""
+    if part.label_kind == "hard":
+        return places[part.labels]
+    return torch.zeros(len(part), classes).index_copy(1, places, part.targets)
+
+
+def _record(parts: Sequence[SyntheticSet]) -> dict[str, object]:
+    """What is known of the whole: its steps are those of all parts together."""
+    methods = dict.fromkeys(str(part.record.get("method", "unknown")) for part in parts)
+    record: dict[str, object] = {"method": f"union of {', '.join(methods)}", "parts": [part.hash for part in parts]}
+    for name in ("step", "steps"):
+        values = [part.record.get(name) for part in parts]
+        if all(isinstance(value, int) for value in values):
+            record[name] = sum(values)  # type: ignore[arg-type]
+    seeds = {part.record.get("seed", 0) for part in parts}
+    picked = "test" if any(part.record.get("picked_on") == "test" for part in parts) else "last"
+    return record | {"picked_on": picked} | ({"seed": seeds.pop()} if len(seeds) == 1 else {})

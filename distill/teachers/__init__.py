@@ -1,0 +1,1 @@
+"""Trained networks kept on disk, and what they say of images."""
