@@ -34,7 +34,8 @@ from distill.data.preprocessing import Preprocessing
 from distill.data.split import Split
 from distill.methods.matching.classes import WAYS
 from distill.methods.matching.dm import class_means
-from distill.methods.matching.gradient import Matcher, row_distance, with_gradient
+from distill.methods.matching.gradient import with_gradient
+from distill.methods.matching.matcher import Matcher, row_distance
 from distill.methods.matching.trajectory import inner_loss, trajectory_error
 from distill.methods.matching.unroll import CompiledDerivatives, Derivatives, InnerStep, unroll
 from distill.networks.base import restart

@@ -9,15 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from distill.methods.matching.gradient import (
-    DISTANCES,
-    GradientMatching,
-    Matcher,
-    labels_like,
-    loops_for,
-    row_distance,
-    with_gradient,
-)
+from distill.methods.matching.gradient import GradientMatching, loops_for, with_gradient
+from distill.methods.matching.matcher import DISTANCES, Matcher, labels_like, row_distance
 from distill.networks.convnet import ConvNet
 from distill.networks.flat import FlatStudent, flatten
 

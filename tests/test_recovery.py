@@ -12,14 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from distill.augment.crops import boxes, resize_boxes
 from distill.methods.base import Diverged
-from distill.methods.decoupled.recovery import (
-    MeasuredNorm,
-    Recovery,
-    displayable,
-    gathered_statistics,
-    smallest_crop,
-    statistics_distance,
-)
+from distill.methods.decoupled.moments import MeasuredNorm, gathered_statistics, statistics_distance
+from distill.methods.decoupled.recovery import Recovery, displayable, smallest_crop
 from distill.methods.decoupled.units import pair_of
 from distill.methods.synthesis import distill, join
 from distill.networks.convnet import ConvNet

@@ -38,8 +38,19 @@ ORDER = [
     *("distill.sets.union", "distill"),
     *("distill.teachers", "distill.teachers.store", "distill.teachers.committee", "distill.teachers.labels"),
     *("distill.methods", "distill.methods.base", "distill.methods.synthesis"),
-    *("distill.methods.matching", "distill.methods.matching.unroll", "distill.methods.matching.*"),
-    *("distill.methods.decoupled", "distill.methods.decoupled.units", "distill.methods.decoupled.*"),
+    *(
+        "distill.methods.matching",
+        "distill.methods.matching.unroll",
+        "distill.methods.matching.classes",
+        "distill.methods.matching.matcher",
+        "distill.methods.matching.*",
+    ),
+    *(
+        "distill.methods.decoupled",
+        "distill.methods.decoupled.units",
+        "distill.methods.decoupled.moments",
+        "distill.methods.decoupled.*",
+    ),
     *("distill.report", "distill.report.rows", "distill.report.table", "distill.report.figures", "distill.report.page"),
     *(
         "distill.evaluation",

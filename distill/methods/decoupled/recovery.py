@@ -7,19 +7,18 @@ image to a small part of it; CV-DD (arXiv:2501.07575) starts from real images an
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from distill import rng
 from distill.augment.crops import boxes, resize_boxes
 from distill.checks import check_ranges
 from distill.methods.base import Method
+from distill.methods.decoupled.moments import gathered_statistics, statistics_distance
 from distill.methods.decoupled.rded import check_pool, composites
 from distill.methods.decoupled.units import Unit, stacks_of
 from distill.sets.synthetic import SyntheticSet
@@ -33,9 +32,6 @@ CURRICULA = {
     "linear": lambda done: 1.0 - done,
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
 }
-
-
-Moments = dict[nn.BatchNorm2d, tuple[Tensor, Tensor]]  # mean and variance, (groups, C), of what goes into each
 
 
 class Recovery(Method):
@@ -292,70 +288,6 @@ def smallest_crop(curriculum: str, area: float, milestone: float, done: float) -
     if done >= milestone:
         return area
     return area + (1 - area) * CURRICULA[curriculum](done / milestone)
-
-
-@contextmanager
-def gathered_statistics(net: nn.Module, groups: int) -> Iterator[Moments]:
-    """What gets, as images go through ``net``, mean and biased variance, (groups, C), of every batch norm's input."""
-    found: Moments = {}
-
-    def measured(norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
-        normed, mean, variance = MeasuredNorm.apply(maps, norm, groups)
-        found[norm] = mean, variance
-        return normed
-
-    norms = batch_norms(net)
-    for norm in norms:
-        norm.forward = partial(measured, norm)  # type: ignore[method-assign]
-    try:
-        yield found
-    finally:
-        for norm in norms:
-            del norm.forward
-
-
-class MeasuredNorm(torch.autograd.Function):
-    """A batch norm in evaluation mode that also gives mean and biased variance (groups, C) of its input (B, C, H, W).
-
-    Autograd makes a dozen passes over the maps of the same mathematics; this one makes two each way.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, maps: Tensor, norm: nn.BatchNorm2d, groups: int) -> tuple[Tensor, Tensor, Tensor]:
-        assert norm.running_mean is not None and norm.running_var is not None
-        unused = torch.zeros_like(norm.running_mean)  # its precision is the moments'
-        each = [torch.batch_norm_update_stats(part, unused, unused.clone(), 0.0) for part in maps.chunk(groups)]
-        mean, variance = (torch.stack(parts) for parts in zip(*each, strict=True))
-        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-        ctx.save_for_backward(maps, mean, scale)
-        normed = F.batch_norm(maps, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
-        return normed, mean, variance
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:
-        maps, mean, scale = ctx.saved_tensors
-        normed, of_mean, of_variance = slopes
-        each = maps.unflatten(0, (len(mean), -1))
-        count = each[0, :, 0].numel()
-        factor = 2 / count * of_variance
-        offset = of_mean / count - factor * mean
-        by_group = torch.addcmul(offset[:, None, :, None, None], each, factor[:, None, :, None, None])
-        return by_group.flatten(0, 1).addcmul_(normed, scale.view(-1, 1, 1)).to(maps.dtype), None, None
-
-
-def statistics_distance(moments: Moments, first: float) -> Tensor:
-    """How far moments (groups, C), layer by layer, are from running statistics, (groups,): sum of 2-norms, not squared.
-
-    Args:
-        first: weight of the first batch norm; the others have 1.
-
-    Source: SRe2L's code; the gradient of a norm that vanishes is 0.
-    """
-    parts = []
-    for norm, (mean, variance) in moments.items():
-        assert norm.running_mean is not None and norm.running_var is not None
-        parts.append((mean - norm.running_mean).norm(dim=1) + (variance - norm.running_var).norm(dim=1))
-    return first * parts[0] + sum(parts[1:])
 
 
 def displayable(synset: SyntheticSet) -> tuple[Tensor, Tensor]:
