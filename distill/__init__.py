@@ -6,6 +6,7 @@ test = torchvision.datasets.CIFAR10("data", train=False, transform=synset.transf
 """
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from distill.sets.synthetic import SyntheticSet
 
 __all__ = ["SyntheticSet", "load"]
+HERE = Path(__file__).parent
+if not (HERE / "configs").exists():  # not a wheel, which brings both: a checkout, where they lie beside this package
+    __path__.append(str(HERE.parent))  # distill.configs is configs/, distill.experts is experts/
 HOMES = {"SyntheticSet": "distill.sets.synthetic", "load": "distill.sets.reading"}
 
 

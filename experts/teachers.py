@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-import experts.train
+import distill.experts.train
 from distill import rng
 from distill.data.real import RealData
 from distill.networks.flat import flatten
@@ -57,7 +57,7 @@ def train_teachers(
                 raise ValueError(
                     f"teacher {teacher} diverged in epoch {now.epochs}: lower the recipe's lr ({recipe.lr})"
                 )
-            if time.monotonic() - saved > experts.train.SAVE_SECONDS:
+            if time.monotonic() - saved > distill.experts.train.SAVE_SECONDS:
                 buffers = {f"statistics.{name}": buffer for name, buffer in net.named_buffers()}
                 state: dict[str, Tensor] = {**now.optimizer, **buffers, "epochs": torch.tensor(now.epochs)}
                 store.keep([teacher], now.weights[:, None].cpu(), state)

@@ -92,7 +92,7 @@ def student() -> Callable:
 @pytest.fixture
 def experts(real, student, tmp_path) -> ExpertStore:
     """Two experts of four epochs."""
-    from experts.train import train_experts
+    from distill.experts.train import train_experts
 
     store = ExpertStore(tmp_path / "experts", identity(real), 2)
     train_experts(store, real, student, make_recipe(), 0, lambda text, done, total: None, compile=False)

@@ -20,9 +20,9 @@ from test_line import toy as toy_line
 
 import distill
 import distill.evaluation.evaluate  # imported here so that no forked process has to
+import distill.experts.train
 import distill.methods.synthesis
 import distill.report.page
-import experts.train
 from distill.files import alone_in, load_tensors, replacing, save_tensors
 from distill.methods.base import Method
 from distill.teachers.store import ExpertStore
@@ -86,7 +86,7 @@ def run_line(arguments, folder, die_at, before):
 
 
 def keep_every_epoch():
-    experts.train.SAVE_SECONDS = 0.0
+    distill.experts.train.SAVE_SECONDS = 0.0
 
 
 def fill_the_disk():

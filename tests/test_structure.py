@@ -35,7 +35,7 @@ ORDER = [
         "distill.sets.synthetic",
         "distill.sets.reading",
     ),
-    *("distill.sets.union", "distill"),
+    *("distill.sets.union", "distill", "distill.configs"),
     *("distill.teachers", "distill.teachers.store", "distill.teachers.committee", "distill.teachers.labels"),
     *("distill.methods", "distill.methods.base", "distill.methods.synthesis"),
     *(
@@ -59,7 +59,7 @@ ORDER = [
         "distill.evaluation.rehearsal",
     ),
     *("distill.evaluation.measure", "distill.evaluation.evaluate"),
-    *("experts", "experts.train", "experts.teachers"),
+    *("distill.experts", "distill.experts.train", "distill.experts.teachers"),
     *("distill.cli", "distill.cli.checks", "distill.cli.cells", "distill.cli.names", "distill.cli.typed"),
     *(
         "distill.cli.listing",
@@ -74,8 +74,10 @@ ORDER = [
 
 
 def modules():
-    for path in [ROOT / "run.py", *ROOT.glob("distill/**/*.py"), *ROOT.glob("experts/**/*.py")]:
-        yield ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path
+    beside = [*ROOT.glob("configs/**/*.py"), *ROOT.glob("experts/**/*.py")]
+    for path in [ROOT / "run.py", *ROOT.glob("distill/**/*.py"), *beside]:
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        yield f"distill.{name}" if path in beside else name, path
 
 
 MODULES = dict(modules())
@@ -106,6 +108,14 @@ def test_imports_point_one_way():
             if rank(target) >= rank(name) and not extends:
                 backward.append(f"{name} -> {target}")
     assert not backward
+
+
+def test_every_room_is_packaged_and_known_by_one_name():
+    rooms = {name for name, path in MODULES.items() if path.name == "__init__.py"}
+    (packages,) = re.findall(r"^packages = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.DOTALL | re.MULTILINE)
+    assert sorted(rooms) == re.findall(r'"(.*?)"', packages)
+    for name, path in [*MODULES.items(), *((path.stem, path) for path in ROOT.glob("tests/*.py"))]:
+        assert not {target for target in imports(path) if target.split(".")[0] in ("configs", "experts")}, name
 
 
 def test_the_command_line_is_the_only_part_that_knows_hydra():

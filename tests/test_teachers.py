@@ -4,11 +4,11 @@ import pytest
 import torch
 from conftest import identity, make_recipe
 
-import experts.train
+import distill.experts.train
+from distill.experts.teachers import train_teachers
 from distill.teachers.committee import Committee
 from distill.teachers.store import ExpertStore
 from distill.training.accuracy import accuracy
-from experts.teachers import train_teachers
 
 
 def quiet(text, done, total):
@@ -36,7 +36,7 @@ def test_a_teacher_comes_back_with_weights_statistics_and_accuracy(real, teacher
 
 
 def test_a_killed_training_ends_in_the_same_teacher(real, teacher, recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr(experts.train, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(distill.experts.train, "SAVE_SECONDS", 0.0)
     whole, broken = (ExpertStore(tmp_path / name, identity(real), 1) for name in ("whole", "broken"))
     train_teachers(whole, real, teacher, recipe, 0, quiet)
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from conftest import identity, load_npz, make_recipe, write_npz
 
+from distill.experts.train import train_experts
 from distill.teachers.store import ExpertStore
-from experts.train import train_experts
 
 
 def silent(text, done, total):

@@ -2,4 +2,6 @@
 
 from pathlib import Path
 
-CONFIGS = Path(__file__).parent.parent.parent / "configs"
+from distill import configs
+
+CONFIGS = Path(configs.__file__).parent

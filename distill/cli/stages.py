@@ -15,13 +15,13 @@ from distill.cli.checks import plain
 from distill.cli.line import Line
 from distill.cli.recorded import choices
 from distill.cli.signals import goes_on
+from distill.experts.teachers import train_teachers
+from distill.experts.train import train_experts
 from distill.files import alone_in
 from distill.methods.synthesis import claim, join, kept_step
 from distill.methods.synthesis import distill as run_method
 from distill.sizes import Size
 from distill.teachers.store import ExpertStore
-from experts.teachers import train_teachers
-from experts.train import train_experts
 
 
 def experts(line: Line) -> None:
