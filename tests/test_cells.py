@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from distill.cli import cells
+from distill.runs import cells
 
 CELL = "experiment=datm_cifar10_ipc10"
 

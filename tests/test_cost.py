@@ -6,10 +6,10 @@ import pytest
 from conftest import composed, write_npz
 from test_line import METHODS, line, toy  # noqa: F401
 
-from distill.cli.cost import seconds_an_image
 from distill.methods.matching.dm import DistributionMatching
 from distill.methods.matching.gradient import GradientMatching
 from distill.methods.matching.trajectory import TrajectoryMatching
+from distill.runs.cost import seconds_an_image
 
 
 def test_a_run_without_an_overlay_says_its_cost_before_anything_is_trained(line, tmp_path):  # noqa: F811

@@ -16,9 +16,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from test_ranges import options
 
-from distill.cli.checks import check_values, plain
 from distill.cli.errors import errors_in_one_line
-from distill.cli.line import Line
+from distill.runs.checks import check_values, plain
+from distill.runs.line import Line
 
 NAN, INF, HUGE = float("nan"), float("inf"), 10**12
 NEVER = ["", " ", [], [None], [NAN], {"a": None}, NAN, INF, -INF, -1, -0.5, 1e15]  # no setting may be one of these

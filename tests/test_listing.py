@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 from distill.cli.listing import listing
-from distill.cli.names import options, unknown
+from distill.presets import options, unknown
 
 
 def test_every_choice_is_listed_once():

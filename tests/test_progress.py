@@ -5,7 +5,7 @@ import time
 import pytest
 
 from distill import progress
-from distill.cli.progress import Lines, Stage, duration
+from distill.runs.progress import Lines, Stage, duration
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from distill.checks import check_ranges, check_tree, inside, shortened
-from distill.cli.checks import check_values, plain
 from distill.networks.base import Student
+from distill.runs.checks import check_values, plain
 
 
 @pytest.mark.parametrize(

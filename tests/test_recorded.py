@@ -14,11 +14,11 @@ from omegaconf import OmegaConf
 from test_lazy import write_folder
 from test_line import line, succeeds  # noqa: F401  # a fixture
 
-from distill.cli.checks import check_values, plain
-from distill.cli.line import Line
-from distill.cli.recorded import _chosen, _values, complete_overrides, take_values
 from distill.data.preprocessing import normalised
 from distill.files import load_tensors
+from distill.runs.checks import check_values, plain
+from distill.runs.line import Line
+from distill.runs.recorded import _chosen, _values, complete_overrides, take_values
 from distill.sets.synthetic import SyntheticSet
 
 ODD = ["a b", "c,d", "${oc.env:HOME}", r"\${x}", "é=[1]", "'", "null"]

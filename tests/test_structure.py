@@ -1,4 +1,4 @@
-"""The shape of the code: imports point one way, distill.cli alone knows Hydra, configs are complete."""
+"""The shape of the code: imports point one way, distill.cli and distill.runs alone know Hydra, configs are complete."""
 
 import ast
 import re
@@ -60,15 +60,10 @@ ORDER = [
     ),
     *("distill.evaluation.measure", "distill.evaluation.evaluate"),
     *("distill.experts", "distill.experts.train", "distill.experts.teachers"),
-    *("distill.cli", "distill.cli.checks", "distill.cli.cells", "distill.cli.names", "distill.cli.typed"),
-    *(
-        "distill.cli.listing",
-        "distill.cli.signals",
-        "distill.cli.progress",
-        "distill.cli.recorded",
-        "distill.cli.errors",
-    ),
-    *("distill.cli.line", "distill.cli.cost", "distill.cli.stages", "distill.cli.judging", "distill.cli.main"),
+    "distill.presets",
+    *("distill.runs", "distill.runs.checks", "distill.runs.cells", "distill.runs.signals", "distill.runs.progress"),
+    *("distill.runs.recorded", "distill.runs.line", "distill.runs.cost", "distill.runs.stages", "distill.runs.judging"),
+    *("distill.cli", "distill.cli.typed", "distill.cli.listing", "distill.cli.errors", "distill.cli.main"),
     "run",
 ]
 
@@ -118,14 +113,14 @@ def test_every_room_is_packaged_and_known_by_one_name():
         assert not {target for target in imports(path) if target.split(".")[0] in ("configs", "experts")}, name
 
 
-def test_the_command_line_is_the_only_part_that_knows_hydra():
+def test_the_command_line_and_its_runs_are_the_only_parts_that_know_hydra():
     users = {
         name
         for name, path in MODULES.items()
         for target in imports(path)
         if target.split(".")[0] in ("hydra", "omegaconf")
     }
-    assert users and all(name.startswith("distill.cli.") for name in users)
+    assert users and all(name.startswith(("distill.cli.", "distill.runs.", "distill.presets")) for name in users)
 
 
 def test_nothing_unpickles_and_nothing_seeds_from_the_clock():

@@ -5,8 +5,8 @@ from conftest import composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from distill.cli.names import alike, options
 from distill.cli.typed import FOLDERS, HABITS, LISTS, check_habits, quoted
+from distill.presets import alike, options
 
 PATHS = [
     "plain/path_1.safetensors", "null", "true", "5", "1e3", "a b", "ünïcödé/ß", "a,b", "a=b", "[x]y", "(a)", "{a: 1}", "it's",

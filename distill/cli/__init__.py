@@ -1,7 +1,1 @@
-"""The command line; the only part that knows Hydra."""
-
-from pathlib import Path
-
-from distill import configs
-
-CONFIGS = Path(configs.__file__).parent
+"""The command line: `distill`, or `python run.py`."""

@@ -14,9 +14,8 @@ from hydra.errors import HydraException, InstantiationException, MissingConfigEx
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from distill.cli import CONFIGS
-from distill.cli.names import options, unknown
-from distill.cli.signals import Interrupted
+from distill.presets import CONFIGS, options, unknown
+from distill.runs.signals import Interrupted
 from distill.text import harmless
 
 

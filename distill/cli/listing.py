@@ -6,8 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from distill.cli import CONFIGS
-from distill.cli.names import unknown
+from distill.presets import CONFIGS, unknown
 
 HEADINGS = {
     "method": "methods",

@@ -8,13 +8,12 @@ import warnings
 import hydra
 from omegaconf import DictConfig
 
-from distill.cli import CONFIGS
 from distill.cli.errors import errors_in_one_line
 from distill.cli.listing import listing
-from distill.cli.names import check_experiment, unknown
-from distill.cli.recorded import complete_overrides
-from distill.cli.signals import interruptible
 from distill.cli.typed import check_habits, quoted
+from distill.presets import CONFIGS, check_experiment, unknown
+from distill.runs.recorded import complete_overrides
+from distill.runs.signals import interruptible
 
 TASKS = ("experts", "distill", "evaluate", "all", "report", "list")
 
@@ -24,10 +23,10 @@ TASKS = ("experts", "distill", "evaluate", "all", "report", "list")
 def line(cfg: DictConfig) -> None:
     if cfg.task not in TASKS:
         raise ValueError(unknown("task", cfg.task, TASKS))
-    from distill.cli import cost, judging, stages  # what computes is imported here: --help and --cfg answer at once
-    from distill.cli.line import Line
-    from distill.cli.progress import shown
     from distill.progress import heard_by, stage
+    from distill.runs import cost, judging, stages  # what computes is imported here: --help and --cfg answer at once
+    from distill.runs.line import Line
+    from distill.runs.progress import shown
 
     warnings.filterwarnings("ignore", module="pytorch_lightning|torch.utils.data|lightning_fabric|joblib")
     keep_freed_memory()

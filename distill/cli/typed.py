@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from distill.cli.names import alike, options
+from distill.presets import alike, options
 
 FOLDERS = {"out", "experts_path", "labels_path", "data.root"}  # whatever is typed is a name, null and true included
 LISTS = {"synset", "union", "runs"}  # one path, or a list in brackets

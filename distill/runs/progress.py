@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.progress import TaskID as Task
 
-from distill.cli.signals import Interrupted
+from distill.runs.signals import Interrupted
 
 QUIET_SECONDS = 60.0  # between two plain lines of a stage
 

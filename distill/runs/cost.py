@@ -11,11 +11,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from torch import nn
 
-from distill.cli.line import Line
-from distill.cli.names import options
-from distill.cli.progress import duration
 from distill.data.split import Split
 from distill.networks.flat import flatten
+from distill.presets import options
+from distill.runs.line import Line
+from distill.runs.progress import duration
 from distill.training.loop import train
 from distill.training.recipe import Recipe
 from distill.training.views import augmentation

@@ -11,15 +11,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from pytorch_lightning.loggers import CSVLogger
 
-from distill.cli.checks import plain
-from distill.cli.line import Line
-from distill.cli.recorded import choices
-from distill.cli.signals import goes_on
 from distill.experts.teachers import train_teachers
 from distill.experts.train import train_experts
 from distill.files import alone_in
 from distill.methods.synthesis import claim, join, kept_step
 from distill.methods.synthesis import distill as run_method
+from distill.runs.checks import plain
+from distill.runs.line import Line
+from distill.runs.recorded import choices
+from distill.runs.signals import goes_on
 from distill.sizes import Size
 from distill.teachers.store import ExpertStore
 
@@ -107,7 +107,7 @@ def synthesis(line: Line, ipc: Size, seed: int, store: ExpertStore | None) -> Pa
 def snapshot(folder: Path) -> str:
     """Where an interrupted synthesis goes on."""
     step = kept_step(folder)
-    return "its begin" if step is None else f"the last snapshot (step {step})"
+    return "its begin" if not step else f"the last snapshot (step {step})"
 
 
 def wandb_loggers(line: Line, prefix: str) -> list[Any]:

@@ -3,9 +3,11 @@
 import difflib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
-from distill.cli import CONFIGS
+from distill import configs
 
+CONFIGS = Path(configs.__file__).parent
 FEW = 20  # names that one line can hold
 
 

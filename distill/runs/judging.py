@@ -14,9 +14,6 @@ from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
 from distill import rng
-from distill.cli.cells import protocol_changes, published, told
-from distill.cli.line import Line
-from distill.cli.signals import goes_on
 from distill.evaluation.evaluate import evaluate as train_students
 from distill.evaluation.statistics import outer_steps
 from distill.files import alone_in
@@ -24,6 +21,9 @@ from distill.methods.synthesis import iterates
 from distill.report.page import write_page
 from distill.report.rows import RANDOM, WHOLE, Published, Report
 from distill.report.table import table
+from distill.runs.cells import protocol_changes, published, told
+from distill.runs.line import Line
+from distill.runs.signals import goes_on
 from distill.sets.reading import file_of, load
 from distill.sets.synthetic import SyntheticSet
 from distill.sizes import spread

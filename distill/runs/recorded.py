@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from distill.cli.names import options
+from distill.presets import options
 
 GROUPS = ("experiment", "data", "method", "student")
 FETCHED = {"download", "weights"}

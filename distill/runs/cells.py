@@ -8,9 +8,9 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from distill.cli.checks import plain, sizes
 from distill.identity import canonical
 from distill.report.rows import Published
+from distill.runs.checks import plain, sizes
 from distill.sets.synthetic import SyntheticSet
 
 Changes = dict[str, tuple[Any, Any]]

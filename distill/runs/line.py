@@ -17,17 +17,16 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from distill.checks import check_ranges
-from distill.cli import CONFIGS
-from distill.cli.cells import protocol_changes
-from distill.cli.checks import RANGES, check_values, device, named, plain, sizes
-from distill.cli.names import options, unknown
-from distill.cli.progress import Shown
-from distill.cli.recorded import of_all_classes, other_data, take_values
 from distill.data.real import RealData
 from distill.data.real import load as load_data
 from distill.evaluation.rehearsal import check_protocol, rehearse, rehearse_labels
 from distill.files import digest
+from distill.presets import CONFIGS, options, unknown
 from distill.progress import stage
+from distill.runs.cells import protocol_changes
+from distill.runs.checks import RANGES, check_values, device, named, plain, sizes
+from distill.runs.progress import Shown
+from distill.runs.recorded import of_all_classes, other_data, take_values
 from distill.sets.reading import load as load_set
 from distill.sets.synthetic import SyntheticSet
 from distill.sets.union import united

@@ -1,0 +1,1 @@
+"""Runs: what one configuration names, carried out; each arrow of the line is a file."""
