@@ -52,8 +52,8 @@ def fastest(
     """
     if compile != "auto":
         ways = {name: work for name, work in ways.items() if ("compiled" in name) == compile}
-        if len(ways) == 1:
-            return next(iter(ways))
+    if len(ways) == 1:
+        return next(iter(ways))
     about = {**about, "machine": _machine(device), "torch": torch.__version__}
     key = digest(about)
 

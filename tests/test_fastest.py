@@ -90,8 +90,8 @@ def test_what_another_run_measures_meanwhile_is_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
     def own():
-        fastest({"eager": lambda: None}, {"net": "other"}, 1, CPU, "auto")
+        fastest(dict.fromkeys(["eager", "stacked"], lambda: None), {"net": "other"}, 1, CPU, "auto")
 
-    fastest({"eager": own}, {"net": "own"}, 1, CPU, "auto")
+    fastest(dict.fromkeys(["eager", "stacked"], own), {"net": "own"}, 1, CPU, "auto")
     found = read_record(tmp_path / "distill" / "fastest.json", "")
     assert {entry["about"]["net"] for entry in found.values()} == {"own", "other"}

@@ -45,7 +45,7 @@ CASES = {
     ),
     "Ctrl-C": (
         "dm", [], partial(asked_to_end, signal.SIGINT, Method, "training_step", 2), 130,
-        "SIGINT at distilling digits-dm-ipc1-seed0, 1 of 4", "the last snapshot (step 0)",
+        "SIGINT at distilling digits-dm-ipc1-seed0, 1 of 4", "its begin",
     ),
     "evaluation": (
         "dm", [], partial(asked_to_end, signal.SIGTERM, Report, "keep", 2), 143,
