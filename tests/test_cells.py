@@ -2,42 +2,35 @@
 
 from types import SimpleNamespace
 
-import hydra
 import pytest
-from conftest import ROOT, composed
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
+from conftest import composed
 from omegaconf import OmegaConf
 
 from distill.runs import cells
+from distill.runs.composed import compose
 
 CELL = "experiment=datm_cifar10_ipc10"
 
 
 @pytest.fixture
-def run(monkeypatch):
+def run():
     """``run(overrides, ...)``: (the configuration, a set that it made); options are as a run of it chose them."""
 
     def make(*overrides, made=None):
-        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-            full = compose("config", list(overrides), return_hydra_config=True)
-        monkeypatch.setattr(HydraConfig, "get", lambda: SimpleNamespace(runtime=full.hydra.runtime))
-        monkeypatch.setattr(hydra, "compose", lambda name, asked: composed(*asked))
-        cfg = composed(*overrides)
         config = OmegaConf.to_container(composed(*(made or overrides)), resolve=True)
-        return cfg, SimpleNamespace(record={"config": config})
+        return compose(*overrides), SimpleNamespace(record={"config": config})
 
     return make
 
 
 def differing(run, *overrides, ipc=10, made=None):
-    cfg, synset = run(CELL, *overrides, made=made and [CELL, *made])
-    return [told.split()[0] for told in cells.published(cfg, [synset], ipc).changes]
+    own, synset = run(CELL, *overrides, made=made and [CELL, *made])
+    return [told.split()[0] for told in cells.published(own, [synset], ipc).changes]
 
 
 def test_the_cell_itself_differs_in_nothing(run):
-    cfg, synset = run(CELL)
-    number = cells.published(cfg, [synset], 10)
+    own, synset = run(CELL)
+    number = cells.published(own, [synset], 10)
     assert (number.number, number.cell, number.changes) == ("66.8 ± 0.2", "datm_cifar10_ipc10", [])
 
 
@@ -65,8 +58,8 @@ def test_what_moves_the_number_is_told(run, change, name):
 
 
 def test_a_cell_whose_data_lie_anywhere_is_the_same_wherever_they_lie(run):
-    cfg, synset = run("experiment=tesla_imagenet64_ipc1", "data.path=somewhere")
-    assert cells.published(cfg, [synset], 1).changes == []
+    own, synset = run("experiment=tesla_imagenet64_ipc1", "data.path=somewhere")
+    assert cells.published(own, [synset], 1).changes == []
 
 
 def test_more_students_beside_the_papers_own_change_nothing(run):
@@ -80,19 +73,19 @@ def test_another_size_is_another_cell(run):
 
 def test_what_counts_is_how_the_set_was_made_not_how_it_would_be(run):
     assert differing(run, made=["method.steps=100", "data.val=0.1"]) == ["data.val", "method.steps"]
-    cfg, _ = run(CELL)
-    assert cells.published(cfg, [SimpleNamespace(record={})], 10).changes == ['method "the cell\'s" -> "not recorded"']
+    own, _ = run(CELL)
+    assert cells.published(own, [SimpleNamespace(record={})], 10).changes == ['method "the cell\'s" -> "not recorded"']
 
 
 def test_a_number_of_ones_own_is_for_the_run_that_states_it(run):
-    cfg, synset = run("data=cifar10", "method=dm", "ipc=[10,1]", "published=50.0")
-    assert cells.published(cfg, [synset], 10).changes == []
-    assert cells.published(cfg, [synset], 1).changes == ["ipc 10 -> 1"]
+    own, synset = run("data=cifar10", "method=dm", "ipc=[10,1]", "published=50.0")
+    assert cells.published(own, [synset], 10).changes == []
+    assert cells.published(own, [synset], 1).changes == ["ipc 10 -> 1"]
     assert cells.published(run("data=cifar10")[0], [synset], 10) is None
 
 
 def test_a_plus_tells_what_it_changed(run):
-    cfg, _ = run("data=cifar10", "protocol=datm", "protocol.epochs=2", "protocol.students=1", "precision=bf16")
-    assert cells.protocol_changes(cfg) == {"epochs": (1000, 2), "students": (5, 1)}
-    cfg, _ = run("protocol=ours", "data=cifar10", "student_rates=[0.1]")  # a choice of the run, not of the preset
-    assert cells.protocol_changes(cfg) == {}
+    own, _ = run("data=cifar10", "protocol=datm", "protocol.epochs=2", "protocol.students=1", "precision=bf16")
+    assert cells.protocol_changes(own) == {"epochs": (1000, 2), "students": (5, 1)}
+    own, _ = run("protocol=ours", "data=cifar10", "student_rates=[0.1]")  # a choice of the run, not of the preset
+    assert cells.protocol_changes(own) == {}

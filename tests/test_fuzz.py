@@ -12,12 +12,13 @@ from functools import cache, reduce
 import pytest
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from test_ranges import options
 
 from distill.cli.errors import errors_in_one_line
+from distill.runs import cells
 from distill.runs.checks import check_values, plain
+from distill.runs.composed import Composed
 from distill.runs.line import Line
 
 NAN, INF, HUGE = float("nan"), float("inf"), 10**12
@@ -65,6 +66,13 @@ class Base:
             for path, before in leaves(self.values)
             if any(f"{'.'.join(map(str, path))}.".startswith(f"{group}.") for group in own)
         ]
+
+    def run(self, path, value):
+        """With another value."""
+        runtime = self.hydra.hydra.runtime
+        return Composed(
+            OmegaConf.create(self.with_value(path, value)), runtime.choices, self.hydra.hydra.overrides.task
+        )
 
     def with_value(self, path, value):
         values = copy.deepcopy(self.values)
@@ -125,16 +133,14 @@ def attempt(base, path, before, value):
 
 def begin(base, path, value):
     """Everything up to the first training."""
-    HydraConfig.instance().set_config(base.hydra)
-    said = told(lambda: Line(OmegaConf.create(base.with_value(path, value)), Silent()))
+    said = told(lambda: Line(base.run(path, value), Silent()))
     assert "\n" not in said and len(said) < 1000, f"{path}={value!r}: {said[:200]}"
 
 
 @pytest.fixture
 def hydra(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    presets = cache(lambda *overrides: compose("config", list(overrides)))
-    monkeypatch.setattr("hydra.compose", lambda name, overrides: presets(*overrides))  # most of a check's time
+    monkeypatch.setattr(cells, "compose", cache(cells.compose))  # most of a check's time
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         yield
 

@@ -7,16 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import ROOT
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
 from test_lazy import write_folder
 from test_line import line, succeeds  # noqa: F401  # a fixture
 
 from distill.data.preprocessing import normalised
 from distill.files import load_tensors
 from distill.runs.checks import check_values, plain
+from distill.runs.composed import compose
 from distill.runs.line import Line
 from distill.runs.recorded import _chosen, _values, complete_overrides, take_values
 from distill.sets.synthetic import SyntheticSet
@@ -36,7 +33,6 @@ MADE = {
 def evaluated(tmp_path, monkeypatch):
     """``evaluated(record, "data.val=0")``: the configuration of task=evaluate for a set with this record, or for several."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
     (tmp_path / "pets").mkdir()
 
     def compose_for(record, *arguments, also=(), name="set"):
@@ -44,11 +40,9 @@ def evaluated(tmp_path, monkeypatch):
         synset = SyntheticSet(torch.zeros(2, 1, 8, 8), ones, ones.clone(), ("0", "1"), normalised([0.5], [0.5]), "toy")
         synset.save(tmp_path / f"{name}.safetensors", record)
         given = complete_overrides(["task=evaluate", f"synset='{name}.safetensors'", *arguments])
-        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-            cfg = compose("config", given, return_hydra_config=True)
-            HydraConfig.instance().set_config(cfg)
-        take_values(cfg, [load_tensors(tmp_path / f"{name}.safetensors")[1], *also])
-        return OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+        run = compose(*given)
+        take_values(run, [load_tensors(tmp_path / f"{name}.safetensors")[1], *also])
+        return run.cfg
 
     return compose_for
 
@@ -153,15 +147,12 @@ def test_a_set_is_judged_elsewhere_as_its_maker_judged_it(line, tmp_path):  # no
     assert code == 0 and "are not those that the set was made from" in message
 
 
-def test_experts_that_saw_other_families_are_another_store(monkeypatch, real):
-    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
-
+def test_experts_that_saw_other_families_are_another_store(real):
     def folder(strategy, *overrides, images=real.train.images):
-        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-            cfg = compose("config", ["data=digits", "method=mtt", *overrides], return_hydra_config=True)
-            HydraConfig.instance().set_config(cfg)
+        run = compose("data=digits", "method=mtt", *overrides)
+        cfg = run.cfg
         train = replace(real.train, strategy=strategy or cfg.data.strategy, images=images)
-        own = SimpleNamespace(cfg=cfg, real=replace(real, train=train), network=lambda name: name)
+        own = SimpleNamespace(cfg=cfg, choices=run.choices, real=replace(real, train=train), network=lambda name: name)
         return Line.store(own, cfg.method.experts, "convnet")
 
     assert "families" not in folder(None).identity  # as in stores of before

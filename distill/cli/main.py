@@ -25,6 +25,7 @@ def line(cfg: DictConfig) -> None:
         raise ValueError(unknown("task", cfg.task, TASKS))
     from distill.progress import heard_by, stage
     from distill.runs import cost, judging, stages  # what computes is imported here: --help and --cfg answer at once
+    from distill.runs.composed import Composed
     from distill.runs.line import Line
     from distill.runs.progress import shown
 
@@ -35,7 +36,7 @@ def line(cfg: DictConfig) -> None:
             print(f"wrote {path}")
         return
     with shown() as progress, heard_by(progress):
-        straight = Line(cfg, progress)
+        straight = Line(Composed.from_command_line(cfg), progress)
         if straight.rank == 0 and not cost.is_chosen(straight):
             with stage("measuring what this will cost"):
                 told = cost.cost(straight)

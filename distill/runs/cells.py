@@ -4,13 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from distill.identity import canonical
 from distill.report.rows import Published
 from distill.runs.checks import plain, sizes
+from distill.runs.composed import Composed, compose
 from distill.sets.synthetic import SyntheticSet
 
 Changes = dict[str, tuple[Any, Any]]
@@ -35,26 +34,27 @@ def told(found: Changes) -> list[str]:
     return [f"{name} {json.dumps(was)} -> {json.dumps(now)}" for name, (was, now) in found.items()]
 
 
-def protocol_changes(cfg: DictConfig) -> Changes:
+def protocol_changes(run: Composed) -> Changes:
     """What the run's protocol has otherwise than its preset."""
-    chosen = HydraConfig.get().runtime.choices["protocol"]
-    preset = hydra.compose("config", [f"protocol={chosen}", "data=npz"]).protocol  # no overlay is called after npz
+    chosen = run.choices["protocol"]
+    preset = compose(f"protocol={chosen}", "data=npz").cfg.protocol  # no overlay is called after npz
     # What a preset takes from the run, as ${precision}, is no change of it.
-    stated = changes(_plain(cfg.protocol, resolve=False), _plain(preset, resolve=False))
-    return {name: pair for name, pair in changes(_plain(cfg.protocol), _plain(preset)).items() if name in stated}
+    stated = changes(_plain(run.cfg.protocol, resolve=False), _plain(preset, resolve=False))
+    return {name: pair for name, pair in changes(_plain(run.cfg.protocol), _plain(preset)).items() if name in stated}
 
 
-def published(cfg: DictConfig, synsets: Sequence[SyntheticSet], ipc: int | str) -> Published | None:
+def published(run: Composed, synsets: Sequence[SyntheticSet], ipc: int | str) -> Published | None:
     """The number that is printed beside the run's own, and what the run has otherwise than the number's cell.
 
     Args:
-        cfg: how the sets are judged; how they were made is told by their records.
+        run: how the sets are judged; how they were made is told by their records.
         ipc: of the sets; text where their classes differ.
     """
+    cfg = run.cfg
     if cfg.published is None:
         return None
-    name = HydraConfig.get().runtime.choices.get("experiment")
-    cell = hydra.compose("config", [f"experiment={name}"] if name else [])
+    name = run.choices.get("experiment")
+    cell = compose(*([f"experiment={name}"] if name else [])).cfg
     if not name or str(cell.published) != str(cfg.published):  # the command line's own; of several sizes, the first's
         first = sizes(plain(cfg)["ipc"])[0]
         own = ipc if isinstance(first, int) else synsets[0].record.get("ipc")

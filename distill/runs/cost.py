@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from torch import nn
 
@@ -25,7 +24,7 @@ PROBE = 32  # images of a measured step
 
 def is_chosen(line: Line) -> bool:
     """Whether somebody chose the sizes of this run: a published cell, an overlay for the data, or a scale."""
-    choices = HydraConfig.get().runtime.choices
+    choices = line.choices
     known = choices["experiment"] in options("experiment") or choices["scale"] != "published"
     return known or line.cfg.task == "evaluate" or choices["data"] == "digits"
 

@@ -56,7 +56,7 @@ def report_rows(line: Line) -> None:
             )
         snapshots = [] if line.cfg.union else [iterates(path) for path in found]
         near = [os.path.relpath(path, line.out) for path in found]
-        rows(line, report, synsets, method, synsets[0].ipc, snapshots, published(line.cfg, synsets, size), near)
+        rows(line, report, synsets, method, synsets[0].ipc, snapshots, published(line.run, synsets, size), near)
         random_rows(line, report, counts)
     if line.cfg.baselines.whole:
         whole_row(line, report)
@@ -83,7 +83,7 @@ def rows(
     paths: Sequence[str] = (),
 ) -> None:
     students = {name: line.student(name) for name in line.students}
-    about = {"synsets": list(paths), "command": line.command, "protocol_changes": told(protocol_changes(line.cfg))}
+    about = {"synsets": list(paths), "command": line.command, "protocol_changes": told(protocol_changes(line.run))}
     train_students(
         synsets, line.real, students, line.protocol(), report, method=method, ipc=ipc, seed=line.cfg.seed,
         iterates=snapshots, about=about, published=number, networks=line.students,

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -25,6 +24,7 @@ from distill.presets import CONFIGS, options, unknown
 from distill.progress import stage
 from distill.runs.cells import protocol_changes
 from distill.runs.checks import RANGES, check_values, device, named, plain, sizes
+from distill.runs.composed import Composed
 from distill.runs.progress import Shown
 from distill.runs.recorded import of_all_classes, other_data, take_values
 from distill.sets.reading import load as load_set
@@ -40,12 +40,13 @@ from distill.training.views import families
 class Line:
     """The straight line of one configuration; each method is an arrow, and skips what its file already answers."""
 
-    def __init__(self, cfg: DictConfig, progress: Shown):
-        self.cfg, self.progress = cfg, progress
+    def __init__(self, run: Composed, progress: Shown):
+        cfg = run.cfg
+        self.run, self.cfg, self.choices, self.progress = run, cfg, run.choices, progress
         self.synsets = self.given_sets()
         if self.synsets:
             records = [synset.record for synset in self.synsets]
-            take_values(cfg, [of_all_classes(each) for each in records] if cfg.union else records)
+            take_values(run, [of_all_classes(each) for each in records] if cfg.union else records)
         check_values(plain(cfg))
         self.out = Path(cfg.out)
         self.asked: dict[str, Committee] = {}
@@ -64,7 +65,7 @@ class Line:
         for note in notes if self.rank == 0 else ():
             progress.say(note)
         self.check()
-        self.command = shlex.join(["python", "run.py", *HydraConfig.get().overrides.task])
+        self.command = shlex.join(["python", "run.py", *run.stated])
         self.written: list[Path] = []
         self.wandb: Any = None
 
@@ -113,7 +114,7 @@ class Line:
     def store(self, experts: DictConfig, network: str) -> ExpertStore:
         """Where ``experts`` of this network are or will be."""
         train, recipe = self.real.train, instantiate(experts.recipe)
-        usual = OmegaConf.load(CONFIGS / "data" / f"{HydraConfig.get().runtime.choices['data']}.yaml").strategy
+        usual = OmegaConf.load(CONFIGS / "data" / f"{self.choices['data']}.yaml").strategy
         identity = {
             "data": {"name": train.name, "fingerprint": self.real.fingerprint, "classes": list(train.class_names)},
             "preprocessing": str(train.preprocessing),
@@ -201,7 +202,7 @@ class Line:
         return None if store is None else store.folder.name
 
     def folder(self, ipc: Size, seed: int) -> Path:
-        name = HydraConfig.get().runtime.choices["method"]
+        name = self.choices["method"]
         return self.out / f"{self.real.train.name}-{name}-ipc{short(ipc)}-seed{seed}"
 
     # --- what the configuration names ---------------------------------------------------------------------------------
@@ -239,6 +240,6 @@ class Line:
 
     def protocol(self) -> Protocol:
         """The preset; its name tells another precision than fp32, and by a plus that this configuration changes it."""
-        changed = bool(protocol_changes(self.cfg))
+        changed = bool(protocol_changes(self.run))
         precision = "" if self.cfg.protocol.precision == "fp32" else f" {self.cfg.protocol.precision}"
         return instantiate(self.cfg.protocol, name=self.cfg.protocol.name + "+" * changed + precision)

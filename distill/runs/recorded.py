@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from distill.presets import options
+from distill.runs.composed import Composed
 
 GROUPS = ("experiment", "data", "method", "student")
 FETCHED = {"download", "weights"}
@@ -34,11 +34,11 @@ def stated(arguments: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def choices(students: Sequence[str]) -> dict[str, Any]:
+def choices(run: Composed, students: Sequence[str]) -> dict[str, Any]:
     """The options that this run chose, for the record."""
-    chosen = HydraConfig.get().runtime.choices
+    chosen = run.choices
     own = {"data": chosen["data"], "method": chosen["method"], "student": list(students)}
-    experiment = stated(HydraConfig.get().overrides.task).get("experiment")
+    experiment = stated(run.stated).get("experiment")
     return own | ({"experiment": experiment} if experiment else {})
 
 
@@ -80,8 +80,8 @@ def _chosen(record: Mapping[str, Any]) -> dict[str, Any]:
     return {group: chosen[group] for group in GROUPS if group in chosen and known(group, chosen[group])}
 
 
-def take_values(cfg: DictConfig, records: Sequence[Mapping[str, Any]]) -> None:
-    """Put the maker's values into ``cfg``: of the data, of the method and of networks, where the same ones are chosen here.
+def take_values(run: Composed, records: Sequence[Mapping[str, Any]]) -> None:
+    """Put the maker's values into the run: of the data, of the method and of networks, where the same ones are chosen here.
 
     Args:
         records: of the sets that are evaluated together; all but the first are only compared.
@@ -89,7 +89,7 @@ def take_values(cfg: DictConfig, records: Sequence[Mapping[str, Any]]) -> None:
     Raises:
         ValueError: the sets were made with different data, or with data that are not here.
     """
-    given, values, chosen = stated(HydraConfig.get().overrides.task), _values(records[0]), _chosen(records[0])
+    cfg, given, values, chosen = run.cfg, stated(run.stated), _values(records[0]), _chosen(records[0])
     if "experiment" in given and given["experiment"] != chosen.get("experiment"):
         return
     root = cfg.data.root

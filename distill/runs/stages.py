@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from pytorch_lightning.loggers import CSVLogger
 
@@ -66,14 +65,14 @@ def synthesis(line: Line, ipc: Size, seed: int, store: ExpertStore | None) -> Pa
         "seed": seed,
     }
     record = {
-        "method": HydraConfig.get().runtime.choices["method"],
+        "method": line.choices["method"],
         "ipc": ipc,
         "seed": seed,
         "picked_on": "last",
         "protocol": plain(line.cfg.protocol),
         "config": plain(line.cfg),
-        "choices": choices(list(line.students)),
-        "overrides": list(HydraConfig.get().overrides.task),
+        "choices": choices(line.run, list(line.students)),
+        "overrides": list(line.run.stated),
         "data_fingerprint": line.real.fingerprint,
         "experts": identity["experts"],
     }

@@ -1,0 +1,58 @@
+"""A run's configuration with the choices behind it, from the command line or from Python."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.singleton import Singleton
+from omegaconf import DictConfig, OmegaConf
+
+from distill.presets import CONFIGS
+
+
+@dataclass(frozen=True)
+class Composed:
+    """What one run does.
+
+    Attributes:
+        cfg: every value.
+        choices: the option that each group took, by the group's name.
+        stated: what the user stated, as Hydra's overrides.
+    """
+
+    cfg: DictConfig
+    choices: Mapping[str, Any]
+    stated: Sequence[str] = ()
+
+    @classmethod
+    def from_command_line(cls, cfg: DictConfig) -> "Composed":
+        """Of the run that Hydra has begun."""
+        own = HydraConfig.get()
+        return cls(cfg, own.runtime.choices, list(own.overrides.task))
+
+
+def compose(*overrides: str) -> Composed:
+    """The configuration of ``distill OVERRIDES``; whatever else uses Hydra in this process is left as it was.
+
+    >>> compose("method=dm", "ipc=1").cfg.method.lr_img
+    1.0
+    """
+    with _ours():
+        whole = hydra.compose("config", list(overrides), return_hydra_config=True)
+    cfg = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
+    return Composed(cfg, whole.hydra.runtime.choices, list(overrides))
+
+
+@contextmanager
+def _ours() -> Iterator[None]:
+    before = Singleton.get_state()
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            yield
+    finally:
+        Singleton.set_state(before)
