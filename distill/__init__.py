@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from distill.sets.reading import load
     from distill.sets.synthetic import SyntheticSet
 
+__version__ = "0.1.0"
 __all__ = ["SyntheticSet", "load"]
 HERE = Path(__file__).parent
 if not (HERE / "configs").exists():  # not a wheel, which brings both: a checkout, where they lie beside this package

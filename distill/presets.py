@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill import configs
+from distill.text import command
 
 CONFIGS = Path(configs.__file__).parent
 FEW = 20  # names that one line can hold
@@ -29,7 +30,7 @@ def unknown(kind: str, name: object, known: Sequence[str]) -> str:
     """That ``name`` is none of ``known``, in one line: the nearest first, then all of them where they are few."""
     close = alike(str(name), known)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
-    rest = f"one of {', '.join(known)}" if len(known) <= FEW else f"`python run.py task=list` shows all {len(known)}"
+    rest = f"one of {', '.join(known)}" if len(known) <= FEW else f"`{command()} task=list` shows all {len(known)}"
     return f"unknown {kind} {name!r}: {hint}{rest}"
 
 

@@ -1,6 +1,8 @@
-"""Text that users and strangers' files give: names are checked where they enter, and made harmless where they leave."""
+"""Text that users and strangers' files give, checked where it enters and made harmless where it leaves; what was called."""
 
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 LONGEST_NAME = 150  # bytes; file systems take 255, and names get additions
@@ -39,3 +41,11 @@ def shown(value: Any) -> str:
 def spreadsheet(value: Any) -> Any:
     """``value`` as a cell of a sheet: text that a spreadsheet would compute gets the apostrophe that keeps it text."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
+def command() -> str:
+    """What stands before the words of a command line, as this process was started; ``python run.py`` if by none of the ways."""
+    program = Path(sys.argv[0])
+    if program.parts[-2:] == ("distill", "__main__.py"):
+        return "python -m distill"
+    return "distill" if program.stem == "distill" else "python run.py"

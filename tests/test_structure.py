@@ -71,7 +71,7 @@ ORDER = [
     ),
     *("distill.runs.recorded", "distill.runs.line", "distill.runs.cost", "distill.runs.stages", "distill.runs.judging"),
     *("distill.cli", "distill.cli.typed", "distill.cli.listing", "distill.cli.errors", "distill.cli.main"),
-    "run",
+    *("distill.__main__", "run"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""The command line: python run.py [task=experts|distill|evaluate|all|report|list] ... ; see --help."""
+"""The command line: distill [task=experts|distill|evaluate|all|report|list] ... ; see --help."""
 
 import ctypes
 import os
@@ -8,6 +8,7 @@ import warnings
 import hydra
 from omegaconf import DictConfig
 
+from distill import __version__
 from distill.cli.errors import errors_in_one_line
 from distill.cli.listing import listing
 from distill.cli.typed import check_habits, quoted
@@ -55,6 +56,9 @@ def line(cfg: DictConfig) -> None:
 def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # what Hydra finds wrong reaches us, and becomes one line
     with errors_in_one_line(), interruptible():
+        if "--version" in sys.argv:  # before Hydra, which would tell its own
+            print(f"distill {__version__}")
+            return
         if "task=list" in sys.argv:  # before Hydra, which takes no bare words
             print(listing([item.rpartition("=")[2] for item in sys.argv[1:] if item != "task=list"]))
             return

@@ -10,6 +10,7 @@ from torch import nn
 from distill.data.real import RealData
 from distill.data.split import Split
 from distill.teachers.committee import Committee, batch_norms
+from distill.text import command
 from distill.training.protocol import Protocol
 from distill.training.recipe import Recipe
 from distill.training.views import augmentation
@@ -27,7 +28,7 @@ def check_protocol(protocol: Protocol, real: RealData, images: int, snapshots: b
     if (protocol.choices or (snapshots and protocol.iterate == "val")) and not len(real.val):
         raise ValueError(
             f"protocol {protocol.name} makes choices on the validation split, which is empty: set data.val=0.1, or name "
-            "a protocol without choices (`python run.py task=list` shows them)"
+            f"a protocol without choices (`{command()} task=list` shows them)"
         )
     protocol = protocol.sized(images, real.train.num_classes)
     for values in itertools.product(*protocol.choices.values()):

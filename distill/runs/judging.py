@@ -27,7 +27,7 @@ from distill.runs.signals import goes_on
 from distill.sets.reading import file_of, load
 from distill.sets.synthetic import SyntheticSet
 from distill.sizes import spread
-from distill.text import shown
+from distill.text import command, shown
 
 
 def evaluate(line: Line) -> None:
@@ -68,7 +68,7 @@ def report_rows(line: Line) -> None:
         columns: list[Any] = sorted({key for row in report.rows for key in row})
         cells = [[str(row.get(key)) for key in columns] for row in report.rows]
         line.wandb.log({"report": wandb.Table(columns=columns, data=cells)})
-    again = ["python", "run.py", "task=report", f"out={line.out}"]
+    again = [*command().split(), "task=report", f"out={line.out}"]
     line.written += [report.path, *write_page(report, [report], shlex.join(again))]
 
 

@@ -33,6 +33,7 @@ from distill.sets.union import united
 from distill.sizes import Size, short
 from distill.teachers.committee import Committee, check_settings
 from distill.teachers.store import ExpertStore
+from distill.text import command
 from distill.training.protocol import Protocol
 from distill.training.views import families
 
@@ -65,7 +66,7 @@ class Line:
         for note in notes if self.rank == 0 else ():
             progress.say(note)
         self.check()
-        self.command = shlex.join(["python", "run.py", *run.stated])
+        self.command = shlex.join([*command().split(), *run.stated])
         self.written: list[Path] = []
         self.wandb: Any = None
 

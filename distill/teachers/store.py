@@ -29,6 +29,7 @@ from distill.files import (
     write_safetensors,
 )
 from distill.identity import canonical, digits, former_digits, pathless
+from distill.text import command
 from distill.wording import differing
 
 MANIFEST = {
@@ -40,7 +41,7 @@ MANIFEST = {
 
 EPOCHS = dict.fromkeys(("epochs", "extra_epochs"), "whole [0, inf)")
 
-HELP = "train them with `python run.py task=experts` and the same data, student and method"
+HELP = f"train them with `{command()} task=experts` and the same data, student and method"
 
 KEPT = ("data", "preprocessing", "shape", "student")  # what experts must share with the run that learns from them
 
