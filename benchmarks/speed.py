@@ -29,7 +29,6 @@ from benchmarks import plain
 from distill import rng
 from distill.augment.families import DSA
 from distill.autotune import fuse
-from distill.cli.main import keep_freed_memory
 from distill.data.preprocessing import Preprocessing
 from distill.data.split import Split
 from distill.methods.matching.classes import WAYS
@@ -43,6 +42,7 @@ from distill.networks.convnet import ConvNet
 from distill.networks.cvdd import MobileNetV2
 from distill.networks.flat import FlatStudent, flatten
 from distill.networks.resnet import ResNet
+from distill.runs.pipeline import keep_freed_memory
 from distill.teachers.committee import Committee
 from distill.training.loop import train
 

@@ -3,12 +3,12 @@
 import difflib
 import re
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 
-from distill import configs
 from distill.text import command
 
-CONFIGS = Path(configs.__file__).parent
+CONFIGS = Path(str(files("distill.configs")))
 FEW = 20  # names that one line can hold
 
 

@@ -16,7 +16,8 @@ from distill.methods.matching.datm import DATM
 from distill.methods.matching.dm import DistributionMatching
 from distill.methods.matching.gradient import GradientMatching
 from distill.methods.matching.trajectory import TrajectoryMatching
-from distill.methods.synthesis import distill, grid
+from distill.methods.synthesis import distill
+from distill.sets.looks import grid
 from distill.sets.reading import load
 from distill.sets.synthetic import SyntheticSet
 from distill.sizes import check_size, counts, short
@@ -141,7 +142,7 @@ def test_where_unequal_classes_are_not_compiled_it_is_said(matching_on):
 
 def test_a_picture_shows_a_row_for_each_class(real):
     synset = SyntheticSet.from_real(real.train, BY_CLASS, torch.Generator().manual_seed(0))
-    picture = grid(synset)
+    picture = grid(synset.pixels, synset.classes)
     assert picture.shape == (3, 3 * 34 + 2, 3 * 34 + 2)
     shown = [picture[:, 34 * i + 2 : 34 * i + 34, 34 * j + 2 : 34 * j + 34] for i in range(3) for j in range(3)]
     assert [bool((each == 1).all()) for each in shown] == [False, False, False, False, True, True, False, False, True]

@@ -18,7 +18,7 @@ CONFIGS = ROOT / "configs"
 # Each module may import what stands before it.
 ORDER = [
     *("distill.files", "distill.identity", "distill.text", "distill.progress", "distill.parallel", "distill.autotune"),
-    *("distill.checks", "distill.rng", "distill.wording", "distill.sizes"),
+    *("distill.checks", "distill.rng", "distill.wording", "distill.sizes", "distill.configs", "distill.presets"),
     *("distill.networks", "distill.networks.base", "distill.networks.flat", "distill.networks.*"),
     *("distill.augment.families", "distill.augment.dc", "distill.augment.crops", "distill.augment.mixing"),
     *("distill.augment.makers", "distill.augment"),
@@ -32,10 +32,11 @@ ORDER = [
         "distill.sets",
         "distill.sets.foreign",
         "distill.sets.soundness",
+        "distill.sets.looks",
         "distill.sets.synthetic",
         "distill.sets.reading",
     ),
-    *("distill.sets.union", "distill", "distill.configs"),
+    "distill.sets.union",
     *("distill.teachers", "distill.teachers.store", "distill.teachers.committee", "distill.teachers.labels"),
     *("distill.methods", "distill.methods.base", "distill.methods.synthesis"),
     *(
@@ -60,7 +61,6 @@ ORDER = [
     ),
     *("distill.evaluation.measure", "distill.evaluation.evaluate"),
     *("distill.experts", "distill.experts.train", "distill.experts.teachers"),
-    "distill.presets",
     *(
         "distill.runs",
         "distill.runs.composed",
@@ -70,6 +70,7 @@ ORDER = [
         "distill.runs.progress",
     ),
     *("distill.runs.recorded", "distill.runs.line", "distill.runs.cost", "distill.runs.stages", "distill.runs.judging"),
+    *("distill.runs.explained", "distill.runs.pipeline", "distill.api", "distill"),
     *("distill.cli", "distill.cli.typed", "distill.cli.listing", "distill.cli.errors", "distill.cli.main"),
     *("distill.__main__", "run"),
 ]

@@ -38,6 +38,7 @@ class RealData:
         hash: the same of all that an accuracy depends on: the test images and their labels, the names of the classes and the
             DSA families, too.
         notes: what a user should be told about the files, in lines.
+        stated: what `distill.load_data` was asked for, as a command line states it.
     """
 
     train: Split
@@ -46,6 +47,7 @@ class RealData:
     fingerprint: str
     hash: str
     notes: tuple[str, ...] = ()
+    stated: tuple[str, ...] = ()
 
 
 RANGES = {  # of what `load` takes from a configuration

@@ -18,6 +18,7 @@ from distill.files import load_tensors, read_record, replacing, save_tensors, wr
 from distill.identity import canonical, pathless
 from distill.methods.base import Diverged, Method
 from distill.progress import HowFar, stage
+from distill.sets.looks import grid
 from distill.sets.reading import SUFFIX, load
 from distill.sets.soundness import check_types
 from distill.sets.synthetic import SyntheticSet
@@ -218,24 +219,13 @@ class _Home(Callback):
         self.write(method, self.done, optimizer_tensors(trainer.optimizers[0]))
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.log_image("synthetic", [grid(method.synset.copy())])
+                logger.log_image("synthetic", [grid(method.synset.pixels, method.synset.classes)])
 
 
 def save_grid(folder: Path, synset: SyntheticSet) -> None:
     """Write ``grid.png``: at most ten images of each class."""
     with replacing(folder / "grid.png") as part:
-        torchvision.utils.save_image(grid(synset), part, format="png")
-
-
-def grid(synset: SyntheticSet) -> Tensor:
-    """At most ten images of each class, a row for each class, (3, H', W')."""
-    rows = [(synset.classes == cls).nonzero()[:10, 0] for cls in range(synset.num_classes)]
-    widest, pixels = max(map(len, rows)), synset.pixels
-    white = torch.ones(1, *pixels.shape[1:]).to(pixels)
-    pixels = torch.cat([torch.cat([pixels[row], white.expand(widest - len(row), -1, -1, -1)]) for row in rows])
-    times = max(1, 32 // pixels.shape[2])
-    large = pixels.repeat_interleave(times, 2).repeat_interleave(times, 3)
-    return torchvision.utils.make_grid(large, nrow=widest, padding=2, pad_value=1.0)
+        torchvision.utils.save_image(grid(synset.pixels, synset.classes), part, format="png")
 
 
 def iterates(path: Path) -> dict[int, SyntheticSet]:

@@ -71,7 +71,7 @@ def named(students: dict[str, Any]) -> dict[str, Any]:
     return {name: node for name, node in students.items() if isinstance(node, dict) and "_target_" in node}
 
 
-def device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             "device=cuda was asked for, but this machine has no CUDA device: use device=cpu or device=auto"

@@ -32,7 +32,7 @@ class Composed:
     def from_command_line(cls, cfg: DictConfig) -> "Composed":
         """Of the run that Hydra has begun."""
         own = HydraConfig.get()
-        return cls(cfg, own.runtime.choices, list(own.overrides.task))
+        return cls(cfg, dict(own.runtime.choices), list(own.overrides.task))
 
 
 def compose(*overrides: str) -> Composed:
@@ -44,7 +44,7 @@ def compose(*overrides: str) -> Composed:
     with _ours():
         whole = hydra.compose("config", list(overrides), return_hydra_config=True)
     cfg = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
-    return Composed(cfg, whole.hydra.runtime.choices, list(overrides))
+    return Composed(cfg, dict(whole.hydra.runtime.choices), list(overrides))
 
 
 @contextmanager

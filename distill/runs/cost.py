@@ -25,7 +25,7 @@ PROBE = 32  # images of a measured step
 def is_chosen(line: Line) -> bool:
     """Whether somebody chose the sizes of this run: a published cell, an overlay for the data, or a scale."""
     choices = line.choices
-    known = choices["experiment"] in options("experiment") or choices["scale"] != "published"
+    known = choices.get("experiment") in options("experiment") or choices["scale"] != "published"
     return known or line.cfg.task == "evaluate" or choices["data"] == "digits"
 
 

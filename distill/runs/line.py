@@ -23,7 +23,7 @@ from distill.files import digest
 from distill.presets import CONFIGS, options, unknown
 from distill.progress import stage
 from distill.runs.cells import protocol_changes
-from distill.runs.checks import RANGES, check_values, device, named, plain, sizes
+from distill.runs.checks import RANGES, check_values, device_of, named, plain, sizes
 from distill.runs.composed import Composed
 from distill.runs.progress import Shown
 from distill.runs.recorded import of_all_classes, other_data, take_values
@@ -41,7 +41,7 @@ from distill.training.views import families
 class Line:
     """The straight line of one configuration; each method is an arrow, and skips what its file already answers."""
 
-    def __init__(self, run: Composed, progress: Shown):
+    def __init__(self, run: Composed, progress: Shown, real: RealData | None = None):
         cfg = run.cfg
         self.run, self.cfg, self.choices, self.progress = run, cfg, run.choices, progress
         self.synsets = self.given_sets()
@@ -53,13 +53,10 @@ class Line:
         self.asked: dict[str, Committee] = {}
         self.rank, self.processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         self.students = named(plain(cfg.student))
-        self.device = device(cfg.device)
+        self.device = device_of(cfg.device)
         if cfg.threads is not None:
             torch.set_num_threads(cfg.threads)
-        prepare = self.synsets[0].preprocessing if self.synsets else None
-        settings: dict[str, Any] = OmegaConf.to_container(cfg.data, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-        with stage(f"reading {cfg.data.name}"):
-            self.real: RealData = load_data(settings.pop("name"), **settings, prepare=prepare, device=self.device)
+        self.real = self.read() if real is None else real
         if cfg.union and self.synsets:
             self.synsets = [united(self.synsets, self.real.train.class_names)]
         notes = [*self.real.notes, *other_data([each.record for each in self.synsets], self.real.fingerprint)]
@@ -69,6 +66,13 @@ class Line:
         self.command = shlex.join([*command().split(), *run.stated])
         self.written: list[Path] = []
         self.wandb: Any = None
+
+    def read(self) -> RealData:
+        """The real images, in the space of the sets that are judged."""
+        prepare = self.synsets[0].preprocessing if self.synsets else None
+        settings: dict[str, Any] = OmegaConf.to_container(self.cfg.data, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+        with stage(f"reading {self.cfg.data.name}"):
+            return load_data(settings.pop("name"), **settings, prepare=prepare, device=self.device)
 
     def check(self) -> None:
         """Let what is impossible fail now rather than after the experts are trained."""

@@ -55,6 +55,7 @@ def load(path: str | Path) -> SyntheticSet:
             tensors.get("lr"),
             record,
             eight_bit,
+            file,
         )
         check_framing(record, min(synset.images.shape[2:]))
         return synset

@@ -1,5 +1,6 @@
 """SyntheticSet: the artefact, with all that a stranger needs to train on it a year later."""
 
+import html
 import json
 import platform
 import shutil
@@ -12,18 +13,21 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
+from PIL import Image
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
+from torchvision.transforms.functional import to_pil_image
 
 from distill.data.pictures import from_array, pixels, zoomed
 from distill.data.preprocessing import Preprocessing, to_pixels
 from distill.data.split import Split
 from distill.files import hash_tensors, save_tensors, write_json
+from distill.sets.looks import as_html, grid
 from distill.sets.soundness import check_images, check_labels, check_names, check_rate
-from distill.sizes import Size
+from distill.sizes import Size, spread
 
 
-@dataclass
+@dataclass(repr=False)
 class SyntheticSet(Dataset):
     """A synthetic set, ordered by class; as a torch ``Dataset`` it gives (image (C, H, W), target).
 
@@ -38,6 +42,7 @@ class SyntheticSet(Dataset):
         lr: the student's step size learned with the images, scalar; None if there is none.
         record: how it was made: method, ipc, seed, step, picked_on, config, protocol, hashes, versions.
         eight_bit: the images are those of `quantised`, and stored as bytes.
+        path: the file that it was read from; None for one that was made or changed since.
 
     Raises:
         ValueError: anything is out of range, NaN or inconsistent.
@@ -53,6 +58,7 @@ class SyntheticSet(Dataset):
     lr: Tensor | None = None
     record: dict[str, Any] = field(default_factory=dict)
     eight_bit: bool = False
+    path: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         check_names(self.class_names)
@@ -87,6 +93,18 @@ class SyntheticSet(Dataset):
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __repr__(self) -> str:
+        shape, told = "x".join(map(str, self.images.shape[1:])), self.record.get("method")
+        of = f"{self.data}, {spread(self.counts)} per class: {len(self)} images {shape} of {self.num_classes} classes"
+        return f"<SyntheticSet of {of}, {self.label_kind} labels{f', by {told}' if told else ''}>"
+
+    def _repr_html_(self) -> str:
+        return f"<div>{html.escape(repr(self)[1:-1])}<br>{as_html(grid(self.pixels, self.classes))}</div>"
+
+    def show(self) -> Image.Image:
+        """At most ten images of each class, a row for each class; a notebook shows what this returns."""
+        return to_pil_image(grid(self.pixels, self.classes).cpu())
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
         label = self.labels[i]
@@ -168,11 +186,12 @@ class SyntheticSet(Dataset):
 
     def with_(self, **fields: Any) -> "SyntheticSet":
         """A copy with other values."""
-        return replace(self, **fields)
+        return replace(self, **{"path": None, **fields})
 
     def to(self, device: torch.device) -> "SyntheticSet":
         """The same set on another device."""
-        return self.with_(**{name: tensor.to(device) for name, tensor in self.tensors.items() if "." not in name})
+        moved = {name: tensor.to(device) for name, tensor in self.tensors.items() if "." not in name}
+        return self.with_(**moved, path=self.path)
 
     def copy(self) -> "SyntheticSet":
         """Its own tensors, on the CPU, without gradients."""

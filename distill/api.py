@@ -1,0 +1,285 @@
+"""What a notebook calls; `distill` exports it. The command line goes the same way, so files are found from either.
+
+Values are called as on the command line: ``make("dm", real, lr_img=1.0)`` is ``method=dm method.lr_img=1.0``, and a name with
+dots is given as ``**{"experts.count": 10}``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from distill.data.real import RealData
+from distill.data.real import load as read
+from distill.presets import options, unknown
+from distill.report.rows import Report
+from distill.runs.checks import check_values, device_of, plain
+from distill.runs.composed import Composed, compose
+from distill.runs.explained import words_explained
+from distill.runs.line import Line
+from distill.runs.pipeline import carry_out
+from distill.sets.reading import load
+from distill.sets.synthetic import SyntheticSet
+from distill.sizes import Size
+from distill.teachers.store import ExpertStore
+
+
+def load_data(
+    name: str = "digits", *, like: SyntheticSet | None = None, device: str = "auto", **settings: Any
+) -> RealData:
+    """Real images, read, split and preprocessed once.
+
+    Args:
+        name: one of ``configs/data``: ``digits``, ``cifar10``, ``folder`` (with ``path=``), ...
+        like: a set into whose space the images are brought; None follows the configuration.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        settings: of `distill.data.real.load`.
+
+    Raises:
+        ValueError: a name or a value is unknown, or the set is unusable.
+        FileNotFoundError: the files are missing.
+
+    >>> real = load_data("digits", val=0)
+    >>> real.train.images.shape, real.train.num_classes
+    (torch.Size([1437, 1, 8, 8]), 10)
+    """
+    known("data", name)
+    stated = [f"data={name}", *overrides("data", settings), *overrides("", {"device": device})]
+    run = composed(*stated)
+    check_values(plain(run.cfg))
+    values = plain(run.cfg.data)
+    prepare = None if like is None else like.preprocessing
+    real = read(values.pop("name"), **values, prepare=prepare, device=device_of(run.cfg.device))
+    return replace(real, stated=tuple(stated))
+
+
+def train_experts(
+    recipe: str,
+    real: RealData,
+    *,
+    count: int | None = None,
+    student: str = "convnet",
+    seed: int = 0,
+    out: str | Path = "outputs",
+    **settings: Any,
+) -> ExpertStore:
+    """Expert trajectories of a recipe, trained or found by content.
+
+    Args:
+        recipe: one of ``configs/experts`` for trajectories: ``mtt``, ``ftd``, ``ast``.
+        count: how many; None is what the papers have.
+        settings: of the recipe: ``epochs=10``, ``lr=0.01``.
+
+    >>> import tempfile
+    >>> store = train_experts("mtt", load_data(), count=1, epochs=1, out=tempfile.mkdtemp(), **{"student.width": 4})
+    >>> store.missing
+    []
+    """
+    known("experts", recipe)
+    network = {name: settings.pop(name) for name in list(settings) if name.startswith("student.")}
+    stated = [
+        *("method=mtt", f"experts@method.experts={recipe}", f"student=[{known('student', student)}]"),
+        *("method.min_start_epoch=0", "method.max_start_epoch=1", "method.expert_epochs=1"),  # as short as they may be
+        *overrides(f"student.{student}", {name.partition(".")[2]: value for name, value in network.items()}),
+        *overrides("method.experts", {} if count is None else {"count": count}),
+        *overrides("method.experts.recipe", settings),
+    ]
+    line = go("experts", real, out, seed, stated)
+    store = line.expert_store()
+    assert store is not None
+    return store
+
+
+def train_teachers(
+    real: RealData,
+    networks: Sequence[str] = ("resnet18_bn",),
+    *,
+    recipe: str = "teacher",
+    seed: int = 0,
+    out: str | Path = "outputs",
+    **settings: Any,
+) -> dict[str, ExpertStore]:
+    """Teachers with batch statistics by network, trained or found by content.
+
+    Args:
+        networks: of ``configs/student``.
+        recipe: one of ``configs/experts`` for teachers: ``teacher``, ``committee``.
+        settings: of the teachers: ``count=2``, ``**{"recipe.epochs": 10}``; of a network: ``**{"convnet.norm": "batch"}``.
+    """
+    names = [known("student", name) for name in networks]
+    stated = [
+        f"experts={known('experts', recipe)}",
+        f"student=[{','.join(names)}]",
+        *overrides("experts", {"networks": names}),
+    ]
+    for name, value in settings.items():
+        stated += overrides("student" if name.partition(".")[0] in names else "experts", {name: value})
+    line = go("experts", real, out, seed, stated)
+    return line.teacher_stores(line.cfg.experts)
+
+
+def make(
+    method: str,
+    real: RealData,
+    ipc: Size = 10,
+    *,
+    experts: ExpertStore | None = None,
+    student: str = "convnet",
+    seed: int = 0,
+    out: str | Path = "outputs",
+    **settings: Any,
+) -> SyntheticSet:
+    """A synthetic set by a method; experts and teachers that it needs are found or trained, an interrupted run goes on.
+
+    Args:
+        method: one of `methods`.
+        ipc: images per class, see `distill.sizes`.
+        experts: of `train_experts`; None finds them below ``out``.
+        student: the network that it is made with.
+        settings: of the method: ``steps=100``; of the network: ``**{"student.width": 32}``; of the run: ``compile=False``.
+
+    Raises:
+        ValueError: a name or a value is unknown or impossible here; nothing was trained.
+
+    >>> import tempfile
+    >>> synset = make("dm", load_data(), ipc=1, steps=2, out=tempfile.mkdtemp())
+    >>> len(synset), synset.record["step"]
+    (10, 2)
+    """
+    stated = [
+        f"method={known('method', method)}",
+        *overrides("", {"ipc": ipc}),
+        f"student=[{known('student', student)}]",
+    ]
+    for name, value in settings.items():
+        if name.startswith("student."):
+            stated += overrides(f"student.{student}", {name.partition(".")[2]: value})
+        else:
+            stated += overrides("" if name in RUN else "method", {name: value})
+    if experts is not None:
+        stated += overrides("", {"experts_path": str(experts.folder)})
+    line = go("distill", real, out, seed, stated, ("experts", "distill"))
+    return load(line.folder(line.ipcs[0], seed))
+
+
+def evaluate(
+    synsets: SyntheticSet | Sequence[SyntheticSet],
+    real: RealData,
+    *,
+    protocol: str | None = None,
+    students: Sequence[str] = ("convnet",),
+    seed: int = 0,
+    out: str | Path = "outputs",
+    **settings: Any,
+) -> Report:
+    """Fresh students on every set, beside random real images; rows that ``out`` has are not measured again.
+
+    Args:
+        synsets: sets of any methods and sizes.
+        real: the images that tell; in the sets' space.
+        protocol: one of `protocols`; None is the first set's method's own.
+        students: networks, of ``configs/student``.
+        settings: of the protocol: ``epochs=2`` or ``**{"protocol.students": 2}``, which marks it with a plus; of a network:
+            ``**{"convnet.width": 32}``; of the run: ``random=0`` and ``whole=True`` (the baselines), ``workers=2``.
+
+    Returns:
+        All rows of ``out``.
+    """
+    sets = [synsets] if isinstance(synsets, SyntheticSet) else list(synsets)
+    stated = [f"student=[{','.join(known('student', name) for name in students)}]"]
+    stated += [] if protocol is None else [f"protocol={known('protocol', protocol)}"]
+    for name, value in settings.items():
+        first = name.partition(".")[0]
+        group = "student" if first in students else "" if name in RUN or first == "protocol" else "protocol"
+        stated += overrides("baselines" if name in ("random", "whole") else group, {name: value})
+    for synset in sets:
+        path = synset.path or Path(out) / "sets" / synset.hash / "synset.safetensors"
+        if synset.path is None:
+            synset.save(path)
+        method = str(synset.record.get("method"))
+        own = [f"method={method}"] if method in methods() else ["~experiment"]  # no overlay of the default method
+        go("evaluate", real, out, seed, [*overrides("", {"synset": str(path)}), *own, *stated])
+    return Report(Path(out) / "report.json")
+
+
+def methods() -> list[str]:
+    """Names that `make` takes."""
+    return options("method")
+
+
+def protocols() -> list[str]:
+    """Names that `evaluate` takes."""
+    return options("protocol")
+
+
+def experiments() -> list[str]:
+    """Published cells, for ``distill experiment=NAME``."""
+    return options("experiment")
+
+
+RUN = (
+    "compile",
+    "device",
+    "labels_path",
+    "precision",
+    "scale",
+    "student_epochs",
+    "student_rates",
+    "threads",
+    "workers",
+)
+
+
+def go(
+    task: str, real: RealData, out: str | Path, seed: int, stated: Sequence[str], arrows: Sequence[str] = ()
+) -> Line:
+    """The run of ``distill task=TASK ...`` on images that are at hand."""
+    if not real.stated:
+        raise ValueError("these real images were put together by hand: take those of distill.load_data")
+    own = [*real.stated, *overrides("", {"task": task, "out": str(out), "seed": seed}), *stated]
+    with words_explained(own):
+        return carry_out(compose(*own), real, arrows)
+
+
+def composed(*stated: str) -> Composed:
+    with words_explained(stated):
+        return compose(*stated)
+
+
+def known(group: str, name: str) -> str:
+    """``name``, or a ValueError that tells the nearest ones."""
+    if name not in options(group):
+        raise ValueError(unknown(group, name, options(group)))
+    return name
+
+
+def overrides(group: str, values: Mapping[str, Any]) -> list[str]:
+    """Values as a command line states them.
+
+    >>> overrides("data", {"val": 0, "path": "my pets", "mean": [0.5], "zca": True, "size": None})
+    ['data.val=0', 'data.path="my pets"', 'data.mean=[0.5]', 'data.zca=true', 'data.size=null']
+    """
+    return [f"{f'{group}.' if group else ''}{name}={literal(value)}" for name, value in values.items()]
+
+
+def literal(value: Any) -> str:
+    """A value in Hydra's grammar.
+
+    >>> print(literal({"cat": 1, "a b": [None, True, "x"]}))
+    {cat:1,"a b":[null,true,"x"]}
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return (
+            "{"
+            + ",".join(f"{key if str(key).isalnum() else literal(key)}:{literal(each)}" for key, each in value.items())
+            + "}"
+        )
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(literal, value)) + "]"
+    if isinstance(value, str | Path):
+        return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return repr(value)
