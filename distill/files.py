@@ -9,10 +9,12 @@ import hashlib
 import json
 import os
 import reprlib
+import shutil
 import stat
+import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from torch import Tensor
 FORMAT = "distill 2"
 MOST_NESTED = 50  # lists and objects within each other; a record of ours has ten
 DAMAGED = "make or fetch it again"
+ABANDONED_SECONDS = 3600.0
 
 
 @contextmanager
@@ -66,6 +69,14 @@ def alone_in(folder: Path) -> Iterator[None]:
             for part in [*folder.glob(pattern), *folder.glob(f"snapshots/{pattern}")]:
                 part.unlink(missing_ok=True)
         yield
+
+
+def clear_abandoned(folder: Path, pattern: str) -> None:
+    """Clear what killed processes left half written in a folder that nobody holds: what did not change for an hour."""
+    for part in folder.glob(pattern):
+        with suppress(FileNotFoundError):  # another process clears it, too
+            if time.time() - part.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 def write_json(path: Path, record: Any) -> None:

@@ -324,7 +324,8 @@ def test_a_crafted_state_or_snapshot_is_refused_in_one_line(tensors, record, mat
 
 def test_a_crafted_report_is_refused_in_one_line_or_shown(real, student, tmp_path):
     path, draw, refused = tmp_path / "report.json", random.Random(0), 0
-    judged = evaluate(subset(real), real, {"convnet": student}, protocol(epochs=1), Report(path), method="m", ipc=3)
+    report = Report(tmp_path / "judged" / "report.json")
+    judged = evaluate(subset(real), real, {"convnet": student}, protocol(epochs=1), report, method="m", ipc=3)
     rows = {"rows": [*judged.rows, {**judged.rows[0], "published": "46.2 ± 0.8", "cell_changed": False}], "spent": 1.0}
     for _ in range(MUTANTS // 10):
         record = changed(rows, draw.choice(list(leaves(rows))), draw.choice([*ODD, DEEP]))

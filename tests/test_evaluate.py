@@ -36,7 +36,7 @@ def subset(real, seed=0, **changes):
 @pytest.fixture
 def rows(real, student, tmp_path):
     def measure(synsets, with_protocol, **kw):
-        report = Report(tmp_path / f"{len(list(tmp_path.iterdir()))}.json")
+        report = Report(tmp_path / f"{len(list(tmp_path.iterdir()))}" / "report.json")
         return evaluate(synsets, real, {"convnet": student}, with_protocol, report, method="m", ipc=3, **kw).rows
 
     return measure
@@ -72,13 +72,15 @@ def test_a_student_is_the_same_in_whatever_process(rows, real):
 
 
 def test_a_killed_evaluation_trains_no_student_twice(real, student, tmp_path, monkeypatch):
+    path = tmp_path / "report.json"
+
     def measure(**kw):
         return evaluate(
-            subset(real), real, {"convnet": student}, protocol(), Report(tmp_path / "a.json"), method="m", ipc=3, **kw
+            subset(real), real, {"convnet": student}, protocol(), Report(path), method="m", ipc=3, **kw
         ).rows
 
     expected = evaluate(
-        subset(real), real, {"convnet": student}, protocol(), Report(tmp_path / "b.json"), method="m", ipc=3
+        subset(real), real, {"convnet": student}, protocol(), Report(tmp_path / "b" / "report.json"), method="m", ipc=3
     ).rows[0]["accuracies"]
 
     def stop(text, done, total):
@@ -87,15 +89,17 @@ def test_a_killed_evaluation_trains_no_student_twice(real, student, tmp_path, mo
 
     with pytest.raises(KeyboardInterrupt):
         measure(progress=stop)
-    record = read_record(tmp_path / "a.json", "")
-    assert [sum(hits) / 30 for hits in record["unfinished"].values()] == expected[:2] and record["spent"] > 0
-    write_record(tmp_path / "a.json", {**record, "spent": 1000.0})
+    (kept,) = (tmp_path / "rows").glob("*.json")
+    record = read_record(kept, "")
+    assert kept.name.startswith("unfinished_") and not Report(path).rows
+    assert [sum(hits) / 30 for hits in record["hits"].values()] == expected[:2] and record["spent"] > 0
+    write_record(kept, {**record, "spent": 1000.0})
     trained = []
     original = loop.train
     monkeypatch.setattr("distill.evaluation.trial.train", lambda *a, **k: trained.append(1) or original(*a, **k))
     (row,) = measure()
     assert row["accuracies"] == expected and len(trained) == 1 and 1000 < row["seconds"] < 1100
-    assert read_record(tmp_path / "a.json", "") == {"rows": [row]}
+    assert read_record(path, "") == {"rows": [row]} and not kept.exists()
 
 
 def test_asts_number_is_the_best_of_tests_on_the_way_and_marked(rows, real, monkeypatch):

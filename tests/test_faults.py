@@ -103,7 +103,7 @@ def fill_the_disk():
 
 
 def hold(folder):
-    with alone_in(folder / "outputs"):
+    with alone_in(folder / "outputs" / "digits-mtt-ipc1-seed0"):
         (folder / "held").touch()
         signal.pause()
 
@@ -146,6 +146,7 @@ def test_a_line_killed_again_and_again_ends_where_an_unbroken_one_does(method, t
     logged = distill.report.page.metrics(broken / "outputs" / f"digits-{method}-ipc1-seed0")
     assert [row["step"] for row in logged] == [0, 1, 2, 3]
     assert not list((broken / "outputs").glob("*/.*.part"))
+    assert not list((broken / "outputs" / "rows").glob("unfinished_*"))
 
 
 def test_experts_killed_within_an_epoch_go_on_from_the_last_one_kept(tmp_path):
@@ -179,7 +180,8 @@ def test_two_runs_in_one_folder_are_told_and_a_killed_one_frees_it(tmp_path):
         arguments = [*toy("mtt"), "out=outputs"]
         assert in_a_process(arguments, tmp_path) == 1
         assert (tmp_path / "said").read_text() == (
-            "error: another run is writing to outputs: wait until it ends, or choose another folder with out=DIR"
+            "error: another run is writing to outputs/digits-mtt-ipc1-seed0: "
+            "wait until it ends, or choose another folder with out=DIR"
         )
         assert not (tmp_path / "outputs" / "report.json").exists()
     finally:

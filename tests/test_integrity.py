@@ -12,9 +12,9 @@ from test_labels import protocol
 
 from distill import augment
 from distill import autotune as fastest
-from distill.files import hash_tensors, load_tensors, parsed, read_record, save_tensors, write_record
+from distill.files import digest, hash_tensors, load_tensors, parsed, read_record, save_tensors, write_record
 from distill.methods.synthesis import claim
-from distill.report.rows import Report
+from distill.report.rows import Report, Unfinished
 from distill.sets.reading import load
 from distill.sets.synthetic import SyntheticSet
 from distill.teachers.labels import LabelStore
@@ -121,21 +121,36 @@ def write_config(folder, synset):
     return "config.json", lambda: claim(folder, config)
 
 
-def write_report(folder, synset):
+def write_row(folder, synset):
     report = Report(folder / "report.json")
     report.add(ROW)
-    report.keep({"dm/0/1": [3, 0, 9]}, 12.5)
+    return f"rows/{report.name(ROW)}.json", lambda: Report(folder / "report.json").rows
+
+
+def write_students(folder, synset):
+    Unfinished(folder / "unfinished_0.json").keep({"dm/0/1": [3, 0, 9]}, 12.5)
+
+    def read():
+        again = Unfinished(folder / "unfinished_0.json")
+        return again.hits, again.spent
+
+    return "unfinished_0.json", read
+
+
+def write_report(folder, synset):
+    """As earlier versions wrote it, or one that was carried away from its rows."""
+    write_record(folder / "report.json", {"rows": [ROW], "unfinished": {"dm/0/1": [3, 0, 9]}, "spent": 12.5})
 
     def read():
         again = Report(folder / "report.json")
-        return again.rows, again.hits, again.spent
+        return again.rows, again.former
 
     return "report.json", read
 
 
 KINDS = [
     write_set, write_state, write_expert, write_unfinished, write_manifest, write_labels, write_label_epoch, write_config,
-    write_report,
+    write_row, write_students, write_report,
 ]  # fmt: skip
 
 
@@ -237,7 +252,23 @@ def test_a_report_of_another_structure_is_refused_in_one_line(record, tmp_path):
         Report(tmp_path / "report.json")
 
 
-def test_students_kept_by_the_first_format_are_trained_again(tmp_path):
-    (tmp_path / "report.json").write_text(json.dumps({"rows": [ROW], "unfinished": {"a": 0.25, "b": [3, 4]}}))
+@pytest.mark.parametrize(
+    "changes", [{"mean": 50.0}, {"metric": None}, {"values": ["a"]}, {"written": 5}, {"method": 1}]
+)
+def test_a_row_of_another_structure_is_refused_in_one_line(changes, tmp_path):
     report = Report(tmp_path / "report.json")
-    assert report.rows == [ROW] and report.hits == {"b": [3, 4]}
+    report.add(ROW)
+    (path,) = (tmp_path / "rows").glob("*.json")
+    write_record(path, {**read_record(path, ""), **changes})
+    with pytest.raises(ValueError, match=f"{path.name} is not a row .*: delete it to have its row measured again$"):
+        Report(tmp_path / "report.json")
+
+
+def test_students_kept_by_a_report_of_earlier_versions_are_found_by_their_row(tmp_path):
+    """Those of the first format are trained again: they were kept as accuracies."""
+    ours, other = ({**ROW, "seed": seed} for seed in (1, 2))
+    keys = [digest([row.get(key) for key in Report.KEY]) for row in (ours, other)]
+    unfinished = {f"{keys[0]}/a": 0.25, f"{keys[0]}/b": [3, 4], f"{keys[1]}/b": [5, 6]}
+    (tmp_path / "report.json").write_text(json.dumps({"rows": [ROW], "unfinished": unfinished, "spent": 7.0}))
+    with Report(tmp_path / "report.json").making(ours) as students:
+        assert (students.hits, students.spent) == ({"b": [3, 4]}, 7.0)

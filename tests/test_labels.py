@@ -102,6 +102,16 @@ def test_a_replayed_store_gives_the_same_views_and_labels_bit_for_bit(tmp_path, 
     assert first.bytes >= 2 * 12 * (2 * 3 + 4)
 
 
+def test_an_epoch_that_two_processes_label_is_the_same_whoever_writes_it_last(tmp_path, synset, committee):
+    one, other = (store(tmp_path, synset, committee) for _ in range(2))
+    path = one.folder / "epoch_00000.safetensors"
+    one.write(path, 0)
+    before = load_tensors(path)[0]
+    other.write(path, 0)
+    assert one.folder == other.folder and all(torch.equal(each, before[k]) for k, each in load_tensors(path)[0].items())
+    assert torch.equal(one.read(0), other.read(0))
+
+
 def test_what_training_sees_is_what_the_store_holds(tmp_path, synset, committee, teacher):
     held = store(tmp_path, synset, committee)
     labels, seen = Labels(synset, held.protocol, committee, held), []

@@ -282,7 +282,7 @@ print("HEAVY", sorted({"torch", "wandb", "sklearn", "kornia"} & set(sys.modules)
         ),
         (["student.convnet.norm=batch"], "keeps batch statistics"),
         (["task=evaluate", "synset=none.safetensors"], "no synthetic set at none.safetensors"),
-        (["task=report", "runs=[none,nil]"], "no report.json in none, nil: name folders that a run wrote as its out"),
+        (["task=report", "runs=[none,nil]"], "no rows in none, nil: name folders that a run wrote as its out"),
         (["data.name=../../x"], "data.name is '../../x', which names no file"),
         (["published=abc"], "published is 'abc', expected an accuracy in %"),
     ],

@@ -13,7 +13,7 @@ from test_faults import PROCESSES, in_a_process, keep_every_epoch, server_finds_
 
 import distill.parallel
 from distill.methods.base import Method
-from distill.report.rows import Report
+from distill.report.rows import Unfinished
 from distill.teachers.store import ExpertStore
 
 
@@ -48,7 +48,7 @@ CASES = {
         "SIGINT at distilling digits-dm-ipc1-seed0, 1 of 4", "its begin",
     ),
     "evaluation": (
-        "dm", [], partial(asked_to_end, signal.SIGTERM, Report, "keep", 2), 143,
+        "dm", [], partial(asked_to_end, signal.SIGTERM, Unfinished, "keep", 2), 143,
         "SIGTERM at dm ipc 1 convnet: .*, 1 of ", "the last student",
     ),
 }  # fmt: skip

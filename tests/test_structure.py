@@ -59,7 +59,7 @@ ORDER = [
         "distill.evaluation.trial",
         "distill.evaluation.rehearsal",
     ),
-    *("distill.evaluation.measure", "distill.evaluation.evaluate"),
+    *("distill.evaluation.planned", "distill.evaluation.measure", "distill.evaluation.evaluate"),
     *("distill.experts", "distill.experts.train", "distill.experts.teachers"),
     *(
         "distill.runs",

@@ -18,13 +18,14 @@ from torch import nn
 from distill.data.real import RealData
 from distill.data.split import Split
 from distill.evaluation.measure import Iterates, Measurement, seeds_of
+from distill.evaluation.planned import Planned, make_rows
 from distill.evaluation.rehearsal import check_protocol
 from distill.evaluation.statistics import outer_steps
 from distill.evaluation.trial import labelled
 from distill.files import digest
 from distill.identity import digits, former_digits, former_protocol
 from distill.progress import HowFar, silent
-from distill.report.rows import Published, Report, Row
+from distill.report.rows import Published, Report, Row, Unfinished
 from distill.sets.synthetic import SyntheticSet
 from distill.sizes import spread
 from distill.teachers.committee import Committee
@@ -57,7 +58,8 @@ def evaluate(
     Args:
         synsets: R syntheses of one method at one size.
         students: makers of fresh networks by name; student j of synthesis i is a function of (seed, i, j) alone.
-        report: gets the rows; what it already holds is not trained again.
+        report: gets the rows; what it already holds is not trained again, and what another process is just making for it
+            is left to that process.
         method, ipc: how the rows are called; ipc is images per class on average, None the whole real set.
         iterates: for every synthesis its snapshots by outer step, where the protocol chooses among them.
         about: more that every row says: ``synsets`` (the sets' files, from the report's folder: the page finds pictures and
@@ -92,7 +94,8 @@ def evaluate(
     unlike = far["cut"] + ["selection maximum -> last"] * (protocol.iterate == "test" and papers != "maximum")
     leaked = any(synset.record.get("picked_on") == "test" for synset in synsets)
     inputs = _inputs(synsets, iterates if selections != ["last"] else (), committee)
-    for (name, make), labels, selection in itertools.product(students.items(), kinds, selections):
+    planned = []
+    for name, labels, selection in itertools.product(students, kinds, selections):
         row: Row = {
             "method": method,
             "data": real.train.name,
@@ -100,7 +103,7 @@ def evaluate(
             "ipc": ipc,
             "ipc_range": None if ipc is None else spread(synsets[0].counts),
             "student": name,
-            "student_hash": digits(networks[name]) if name in networks else _structure(make),
+            "student_hash": digits(networks[name]) if name in networks else _structure(students[name]),
             "protocol": protocol.name,
             "protocol_hash": protocol.hash,
             "labels": labels if soft else "hard",
@@ -112,19 +115,22 @@ def evaluate(
         former = {"protocol_hash": former_protocol(protocol.identity)}
         if name in networks:
             former["student_hash"] = former_digits(networks[name])
-        if report.find(row, former):
-            continue
-        text = f"{method} ipc {row['ipc_range'] or 'all'} {name}{' hard labels' * (labels == 'hard' and soft)}"
-        asked = committee if labels != "hard" else None
-        key = digest([row[key] for key in report.KEY])
-        run = Measurement(real, make, seed, workers, compile, report, key, asked, labels_path, text, progress)
-        best = report.find({**row, "selection": "maximum", "inputs_hash": inputs(labels, "maximum")}, former)
-        steps = best["chosen"].get("step") if best and selection == "test" else None
-        measured = run.measure(synsets, iterates, labelled(protocol, labels), selection, steps)
-        beside = {"published": None}
+        beside: Row = {"published": None}
         if published and (name, labels, selection) == (first, kinds[0], papers):
             beside = published.fields(unlike)
-        report.add({**row, **measured, **far, **beside, **about})
+        after = None
+        if selection == "test" and "maximum" in selections:
+            after = {**row, "selection": "maximum", "inputs_hash": inputs(labels, "maximum")}
+        text = f"{method} ipc {row['ipc_range'] or 'all'} {name}{' hard labels' * (labels == 'hard' and soft)}"
+        planned.append(Planned({**row, **far, **beside, **about}, former, after, name, labels, selection, text))
+
+    def measure(each: Planned, unfinished: Unfinished, best: Row | None) -> Row:
+        asked, make = committee if each.labels != "hard" else None, students[each.student]
+        run = Measurement(real, make, seed, workers, compile, unfinished, asked, labels_path, each.text, progress)
+        steps = best["chosen"].get("step") if best else None
+        return run.measure(synsets, iterates, labelled(protocol, each.labels), each.selection, steps)
+
+    make_rows(report, planned, measure)
     return report
 
 

@@ -18,7 +18,7 @@ from distill.evaluation.statistics import by_class, statistics
 from distill.evaluation.trial import Trial, rate
 from distill.parallel import side_by_side
 from distill.progress import HowFar
-from distill.report.rows import Report, Row
+from distill.report.rows import Row, Unfinished
 from distill.sets.synthetic import SyntheticSet
 from distill.teachers.committee import Committee
 from distill.training.gradients import way_to_train
@@ -37,20 +37,18 @@ class Measurement:
         seed: int,
         workers: int,
         compile: bool | str,
-        report: Report,
-        key: str,
+        unfinished: Unfinished,
         committee: Committee | None,
         labels_path: Path,
         text: str,
         progress: HowFar,
     ):
         self.real, self.make, self.seed, self.workers, self.compile = real, make, seed, workers, compile
-        self.report, self.key = report, key
+        self.unfinished = unfinished
         self.committee, self.labels_path = committee, labels_path
         self.text, self.progress = text, progress
         self.tried = 0
-        own = any(each.startswith(f"{key}/") for each in report.hits)
-        self.began = time.monotonic() - (report.spent if own else 0.0)  # of this row, before a kill too
+        self.began = time.monotonic() - unfinished.spent  # of this row, before a kill too
 
     def measure(
         self,
@@ -160,8 +158,8 @@ class Measurement:
 
     def hits(self, trials: list[Trial], what: str) -> list[list[int]]:
         """What each student classifies correctly, in order; side by side in ``workers`` processes, and each trained once."""
-        known = self.report.hits
-        keys = [[f"{self.key}/{trial.key(student)}" for student in trial.students] for trial in trials]
+        known = self.unfinished.hits
+        keys = [[trial.key(student) for student in trial.students] for trial in trials]
         todo = [i for i, own in enumerate(keys) if not set(own) <= set(known)]
         every = [key for own in keys for key in own]
         left = sum(len(keys[i]) for i in todo)
@@ -172,7 +170,7 @@ class Measurement:
         tell()
         with side_by_side([partial(trials[i].hits, self.make) for i in todo], self.workers) as new:
             for i, hits in zip(todo, new, strict=True):
-                self.report.keep(dict(zip(keys[i], hits, strict=True)), time.monotonic() - self.began)
+                self.unfinished.keep(dict(zip(keys[i], hits, strict=True)), time.monotonic() - self.began)
                 left -= len(keys[i])
                 tell()
         return [known[key] for key in every]

@@ -140,7 +140,7 @@ def sets(paths: Sequence[Path]) -> Iterator[Made]:
 
 
 def write_page(report: Report, runs: Sequence[Report], command: str) -> list[Path]:
-    """Write ``report.csv`` and ``report.html`` beside ``report.json``.
+    """Write ``report.csv`` and ``report.html`` of the rows that are known, beside ``report.json``.
 
     Args:
         report: whose folder gets the files.

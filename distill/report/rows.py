@@ -1,14 +1,22 @@
-"""The report: rows of measured accuracies, kept as JSON; `distill.report.table` and `distill.report.page` show them."""
+"""The report: rows of measured accuracies, a JSON file each; `distill.report.table` and `distill.report.page` show them."""
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from distill.checks import check_ranges
-from distill.files import read_record, write_record
+from distill.files import clear_abandoned, digest, read_record, write_record
+from distill.identity import digits
 
 Row = dict[str, Any]
 
@@ -16,10 +24,16 @@ RANDOM, WHOLE = "random real", "whole real set"  # how the rows of the baselines
 
 MOVE = "move it away or choose another out=DIR"
 
+MEASURE = "delete it to have its row measured again"
+
+DELETE_STUDENTS = "delete it to have the students of its row trained again"
+
 RECORD = {
     **{"rows": "any number of map of text to anything", "spent": "absent or [-1e12, 1e12]"},
     "unfinished": "absent or map of text to [0, 1] or any number of whole [0, inf)",
 }
+
+UNFINISHED = {"hits": "{} or map of text to any number of whole [0, inf)", "spent": "[-1e12, 1e12]"}
 
 ROW = {
     **dict.fromkeys(("method", "data", "student", "protocol", "labels", "selection", "command"), "any text"),
@@ -32,7 +46,12 @@ ROW = {
         "seconds": "[-1e12, 1e12]",
     },  # a clock went back
     **dict.fromkeys(("synsets", "protocol_changes", "cell_changes", "cut"), "absent or any number of any text"),
+    **{"metric": "absent or text", "values": "absent or any number of [-inf, inf]", "written": "absent or text"},
 }
+
+FILE = {**ROW, "metric": "text", "values": "any number of [-inf, inf]", "written": "text"}  # of a row
+
+ROW_FILE = re.compile(r"[0-9a-f]{12}\.json")
 
 
 def check_report(record: Mapping[str, Any]) -> None:
@@ -42,11 +61,40 @@ def check_report(record: Mapping[str, Any]) -> None:
         check_ranges(f"row {number}", row, ROW)
 
 
-class Report:
-    """Rows of results, kept in ``report.json`` as ``{"rows": [...]}`` with a hash; one of the first format has none.
+class Unfinished:
+    """The students of a row that is being made, kept in a file of the row's own, so that a restart trains none twice.
 
-    A row is one synthetic set (or R of them) x one student x one protocol. Rows are found again by what they measure, and
-    the students of an ``unfinished`` one too, so that a restart trains no student twice.
+    Attributes:
+        hits: by student and class.
+        spent: seconds on the row, by runs before this one too.
+    """
+
+    def __init__(self, path: Path, hits: Mapping[str, list[int]] = MappingProxyType({}), spent: float = 0.0):
+        self.path, self.hits, self.spent = path, dict(hits), spent
+        if path.exists():
+            record = read_record(path, DELETE_STUDENTS)
+            try:
+                check_ranges("", record, UNFINISHED)
+            except ValueError as error:
+                raise ValueError(f"{path} holds no students of a row ({error}): {DELETE_STUDENTS}") from None
+            self.hits, self.spent = record["hits"], record["spent"]
+
+    def keep(self, hits: Mapping[str, list[int]], spent: float) -> None:
+        """Keep more students, and the seconds that the row took so far."""
+        self.hits.update(hits)
+        self.spent = spent
+        write_record(self.path, {"hits": self.hits, "spent": spent})
+
+
+class Report:
+    """Rows of results, each a file ``rows/<digits>.json`` beside ``report.json``, which is made from them.
+
+    A row is one synthetic set (or R of them) x one student x one protocol, named by what it measures (`KEY`), so that
+    processes and machines can add rows to one folder at once. A ``report.json`` without ``rows`` beside it, as earlier
+    versions wrote it, counts for its rows; they become files before the first is added.
+
+    Attributes:
+        rows: by the time they were written; what others wrote since the last `refresh` is not among them.
     """
 
     KEY = (
@@ -55,20 +103,28 @@ class Report:
     )  # fmt: skip
 
     def __init__(self, path: Path):
-        self.path = path
+        self.path, self.folder = path, path.parent / "rows"
         self.rows: list[Row] = []
-        self.hits: dict[str, list[int]] = {}  # by student and class, of the row that is being made
-        self.spent = 0.0  # seconds on the row that is being made, by runs before this one too
-        if path.exists():
-            record = read_record(path, MOVE)
+        self.files: dict[str, Row] = {}
+        self.former: dict[str, Any] = {}  # a report.json that is no product of rows beside it
+        if not self.folder.is_dir() and path.exists():
+            self.former = read_record(path, MOVE)
             try:
-                check_report(record)
+                check_report(self.former)
             except ValueError as error:
                 raise ValueError(f"{path} is not a report ({error}): {MOVE}") from None
-            self.rows = record["rows"]
-            # Earlier versions kept accuracies, which do not tell the classes: those students are trained again.
-            self.hits = {name: hits for name, hits in record.get("unfinished", {}).items() if isinstance(hits, list)}
-            self.spent = record.get("spent", 0.0)
+            self.rows = list(self.former["rows"])
+        self.refresh()
+
+    @staticmethod
+    def there(path: Path) -> bool:
+        """Whether there are rows, or a report of an earlier version."""
+        return path.is_file() or (path.parent / "rows").is_dir()
+
+    @classmethod
+    def name(cls, row: Mapping[str, Any]) -> str:
+        """Twelve hex digits that stand for what a row measures."""
+        return digits({key: row.get(key) for key in cls.KEY})
 
     def find(self, row: Mapping[str, Any], former: Mapping[str, Any] = MappingProxyType({})) -> Row | None:
         """The row that measures the same, if there is one; ``former`` has the values of keys that earlier versions wrote."""
@@ -79,18 +135,102 @@ class Report:
             None,
         )
 
-    def add(self, row: Row) -> None:
-        """Add a row and write the file."""
-        self.rows.append(row)
-        self.hits.clear()
-        self.spent = 0.0
-        write_record(self.path, {"rows": self.rows})
+    def refresh(self) -> bool:
+        """Read the rows that others wrote since; whether there were some."""
+        if not self.folder.is_dir():
+            return False
+        before, names = self.files, sorted(filter(ROW_FILE.fullmatch, os.listdir(self.folder)))
+        self.files = {name: before[name] if name in before else _row(self.folder / name) for name in names}
+        self.rows = sorted(self.files.values(), key=lambda row: row["written"])
+        return self.files.keys() != before.keys()
 
-    def keep(self, hits: Mapping[str, list[int]], spent: float) -> None:
-        """Keep single students of the row that is being made, and the seconds it took, for a run that is killed."""
-        self.hits.update(hits)
-        self.spent = spent
-        write_record(self.path, {"rows": self.rows, "unfinished": self.hits, "spent": spent})
+    def add(self, row: Row) -> None:
+        """Add a row, as a file of its own."""
+        row, name = _typed(row, datetime.now(timezone.utc)), self.name(row)
+        check_ranges("row", row, FILE)
+        self.begin()
+        write_record(self.folder / f"{name}.json", row)
+        self._unfinished(name).unlink(missing_ok=True)
+        self.refresh()
+
+    @contextmanager
+    def making(self, row: Mapping[str, Any]) -> Iterator[Unfinished | None]:
+        """Hold one row against other processes, as long as the block or this process lasts; None if another one holds it."""
+        self.begin()
+        name = self.name(row)
+        lock = FileLock(self.folder / f".{name}.lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            yield None
+            return
+        with lock:
+            for part in self.folder.glob(f".*{name}.json.*.part"):  # of a process that was killed
+                part.unlink(missing_ok=True)
+            yield Unfinished(self._unfinished(name), *self._formerly(row))
+        if (self.folder / f"{name}.json").exists():
+            Path(lock.lock_file).unlink(missing_ok=True)  # who opened it before finds the row
+
+    def _formerly(self, row: Mapping[str, Any]) -> tuple[dict[str, list[int]], float]:
+        """The students of a row that a report of an earlier version kept, and the seconds it took."""
+        mark, kept = f"{digest([row.get(key) for key in self.KEY])}/", self.former.get("unfinished", {})
+        # Still earlier versions kept accuracies, which do not tell the classes: those students are trained again.
+        hits = {k.removeprefix(mark): v for k, v in kept.items() if k.startswith(mark) and isinstance(v, list)}
+        return hits, self.former.get("spent", 0.0) if hits else 0.0
+
+    def _unfinished(self, name: str) -> Path:
+        return self.folder / f"unfinished_{name}.json"
+
+    def begin(self) -> None:
+        """Make the folder of rows, with those of an earlier version in it from its first moment on."""
+        if self.folder.is_dir():
+            return
+        part = self.path.parent / f".rows.{uuid.uuid4().hex[:8]}.part"
+        part.mkdir(parents=True)
+        try:
+            # They did not tell when they were written: at the latest with their report, and in this order.
+            last = datetime.fromtimestamp(self.path.stat().st_mtime if self.rows else 0, timezone.utc)
+            for place, row in enumerate(self.rows, 1 - len(self.rows)):
+                path = part / f"{self.name(row)}.json"
+                path = part / f"{digest(row)}.json" if path.exists() else path  # a key of before told more apart
+                write_record(path, _typed(row, last + place * timedelta(microseconds=1)))
+            part.rename(self.folder)
+        except OSError:
+            if not self.folder.is_dir():  # else another process was first
+                raise
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        self.refresh()
+
+    def write(self) -> None:
+        """Make ``report.json`` from what lies in the folder; of many processes the last one has every row."""
+        self._clear()
+        while self.folder.is_dir():
+            write_record(self.path, {"rows": self.rows})
+            if not self.refresh():
+                return
+
+    def _clear(self) -> None:
+        """Clear what processes left that were killed as they wrote; beside a row that is there it is of no use."""
+        for pattern in (f".{self.path.stem}.*.part", ".rows.*.part"):
+            clear_abandoned(self.path.parent, pattern)
+        for path in [*self.folder.glob("unfinished_*.json"), *self.folder.glob(".*.lock")]:
+            if f"{path.stem.removeprefix('unfinished_').removeprefix('.')}.json" in self.files:
+                path.unlink(missing_ok=True)
+
+
+def _typed(row: Row, now: datetime) -> Row:
+    values = {"metric": "accuracy", "values": row.get("accuracies", [row["mean"]])}
+    return {**values, "written": now.isoformat(timespec="microseconds"), **row}
+
+
+def _row(path: Path) -> Row:
+    record = read_record(path, MEASURE)
+    try:
+        check_ranges("", record, FILE)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a row ({error}): {MEASURE}") from None
+    return record
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from rich.console import Console
 from distill import rng
 from distill.evaluation.evaluate import evaluate as train_students
 from distill.evaluation.statistics import outer_steps
-from distill.files import alone_in
 from distill.methods.synthesis import iterates
 from distill.report.page import write_page
 from distill.report.rows import RANDOM, WHOLE, Published, Report
@@ -32,7 +31,7 @@ from distill.text import command, shown
 
 def evaluate(line: Line) -> None:
     """Train students on the sets and on random real images, and write report and page."""
-    with goes_on(lambda: "the last student"), alone_in(line.out):
+    with goes_on(lambda: "the last student"):
         report_rows(line)
 
 
@@ -70,6 +69,9 @@ def report_rows(line: Line) -> None:
         line.wandb.log({"report": wandb.Table(columns=columns, data=cells)})
     again = [*command().split(), "task=report", f"out={line.out}"]
     line.written += [report.path, *write_page(report, [report], shlex.join(again))]
+    while report.refresh():  # another process added rows meanwhile
+        report.write()
+        write_page(report, [report], shlex.join(again))
 
 
 def rows(
@@ -125,11 +127,14 @@ def report(cfg: DictConfig) -> list[Path]:
     if cfg.runs is not None and (not isinstance(cfg.runs, ListConfig) or not cfg.runs):
         raise ValueError(f"runs is {cfg.runs}, expected a list of folders: runs=[DIR,DIR]")
     paths = [own] if cfg.runs is None else [Path(run) / "report.json" for run in cfg.runs]
-    missing = [str(path.parent) for path in paths if not path.is_file()]
+    missing = [str(path.parent) for path in paths if not Report.there(path)]
     if missing:
-        raise ValueError(f"no report.json in {', '.join(missing)}: name folders that a run wrote as its out")
-    if own.exists() and own not in paths:
+        raise ValueError(f"no rows in {', '.join(missing)}: name folders that a run wrote as its out")
+    if Report.there(own) and own not in paths:
         raise ValueError(
             f"{cfg.out} holds the report of another run: choose another folder with out=DIR, or add it to runs"
         )
-    return write_page(Report(own), [Report(path) for path in paths], shlex.join(["python", *sys.argv]))
+    reports = [Report(path) for path in paths]
+    if cfg.runs is None:
+        reports[0].write()
+    return write_page(Report(own), reports, shlex.join(["python", *sys.argv]))

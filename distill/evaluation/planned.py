@@ -1,0 +1,62 @@
+"""Rows that there will be, made side by side with whoever else makes rows for the same report."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from distill.report.rows import Report, Row, Unfinished
+from distill.text import shown
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A row that there will be.
+
+    Attributes:
+        row: what it measures, and what else it says whatever comes out.
+        former: keys of it as earlier versions wrote them.
+        after: keys of the row that chose this one's snapshots; None where none did.
+        student, labels, selection: how its students are made, what they are told, which set they are trained on.
+        text: how it is called while it is made.
+    """
+
+    row: Row
+    former: Mapping[str, Any]
+    after: Row | None
+    student: str
+    labels: str
+    selection: str
+    text: str
+
+
+Measure = Callable[[Planned, Unfinished, Row | None], Row]
+"""Called with a row, its students so far and the row that it comes after; gives its numbers."""
+
+
+def make_rows(report: Report, planned: Sequence[Planned], measure: Measure) -> None:
+    """Add the rows that are not there yet. Those that other processes are making are asked for once more at the end."""
+    left = [each for each in planned if not _is_there(report, each, measure)]
+    report.refresh()
+    left = [each for each in left if not _is_there(report, each, measure)]
+    if left:
+        rows = ", ".join(dict.fromkeys(shown(each.text) for each in left))
+        print(f"left to another process that is making it, for the same report: {rows}", file=sys.stderr)
+    report.write()
+
+
+def _is_there(report: Report, planned: Planned, measure: Measure) -> bool:
+    """Whether the row is there now; False where another process is making it, or the one that it comes after."""
+    if report.find(planned.row, planned.former):
+        return True
+    with report.making(planned.row) as unfinished:
+        if unfinished is None:
+            return False
+        report.refresh()
+        if report.find(planned.row, planned.former):
+            return True
+        before = None if planned.after is None else report.find(planned.after, planned.former)
+        if planned.after is not None and before is None:
+            return False
+        report.add({**planned.row, **measure(planned, unfinished, before)})
+        return True
