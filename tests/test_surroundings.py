@@ -10,6 +10,7 @@ from conftest import load_npz
 from test_evaluate import protocol, subset
 
 from distill import autotune as fastest
+from distill.data import content
 from distill.data.preprocessing import ZCA_EPS, cached_zca, fit_zca
 from distill.evaluation.evaluate import evaluate
 from distill.files import alone_in, save_tensors, write_record
@@ -74,6 +75,15 @@ def test_whitening_is_not_kept_beside_data_that_cannot_be_written(tmp_path, caps
     (tmp_path / "file.txt").write_text("")
     assert cached_zca(pixels, "k", tmp_path / "file.txt" / "cache").fingerprint == right
     assert capsys.readouterr().err.startswith("warning: the whitening is not kept for the next run: ")
+
+
+def test_what_files_hold_is_not_kept_beside_data_that_cannot_be_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(content, "SETTLED", -(10**12))  # files of just now may be remembered, too
+    file = tmp_path / "file.png"
+    file.write_bytes(b"pixels")
+    right = content.content_of([file], tmp_path / "cache", 1)
+    assert content.content_of([file], file / "cache", 1) == right
+    assert capsys.readouterr().err.startswith("warning: the files' content is read again next time: ")
 
 
 def test_a_damaged_or_foreign_whitening_is_fitted_anew_with_a_word(tmp_path, capsys):

@@ -6,6 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
+from distill.cli.errors import errors_in_one_line
 from distill.data import real as data
 from distill.report.page import write_page
 from distill.report.rows import Report, check_published, published_mean
@@ -47,6 +48,13 @@ def test_no_name_in_a_report_ruins_it_or_steers_what_shows_it(tmp_path):
     html = page.read_text(encoding="utf-8")
     assert all(shown(evil) in out.getvalue() for evil in EVIL) and not set(out.getvalue()) & set("\x1b\u202e\x00")
     assert "<script>" not in html and '"><b>' not in html and not set(html) & set("\x1b\u202e\x00")
+
+
+def test_an_error_that_quotes_a_name_steers_no_terminal():
+    for evil in EVIL:
+        with pytest.raises(SystemExit) as stop, errors_in_one_line():
+            raise ValueError(f"no class {evil} here")
+        assert str(stop.value) == f"error: no class {shown(evil.replace(chr(10), ' '))} here"
 
 
 @pytest.mark.parametrize("published", ["abc", "[/]", "46.2 ± x", "", True, -1.0, 101.0, float("nan"), "4 6"])
