@@ -48,6 +48,9 @@ def test_parameters_differ_from_image_to_image():
     for family in FAMILIES.values():
         views = family(images, generator(3))
         assert any(not torch.equal(views[0], view) for view in views[1:]), family.__name__
+    for name in FAMILIES:
+        views = DSA(name)(images, 3)
+        assert any(not torch.equal(views[0], view) for view in views[1:]), name
 
 
 def test_crop_shifts_by_at_most_an_eighth_and_fills_with_zero():

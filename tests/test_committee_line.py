@@ -160,6 +160,9 @@ def test_two_processes_make_the_set_of_one(tmp_path):
     assert grids[0].read_bytes() == grids[1].read_bytes()
 
 
+RESNET = "method.committee.networks=[resnet18_bn]"  # its last maps are one pixel here
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
@@ -181,6 +184,9 @@ def test_two_processes_make_the_set_of_one(tmp_path):
         (["protocol=rth-hard", "protocol.soft=stored"], "protocol.soft is stored, which asks teachers"),
         (["protocol=rded", "protocol.micro_batches=500"], "protocol.micro_batches is 500, expected at most the batch"),
         (["student=[]"], "no student is named"),
+        (["student=[convnet,resnet18_bn]", "protocol.batch=9"], "ResNet has batch norm and would see a single image"),
+        ([RESNET, "protocol.batch=9"], r"would see a single image \(protocol.batch=9, 10 images"),
+        ([RESNET, "method.committee.recipe.batch=1292"], r"would see a single image \(recipe.batch=1292"),
         (["method.batch=3"], "10 classes do not divide into blocks of method.batch=3: take 2"),
     ],
 )
@@ -192,6 +198,8 @@ def test_bad_input_gets_one_line(line, changes, message, tmp_path):  # noqa: F81
     assert code == 1
     assert said.startswith("error: ") and "\n" not in said
     assert re.search(message, said), said
+    trained = list(tmp_path.rglob("*.safetensors"))
+    assert bool(trained) == ("of real images correctly" in message), trained  # all else is found before
     assert not list(tmp_path.rglob("report.json"))
 
 

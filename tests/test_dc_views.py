@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
+from distill.augment import dc
 from distill.augment.dc import crop_scale_rotate, rotated
 
 
@@ -48,6 +49,15 @@ def test_every_image_gets_one_of_the_published_changes():
         kinds.append(kind[int(apart.argmin())])
     assert all(3 < kinds.count(kind) < 20 for kind in range(3))
     assert torch.equal(views, crop_scale_rotate(images, 3)) and not torch.equal(views, crop_scale_rotate(images, 4))
+
+
+def test_changes_reach_as_far_as_the_papers(monkeypatch):
+    seen = {"scaled": [], "rotated": []}
+    for name, told in seen.items():
+        monkeypatch.setattr(dc, name, lambda images, by, *more, told=told: told.extend(by.tolist()) or images)
+    crop_scale_rotate(torch.zeros(6000, 1, 20, 20), 0)
+    assert set(seen["rotated"]) == set(range(-45, 45))  # whole degrees
+    assert set(seen["scaled"]) == set(range(16, 24))  # sides of 20 pixels
 
 
 @pytest.mark.parametrize("size", [(28, 28), (15, 16), (16, 22)])

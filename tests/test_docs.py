@@ -26,6 +26,17 @@ def test_snippets_are_what_the_repository_holds(language):
         assert snippet in SOURCES[language].read_text()
 
 
+def test_every_published_spread_says_that_it_is_a_standard_deviation():
+    seen = 0
+    for table in re.findall(r"(?:^\|.*\n)+", (ROOT / "README.md").read_text(), re.MULTILINE):
+        names, _, *rows = (line.split("|") for line in table.splitlines())
+        for place, name in enumerate(names):
+            if "published" in name and any("±" in row[place] for row in rows):
+                assert "± sd" in name, table
+                seen += 1
+    assert seen
+
+
 def test_the_command_runs(tmp_path, monkeypatch):
     import runpy
 

@@ -11,7 +11,7 @@ from distill.data.split import Split
 from distill.evaluation.evaluate import _inputs, evaluate
 from distill.evaluation.statistics import by_class, outer_steps, statistics
 from distill.files import read_record, write_record
-from distill.report.rows import Published, Report
+from distill.report.rows import Published, Report, gap_to_published
 from distill.report.table import table
 from distill.sets.synthetic import SyntheticSet
 from distill.teachers.committee import Committee
@@ -333,6 +333,21 @@ def test_a_row_counts_every_class_in_one_pass(rows, real):
 )
 def test_a_set_whose_run_was_cut_says_so(real, records, finished):
     assert outer_steps([subset(real).with_(record=record) for record in records])["finished"] is finished
+
+
+@pytest.mark.parametrize(
+    "record, iterate, change",
+    [
+        ({"step": 9, "steps": 9}, "last", None),
+        ({"step": 3, "steps": 9}, "last", "step 3 of 9"),
+        ({"step": 9, "steps": 9}, "test", "selection maximum -> last"),  # no snapshots to choose from
+    ],
+)
+def test_a_published_number_is_not_of_a_cut_set_nor_of_another_selection(rows, real, record, iterate, change):
+    synset = subset(real).with_(record={"seed": 0, **record})
+    (row,) = rows(synset, protocol(iterate=iterate, students=1), published=Published("46.9", "cell", []))
+    assert row["cell_changes"] == ([change] if change else [])
+    assert (gap_to_published(row) is None) == bool(change)
 
 
 def test_validation_choices_need_a_validation_split(npz, student, tmp_path):

@@ -7,6 +7,7 @@ from torch.func import grad
 from distill import autotune as module
 from distill.autotune import fastest, fuse
 from distill.files import read_record
+from distill.progress import heard_by
 
 CPU = torch.device("cpu")
 
@@ -48,6 +49,14 @@ def test_little_work_is_done_eagerly_whatever_is_known(choose):
 
 def test_a_way_that_is_hardly_faster_is_not_worth_it(choose):
     assert choose(1000, eager=1.0, compiled=0.97)[0] == "eager"
+
+
+def test_measuring_is_a_stage(choose):
+    told = []
+    with heard_by(lambda *stage: told.append(stage)):
+        choose(1000, eager=1.0, compiled=0.5)
+    text = "measuring which way is fastest: "
+    assert told == [(text + name, done, 1) for name in ("eager", "compiled") for done in (0, 1)]
 
 
 def test_orders_are_followed_without_a_measurement(choose):

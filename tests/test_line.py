@@ -142,6 +142,7 @@ def test_a_set_somebody_gave_you_is_judged_by_other_students_on_its_own_data(lin
         ("mlp", "datm+", "own"),
     ]
     assert all(row["data"] == "digits" and row["ipc"] == 1 for row in rows)
+    assert all(row["protocol_changes"] == ["epochs 1000 -> 2", "students 5 -> 1"] for row in rows)
     assert "digits" in out
     # The protocol's own numbers, without changes, keep its name.
     succeeds(line(*QUICK[:1], *QUICK[3:], f"synset={gift}", "protocol=dcb-none", "student=mlp", "out=plain"))
@@ -157,11 +158,23 @@ def test_naming_a_sets_own_data_judges_it_as_before(line, made, tmp_path):
 
 
 def test_best_on_test_is_reported_beside_the_last_snapshot_under_a_papers_protocol(line, made, tmp_path):
-    code, _, message = line(*QUICK, f"synset={made}", "protocol=mtt", "out=paper")
+    code, _, message = line(*QUICK, f"synset={made}", "protocol=mtt", "out=paper", "ipc=1", "published=46.2")
     assert code == 0, message
     rows = json.loads((tmp_path / "paper" / "report.json").read_text())["rows"]
     assert [row["selection"] for row in rows] == ["last", "maximum", "test"]
+    assert [row["published"] for row in rows] == [None, "46.2", None]
     assert rows[1]["chosen"]["step"] == rows[2]["chosen"]["step"] and rows[1]["chosen"]["step"][0] in (0, 2, 4)
+
+
+def test_a_set_whose_run_was_cut_says_so_in_terminal_row_and_page(line, made, tmp_path):
+    distill.load(made).save(tmp_path / "half" / "synset.safetensors", {"step": 2})
+    code, out, message = line(*QUICK, "synset=half", "protocol=dcb-none", "out=judged")
+    assert code == 0, message
+    assert "warning: half was cut at step 2 of 4: it is judged as it is" in message
+    (row,) = json.loads((tmp_path / "judged" / "report.json").read_text())["rows"]
+    assert (row["finished"], row["cut"]) == (False, ["step 2 of 4"])
+    assert "datm, step 2 of 4" in out
+    assert "datm, step 2 of 4" in (tmp_path / "judged" / "report.html").read_text()
 
 
 def test_choices_recorded_in_a_set_cannot_name_code(line, made, tmp_path):
@@ -296,7 +309,7 @@ def test_bad_input_gets_one_line_and_a_failure(line, arguments, message, tmp_pat
     assert said.startswith("error: ")
     assert re.search(message, said), said
     assert "\n" not in said
-    assert not list(tmp_path.rglob("synset.*"))
+    assert not list(tmp_path.rglob("*.safetensors")), "nothing was trained"
     assert not list(tmp_path.rglob("report.json"))
 
 
@@ -390,14 +403,5 @@ def test_your_own_images_go_the_whole_line(line, tmp_path):
     assert code == 0, said
     synset = distill.load(tmp_path / "outputs" / "mine-datm-ipc2-seed0")
     assert (synset.preprocessing.space, len(synset)) == ("zca", 6)
-    code, _, said = line(
-        *QUICK,
-        "synset=outputs/mine-datm-ipc2-seed0",
-        "data=npz",
-        "data.path=mine.npz",
-        "data.name=mine",
-        "data.zca=true",
-        "out=x",
-        "protocol=dcb-none",
-    )
+    code, _, said = line(*QUICK, "synset=outputs/mine-datm-ipc2-seed0", "out=x", "protocol=dcb-none")  # tells its data
     assert code == 0, said

@@ -11,7 +11,9 @@ from distill.presets import options, unknown
 
 
 def test_every_choice_is_listed_once():
-    for block in listing([]).split("\n\n"):
+    blocks = listing([]).split("\n\n")
+    assert [block.partition("=")[0] for block in blocks] == ["method", "protocol", "data", "student", "experiment"]
+    for block in blocks:
         heading, *lines = block.splitlines()
         group = heading.partition("=")[0]
         cells_alone = [name for name in options(group) if group != "experiment" or "_ipc" in name]

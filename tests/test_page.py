@@ -16,7 +16,7 @@ from distill.evaluation.evaluate import evaluate
 from distill.report.figures import Axis, running_mean
 from distill.report.page import Made, metrics, write_page
 from distill.report.rows import RANDOM, WHOLE, Published, Report, gap_to_published
-from distill.report.table import lines
+from distill.report.table import lines, table
 from distill.sets.synthetic import SyntheticSet
 from distill.training.protocol import Protocol
 
@@ -159,9 +159,14 @@ def test_a_published_number_has_a_gap_beside_its_own_cell_alone(tmp_path):
         "66.8",
     ]
     assert seen.notes[0] == "[1] of the unchanged datm_cifar10_ipc10, no gap: ipc 10 -> 1"
-    table, page = write_page(report, [report], "")
-    assert page.read_text().count('class="published grey"') == 2 and page.read_text().count("<u ") == 1
-    with table.open() as file:
+    shown = table(report)
+    assert [str(cell.style) for cell in shown.columns[seen.columns.index("published")].cells] == ["", "dim", "dim", ""]
+    assert "± of a published number: its standard deviation" in str(shown.caption)
+    sheet, page = write_page(report, [report], "")
+    html = page.read_text()
+    assert html.count('class="published grey"') == 2 and "td.grey {" in html and html.count("<u ") == 1
+    assert "± of a published number: its standard deviation" in html
+    with sheet.open() as file:
         said = [(each["published_of"], each["cell_changed"]) for each in csv.DictReader(file)]
     assert said[:3] == [("datm_cifar10_ipc10", "False"), ("datm_cifar10_ipc10", "True"), ("datm_cifar10_ipc10", "True")]
 

@@ -10,10 +10,15 @@ from functools import partial, wraps
 
 import pytest
 from test_faults import PROCESSES, in_a_process, keep_every_epoch, server_finds_the_tests, toy  # noqa: F401
+from test_line import line  # noqa: F401  # a fixture
+from test_line import toy as toy_line
 
 import distill.parallel
 from distill.methods.base import Method
 from distill.report.rows import Unfinished
+from distill.runs import stages
+from distill.runs.line import Line
+from distill.runs.signals import Interrupted
 from distill.teachers.store import ExpertStore
 
 
@@ -66,6 +71,26 @@ def test_a_signal_ends_a_run_with_its_code_and_a_line_that_says_how_to_go_on(sta
     assert stage == "evaluation" or not (tmp_path / "outputs" / "report.json").exists(), (
         "an unfinished set is not judged"
     )
+
+
+STAGES = {
+    "teachers": ("rded", "task=experts", "train_teachers", "1", "the last epoch kept"),
+    "a share of the images": ("sre2l", "task=distill", "run_method", "2", "its begin"),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_other_stage_says_how_to_go_on(stage, line, monkeypatch):  # noqa: F811
+    method, task, work, processes, where = STAGES[stage]
+
+    def stop(*arguments, **more):
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(stages, work, stop)
+    monkeypatch.setattr(Line, "method", lambda *arguments, **more: None)
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    code, _, said = line(*toy_line(method, task))
+    assert code == 143 and said.splitlines()[-1].endswith(f"the same command goes on from {where}")
 
 
 def parent(folder):

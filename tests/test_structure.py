@@ -153,6 +153,7 @@ def test_a_preset_is_a_complete_protocol_under_its_own_name(name):
 # passes, lr, learned rate, batch, augmentation, labels, students, iterate; AST's stands in the trajectory specification
 PRESETS = {
     "dc": (301, 0.01, False, 256, "none", "hard", 20, "last"),
+    "dc_mnist": (1001, 0.01, False, 256, "crop_scale_rotate", "hard", 20, "last"),
     "dsa": (1001, 0.01, False, 256, "dsa", "hard", 20, "last"),
     "dm": (1001, 0.01, False, 256, "dsa", "hard", 20, "last"),
     "mtt": (1001, 0.01, True, 256, "dsa", "hard", 5, "test"),
@@ -229,6 +230,13 @@ def test_a_published_cell_is_complete_and_has_its_papers_values(name):
     # A mirrored digit is another sign; DM's script mirrors them all the same.
     assert ("flip" in cfg.data.strategy) == (data not in ("mnist", "svhn") or method == "dm")
     assert (cfg.syntheses, cfg.protocol.students) == (5, 20) if method in POOLED else cfg.syntheses == 1
+    if method == "cvdd":
+        own = composed("student=[mobilenet_v2,densenet121]").student
+        assert set(cfg.protocol.committee.networks) > {"mobilenet_v2", "densenet121"} < set(own)
+        assert [own[name]._target_ for name in ("mobilenet_v2", "densenet121")] == [
+            "distill.networks.cvdd.MobileNetV2",
+            "distill.networks.cvdd.DenseNet121",
+        ]
     if method in ("sre2l", "cda", "rded"):
         assert list(cfg.method.committee.networks) == ["resnet18_bn_kaiming"] == [*cfg.student]
     if method == "ast":  # none of the paper's numbers could be read

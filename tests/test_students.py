@@ -1,5 +1,7 @@
 import pytest
 import torch
+from conftest import composed
+from hydra.utils import instantiate
 from torch import nn
 from torch.nn.utils import parameters_to_vector
 
@@ -115,7 +117,8 @@ def test_cvdds_networks_have_its_batch_norms_in_its_order(make, count, widths):
 
 def test_decoupled_resnets_start_as_torchvisions_do():
     torch.manual_seed(0)
-    net = ResNet((3, 32, 32), 10, depth=18, norm="batch", init="kaiming").requires_grad_(False)
+    make = instantiate(composed("student=resnet18_bn_kaiming").student.resnet18_bn_kaiming)
+    net = make((3, 32, 32), 10).requires_grad_(False)
     for made in ("built", "restarted"):
         stem, *convs = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
         assert stem.weight.abs().max() <= 27**-0.5, made  # the exchanged stem keeps PyTorch's uniform start
