@@ -53,6 +53,7 @@ ORDER = [
         "distill.methods.decoupled.*",
     ),
     *("distill.report", "distill.report.rows", "distill.report.table", "distill.report.figures", "distill.report.page"),
+    "distill.report.runs",
     *(
         "distill.evaluation",
         "distill.evaluation.statistics",
@@ -71,7 +72,8 @@ ORDER = [
     ),
     *("distill.runs.recorded", "distill.runs.line", "distill.runs.cost", "distill.runs.stages", "distill.runs.judging"),
     *("distill.runs.explained", "distill.runs.pipeline", "distill.api", "distill"),
-    *("distill.cli", "distill.cli.typed", "distill.cli.listing", "distill.cli.errors", "distill.cli.main"),
+    *("distill.cli", "distill.cli.typed", "distill.cli.listing", "distill.cli.errors", "distill.cli.sweeps"),
+    "distill.cli.main",
     *("distill.__main__", "run"),
 ]
 

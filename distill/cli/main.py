@@ -9,7 +9,8 @@ from omegaconf import DictConfig
 from distill import __version__
 from distill.cli.errors import errors_in_one_line
 from distill.cli.listing import listing
-from distill.cli.typed import check_habits, quoted
+from distill.cli.sweeps import placed, sweep_overrides
+from distill.cli.typed import check_habits, is_sweep, quoted, swept
 from distill.presets import CONFIGS, check_experiment
 from distill.runs.recorded import complete_overrides
 from distill.runs.signals import interruptible
@@ -25,7 +26,7 @@ def line(cfg: DictConfig) -> None:
     if cfg.task == "report":
         written = judging.report(cfg)
     else:
-        straight = carry_out(Composed.from_command_line(cfg))
+        straight = carry_out(placed(Composed.from_command_line(cfg)))
         written = straight.written if straight.rank == 0 else []
     for path in written:
         print(f"wrote {path}")
@@ -42,6 +43,7 @@ def main() -> None:
             return
         check_habits(sys.argv[1:])
         sys.argv[1:] = quoted(sys.argv[1:])
-        check_experiment(sys.argv[1:])
-        sys.argv[1:] = complete_overrides(sys.argv[1:])
+        jobs = map(swept, sys.argv[1:]) if is_sweep(sys.argv[1:]) else [sys.argv[1:]]
+        check_experiment([item for items in jobs for item in items])
+        sys.argv[1:] = sweep_overrides(complete_overrides(sys.argv[1:]))
         line()

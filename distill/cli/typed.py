@@ -18,6 +18,7 @@ FLAGS = {  # Hydra's, and whether a value follows
     "--config-path": True, "-cp": True, "--config-name": True, "-cn": True, "--config-dir": True, "-cd": True,
     "--shell-completion": False, "-sc": False, "--experimental-rerun": True,
 }  # fmt: skip
+SWEEP = ("--multirun", "-m")
 # What options of the papers' scripts (DC, DSA, DM, MTT, TESLA, FTD, DATM, SRe2L, RDED) are here.
 HABITS = {
     "dataset": "data", "subset": "data.classes", "data_path": "data.root", "zca": "data.zca", "dsa_strategy": "data.strategy",
@@ -41,10 +42,14 @@ HABITS = {
 
 def quoted(arguments: Sequence[str]) -> list[str]:
     """The command line with quotes around paths that Hydra's grammar would take for something else, or not at all."""
-    done = []
+    done, sweep = [], is_sweep(arguments)
     for item in arguments:
         name, equals, value = item.partition("=")
-        if not equals or name not in FOLDERS | FILES or "${" in value or re.fullmatch(r"'.*'|\".*\"", value):
+        if sweep and name in FOLDERS | FILES and _differs(item):
+            parts = value.split(",")
+            simple = not re.search(r"['\"()\[\]]", value)  # else Hydra's own quotes, lists and functions
+            done.append(f"{name}={','.join(map(_quote, parts))}" if simple else item)
+        elif not equals or name not in FOLDERS | FILES or "${" in value or re.fullmatch(r"'.*'|\".*\"", value):
             done.append(item)
         elif name in LISTS and re.fullmatch(r"\[.*\]", value):
             read = _read(item)
@@ -55,6 +60,28 @@ def quoted(arguments: Sequence[str]) -> list[str]:
                 item if _read(item) == value or (name in FILES and value == "null") else f"{name}={_quote(value)}"
             )
     return done
+
+
+def is_sweep(arguments: Sequence[str]) -> bool:
+    """Whether values with commas are choices, a job for each."""
+    return not set(SWEEP).isdisjoint(arguments)
+
+
+def swept(item: str) -> list[str]:
+    """``seed=0,1`` as ``seed=0`` and ``seed=1``; any other as it is."""
+    try:
+        override = OverridesParser.create().parse_override(item)
+    except HydraException:
+        return [item]
+    if not override.is_sweep_override():
+        return [item]
+    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+
+
+def _differs(item: str) -> bool:
+    """Whether a path is several in a sweep: some hold what Hydra's grammar has no place for, but commas divide them."""
+    value = item.partition("=")[2]
+    return swept(item) != [item] or ("," in value and not re.search(r"['\"\[]", value))
 
 
 def _read(item: str) -> object:

@@ -2,16 +2,18 @@
 
 import csv
 import json
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from distill.files import replacing
-from distill.report.rows import Report, Row, gap_to_published
+from distill.report.rows import RANDOM, WHOLE, Report, Row, gap_to_published
 from distill.text import shown, spreadsheet
 
 MARKS = {"maximum": "†", "test": "‡"}
@@ -25,7 +27,15 @@ LEGEND = (
 
 TEXT = ("method", "data", "ipc", "student", "protocol", "labels")
 
-MOST_CHANGES = 8  # that a note spells out; the report has all
+TAKEN = {*TEXT, "accuracy", "balanced", "sd", "published", "R x S", "seconds", "run"}
+
+UNTOLD = {  # settings that have a column of their own, or that move no number
+    *TEXT, "task", "out", "experts_path", "labels_path", "synset", "union", "runs", "published", "experiment", "syntheses",
+    "device", "threads", "compile", "workers", "logger", "protocol.students", "baselines.random", "baselines.whole",
+    "data.root", "data.download", "data.workers",
+}  # fmt: skip
+
+MOST_CHANGES = 8  # that a note spells out, or that have a column; the report has all
 
 
 @dataclass(frozen=True)
@@ -50,9 +60,10 @@ def lines(rows: Sequence[Row]) -> Lines:
     named = Counter(name for name, _ in kinds)
     uneven = any(abs(row.get("balanced_accuracy", row["mean"]) - row["mean"]) > 1e-9 for row in rows)
     balanced = ("balanced",) if uneven else ()
-    columns = (*TEXT, "accuracy", *balanced, "sd", "published", "R x S", "seconds")
+    differing = _differing(rows)
+    columns = (*TEXT, *differing, "accuracy", *balanced, "sd", "published", "R x S", "seconds")
     cells = []
-    for row in rows:
+    for number, row in enumerate(rows):
         protocol, published = shown(row["protocol"]), shown(row.get("published") or "")
         if row.get("protocol_changes"):
             told = f"{protocol.replace('+', '+{}', 1)}: {_told(row['protocol_changes'])}"
@@ -63,8 +74,42 @@ def lines(rows: Sequence[Row]) -> Lines:
         data = shown(row["data"])
         if named[row["data"]] > 1:
             data += f" #{several.number(f'#{{}} {data}: {_kind(row)}')}"
-        cells.append(_cells(row) | {"data": data, "protocol": protocol, "published": published + _gap(row)})
+        own = {name: shown(values[number]) for name, values in differing.items()}
+        cells.append(own | _cells(row) | {"data": data, "protocol": protocol, "published": published + _gap(row)})
     return Lines(columns, cells, [*several.notes, *presets.notes, *unlike.notes])
+
+
+def _differing(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """What the commands of a method's rows set to different values, as a column each; empty where a command is silent."""
+    stated = [_stated(row) for row in rows]
+    names = []
+    for name in dict.fromkeys(name for values in stated for name in values):
+        seen: dict[Any, set[str]] = {}
+        for row, values in zip(rows, stated, strict=True):
+            seen.setdefault(row["method"], set()).add(values.get(name, ""))
+        if any(len(values) > 1 for values in seen.values()):
+            names.append(name)
+    last = Counter(name.rpartition(".")[2] for name in names)
+    columns = {}
+    for name in names[:MOST_CHANGES]:
+        short = name.rpartition(".")[2]
+        title = name if last[short] > 1 or short in TAKEN else short
+        columns[title] = [values.get(name, "") for values in stated]
+    return columns
+
+
+def _stated(row: Row) -> dict[str, str]:
+    """Settings in the command of a row, and its seed; a baseline has none of the method."""
+    try:
+        items = [item.partition("=") for item in shlex.split(row["command"])]
+    except ValueError:  # a quotation that does not end
+        items = []
+    values = {name.lstrip("+"): value for name, equals, value in items if equals}
+    if row["method"] in (RANDOM, WHOLE):
+        values = {name: value for name, value in values.items() if not name.startswith("method.")}
+    if "seed" in row:
+        values["seed"] = str(row["seed"])
+    return {name: value for name, value in values.items() if name not in UNTOLD}
 
 
 class _Numbers:

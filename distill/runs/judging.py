@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from distill.evaluation.statistics import outer_steps
 from distill.methods.synthesis import iterates
 from distill.report.page import write_page
 from distill.report.rows import RANDOM, WHOLE, Published, Report
+from distill.report.runs import collect, is_collected
 from distill.report.table import table
 from distill.runs.cells import protocol_changes, published, told
 from distill.runs.line import Line
@@ -122,19 +124,33 @@ def whole_row(line: Line, report: Report) -> None:
 
 
 def report(cfg: DictConfig) -> list[Path]:
-    """task=report: one page for the rows of ``runs``, or of ``out`` alone."""
+    """task=report: one page for the rows of ``runs``, with a report of all of them, or for those of ``out`` alone."""
     own = Path(cfg.out) / "report.json"
     if cfg.runs is not None and (not isinstance(cfg.runs, ListConfig) or not cfg.runs):
-        raise ValueError(f"runs is {cfg.runs}, expected a list of folders: runs=[DIR,DIR]")
-    paths = [own] if cfg.runs is None else [Path(run) / "report.json" for run in cfg.runs]
-    missing = [str(path.parent) for path in paths if not Report.there(path)]
+        raise ValueError(f"runs is {cfg.runs}, expected a list of folders: runs=[DIR,DIR] or runs='[DIR/*]'")
+    found = {str(run): reports_in(str(run)) for run in cfg.runs or ()} or {cfg.out: reports_in(cfg.out)}
+    missing = [run for run, reports in found.items() if not reports]
     if missing:
         raise ValueError(f"no rows in {', '.join(missing)}: name folders that a run wrote as its out")
-    if Report.there(own) and own not in paths:
+    paths = list(dict.fromkeys(path for reports in found.values() for path in reports))
+    if Report.there(own) and own not in paths and not is_collected(own):
         raise ValueError(
             f"{cfg.out} holds the report of another run: choose another folder with out=DIR, or add it to runs"
         )
-    reports = [Report(path) for path in paths]
+    runs = [Report(path) for path in paths]
     if cfg.runs is None:
-        reports[0].write()
-    return write_page(Report(own), reports, shlex.join(["python", *sys.argv]))
+        runs[0].write()
+    wrote = [] if own in paths else [collect(own, runs)]
+    whole = Report(own)
+    whole.rows = [row for run in runs for row in run.rows]
+    Console(width=None if sys.stdout.isatty() else 1000).print(table(whole))
+    return [*wrote, *write_page(whole, runs, shlex.join(["python", *sys.argv]))]
+
+
+def reports_in(pattern: str) -> list[Path]:
+    """The report in a folder, or those in folders that a pattern with ``*`` names, collected ones left out."""
+    here = Path(pattern) / "report.json"
+    if Report.there(here):
+        return [here]
+    found = [Path(folder) / "report.json" for folder in sorted(glob(pattern))]
+    return [path for path in found if Report.there(path) and not is_collected(path)]

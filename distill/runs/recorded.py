@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
@@ -46,12 +47,14 @@ def complete_overrides(arguments: list[str]) -> list[str]:
     """The command line; for task=evaluate synset=... or union=... with the options of its maker that it does not choose."""
     given = stated(arguments)
     path = given.get("synset") or given.get("union")
+    if isinstance(path, ChoiceSweep):  # the sets of a sweep have one maker
+        path = path.list[0].text if isinstance(path.list[0], QuotedString) else path.list[0]
     if given.get("task") != "evaluate" or not path or "experiment" in given:
         return arguments
     from distill.sets.reading import load
 
     try:
-        record = load(path[0] if isinstance(path, list) else path).record
+        record = load(str(path[0] if isinstance(path, list) else path)).record
     except (OSError, ValueError, TypeError):
         return arguments  # the task will say what is wrong with it
     chosen = _chosen(record)

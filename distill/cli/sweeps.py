@@ -1,0 +1,60 @@
+"""Sweeps: one command line, a job for each combination of values, each job in a folder named by what differs."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from distill.cli.typed import SWEEP, is_sweep, quoted
+from distill.files import digest
+from distill.runs.composed import Composed
+
+LONGEST = 200  # characters of a folder's name; file systems take 255 bytes
+SAME = "hydra.job.config.override_dirname.exclude_keys"
+STORES = ("experts_path", "labels_path")  # what jobs share
+
+
+def sweep_overrides(arguments: Sequence[str]) -> list[str]:
+    """The command line; of a sweep, with its folder and with the names of the values that all jobs have."""
+    if not is_sweep(arguments):
+        return list(arguments)
+    parser, same, folder = OverridesParser.create(), [], []
+    for item in arguments:
+        try:
+            override = parser.parse_override(item)
+        except HydraException:
+            continue  # a flag; or Hydra will say what is wrong with it
+        if not override.is_sweep_override():
+            same.append(f"'{override.key_or_group}'")
+            if override.key_or_group == "out":
+                folder = [f"hydra.sweep.dir{item.removeprefix('out')}"]
+    rest = [item for item in arguments if item not in SWEEP]  # the flag first: Hydra takes none between values
+    return [SWEEP[0], *folder, f"{SAME}=[{','.join(same)}]", *rest]
+
+
+def placed(run: Composed) -> Composed:
+    """The run; as a job of a sweep, in a folder of its own, with the stores of experts and labels that all jobs share."""
+    own = HydraConfig.get()
+    differs = {item.partition("=")[0] for item in run.stated} - set(own.job.config.override_dirname.exclude_keys)
+    if own.mode is not RunMode.MULTIRUN or not differs:
+        return run
+    shared = Path(own.sweep.dir) if "out" in differs else None
+    for name in STORES:
+        own_store = f"{shared / name.removesuffix('_path')}" if shared and name not in differs else run.cfg[name]
+        OmegaConf.update(run.cfg, name, own_store)
+    if shared is None:
+        run.cfg.out = str(Path(own.sweep.dir) / folder_name(own.job.override_dirname))
+    names = ("out", *STORES)
+    kept = [item for item in run.stated if item.partition("=")[0] not in names]
+    return Composed(run.cfg, run.choices, [*kept, *quoted([f"{name}={run.cfg[name]}" for name in names])])
+
+
+def folder_name(differs: str) -> str:
+    """``seed=0,method.lr_img=1`` as a folder may be called; a digest follows where that loses something."""
+    name = re.sub(r"[^\w.,=+\[\]() -]", "_", re.sub(r"['\"]", "", differs))[:LONGEST]
+    return name if name == differs else f"{name}-{digest(differs)[:8]}"

@@ -1,0 +1,82 @@
+"""Sweeps: a job for each combination of values, in folders named by what differs, on one page."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distill.cli.sweeps import folder_name, sweep_overrides
+from distill.cli.typed import quoted
+
+ROOT = Path(__file__).parent.parent
+TINY = [
+    "data=digits", "ipc=1", "student.convnet.width=4", "method=dm", "method.steps=1", "method.batch_real=4",
+    "protocol=dcb-none", "protocol.epochs=1", "protocol.students=2", "baselines.random=1", "device=cpu", "workers=1",
+]  # fmt: skip
+
+
+def run(folder, *arguments):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "300"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    run(folder, *TINY, "-m", "method.lr_img=1,5", "seed=0,1")
+    return folder
+
+
+def test_a_sweep_runs_each_job_in_a_folder_named_by_what_differs(swept):
+    jobs = sorted(path.parent.name for path in swept.glob("multirun/*/report.json"))
+    assert jobs == [f"method.lr_img={lr},seed={seed}" for lr in (1, 5) for seed in (0, 1)]
+    assert [path.name for path in swept.iterdir()] == ["multirun"]
+    for job in jobs:
+        row = json.loads((swept / "multirun" / job / "report.json").read_text())["rows"][0]
+        assert f"out=multirun/{job}" in row["command"].replace('"\'"', "").replace("'", "")
+        assert "experts_path=outputs/experts" in row["command"]
+
+
+def test_a_page_of_a_sweep_tells_its_rows_apart_by_a_column_for_each_value(swept):
+    for _ in range(2):  # what is collected may be collected again
+        printed = run(swept, "task=report", "runs=[multirun/*]", "out=all")
+    assert "lr_img" in printed and "seed" in printed
+    assert [line for line in printed.splitlines() if line.startswith("wrote")] == [
+        f"wrote all/report.{kind}" for kind in ("json", "csv", "html")
+    ]
+    rows = json.loads((swept / "all" / "report.json").read_text())["rows"]
+    assert len(rows) == 8
+    assert all((swept / "all" / name).exists() for row in rows for name in row["synsets"])
+    page = (swept / "all" / "report.html").read_text()
+    assert ">lr_img<" in page and ">seed<" in page
+
+
+def test_commas_between_paths_are_choices_of_a_sweep_alone():
+    assert quoted(["data.path=a b,c=d"]) == ["data.path='a b,c=d'"]
+    assert quoted(["-m", "data.path=a b,c=d"]) == ["-m", "data.path='a b','c=d'"]
+    assert quoted(["-m", "synset=[a,b]"]) == ["-m", "synset=[a,b]"]
+    assert quoted(["-m", "out=range(1,3)"]) == ["-m", "out=range(1,3)"]
+
+
+def test_values_that_all_jobs_have_are_not_in_the_names_of_folders():
+    flag, folder, same, *rest = sweep_overrides(["out=here", "seed=0,1", "--multirun", "data=digits"])
+    assert (flag, folder, rest) == ("--multirun", "hydra.sweep.dir=here", ["out=here", "seed=0,1", "data=digits"])
+    assert same == "hydra.job.config.override_dirname.exclude_keys=['out','data']"
+    assert sweep_overrides(["seed=0"]) == ["seed=0"]
+
+
+def test_a_folder_of_a_job_is_one_folder_and_two_jobs_have_two():
+    assert folder_name("method.lr_img=1,seed=0") == "method.lr_img=1,seed=0"
+    assert folder_name("synset=a/b") != folder_name("synset=a_b")
+    assert "/" not in folder_name("synset=a/b")
+    assert len(folder_name("x" * 999)) < 255
