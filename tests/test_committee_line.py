@@ -185,6 +185,10 @@ RESNET = "method.committee.networks=[resnet18_bn]"  # its last maps are one pixe
         (["protocol=rded", "protocol.micro_batches=500"], "protocol.micro_batches is 500, expected at most the batch"),
         (["student=[]"], "no student is named"),
         (["student=[convnet,resnet18_bn]", "protocol.batch=9"], "ResNet has batch norm and would see a single image"),
+        (
+            ["student=[convnet,resnet18_bn]", "protocol.batch=1292", "baselines.whole=true"],
+            r"would see a single image \(protocol.batch=1292, 1293 images",
+        ),
         ([RESNET, "protocol.batch=9"], r"would see a single image \(protocol.batch=9, 10 images"),
         ([RESNET, "method.committee.recipe.batch=1292"], r"would see a single image \(recipe.batch=1292"),
         (["method.batch=3"], "10 classes do not divide into blocks of method.batch=3: take 2"),

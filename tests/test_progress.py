@@ -5,7 +5,7 @@ import time
 import pytest
 
 from distill import progress
-from distill.runs.progress import Lines, Stage, duration
+from distill.runs.progress import Lines, Stage, duration, shown
 
 
 @pytest.fixture
@@ -42,6 +42,23 @@ def test_between_it_tells_what_is_left_though_nothing_moves(lines):
         assert "students, 3 of 5, 2 left, no rate yet" in said
         shown.stop()
         assert shown.at == " at students, 3 of 5"
+
+
+def test_at_most_one_line_a_minute_is_said_between(lines):
+    with Lines() as plain:
+        assert plain.quiet == 60
+    began, quiet = time.monotonic(), 0.2
+    with Lines(quiet) as plain:
+        plain("students", 0, 5)
+        time.sleep(4 * quiet)
+    assert sum("left" in line for line in lines()) <= (time.monotonic() - began) / quiet
+
+
+def test_a_file_or_a_pipe_gets_lines(lines):
+    with shown() as face:
+        face.say("whatever")
+        assert isinstance(face, Lines)
+    assert lines() == ["whatever"]
 
 
 def test_the_rate_is_that_of_this_run_and_leaves_out_what_was_there():
