@@ -31,6 +31,8 @@ from distill.augment.families import DSA
 from distill.autotune import fuse
 from distill.data.preprocessing import Preprocessing
 from distill.data.split import Split
+from distill.methods.base import Inputs
+from distill.methods.decoupled.recovery import Recovery
 from distill.methods.matching.classes import WAYS
 from distill.methods.matching.dm import class_means
 from distill.methods.matching.gradient import with_gradient
@@ -212,7 +214,8 @@ def recover(repeat: int) -> None:
     committee = Committee(("resnet18", "mobilenet_v2"), nets, (50.0, 50.0))
 
     def ours(together: int) -> Callable[[], None]:
-        method = make(real=real, ipc=4, student=net, seed=0, committee=committee, together=together, init="real")
+        inputs = Inputs(real=real, ipc=4, student=net, seed=0, committee=committee)
+        method = Recovery.make(inputs, {**make.keywords, "together": together, "init": "real"})
         method.log_dict = lambda *values, **named: None
         method.begin()
         optimizer = method.configure_optimizers()

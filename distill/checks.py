@@ -9,7 +9,8 @@ A statement is text in a small language::
 
 or, for a group of settings: a table (name -> statement), the class or function that its ``_target_`` must name, or a pair
 of text for what may stand instead of the group (``null``, ``absent``, ``{}``) and one of these.
-A class states the table of its own settings as ``RANGES``, and has its bases' too; a function's stands in its module.
+A class states the table of its own settings as ``RANGES``, and has its bases' too; a function's stands in its module. The
+fields of a dataclass carry theirs (`setting`), and a class that is made of such settings names it as ``settings_type``.
 """
 
 import importlib
@@ -17,12 +18,18 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field, fields, is_dataclass
 from functools import cache
 from typing import Any
 
 LITERALS = {"null": None, "true": True, "false": False}
 
 STRUCTURE = {"_partial_": "true or false", "_convert_": "one of none, partial, object, all"}  # Hydra's
+
+
+def setting(statement: Any) -> Any:
+    """A field of a dataclass that takes what ``statement`` says."""
+    return field(metadata={"range": statement})
 
 
 def check_ranges(group: str, values: Mapping[str, Any], ranges: Mapping[str, Any]) -> None:
@@ -74,7 +81,11 @@ def stated(owner: Any) -> dict[str, Any]:
     """The table of all settings of a class (a subclass's statement replaces its base's) or of a function."""
     if not inspect.isclass(owner):
         return dict(sys.modules[owner.__module__].RANGES)  # type: ignore[attr-defined]
-    return {name: kind for base in reversed(owner.__mro__) for name, kind in vars(base).get("RANGES", {}).items()}
+    table = stated(owner.settings_type) if hasattr(owner, "settings_type") else {}
+    if is_dataclass(owner):
+        table |= {each.name: each.metadata["range"] for each in fields(owner) if "range" in each.metadata}
+    tables = (vars(base).get("RANGES", {}) for base in reversed(owner.__mro__))
+    return table | {name: kind for own in tables for name, kind in own.items()}
 
 
 def owner_of(group: str, target: Any, kind: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import cache, partial
 from pathlib import Path
 
@@ -121,6 +121,14 @@ AST = dict(student_momentum=0.9, balanced=True, perturbation=1.0, intermediate="
 DATM = dict(initial_max_start_epoch=2, expansion_steps=3, init="correct", lr_label=1.0, momentum_label=0.9)
 
 
+def made(cls, **values):
+    """A method of inputs and settings that stand in one dictionary."""
+    from distill.methods.base import Inputs
+
+    names = {each.name for each in fields(Inputs)} & values.keys()
+    return cls.make(Inputs(**{name: values[name] for name in names}), values)
+
+
 @pytest.fixture
 def method_on(real, student, experts):
     """A method class on the toy set: ``method_on(DATM, lr_img=1.0)``, ready to update."""
@@ -131,9 +139,8 @@ def method_on(real, student, experts):
     def build(cls, **changes):
         torch.manual_seed(0)
         values = {**SHARED, **MTT, **own.get(cls, {}), **changes}
-        method = cls(
-            real=real.train, student=student, experts=experts, augment=augment.DSA(STRATEGY), **{"ipc": 2, **values}
-        )
+        shared = dict(real=real.train, student=student, experts=experts, augment=augment.DSA(STRATEGY), ipc=2)
+        method = made(cls, **{**shared, **values})
         method.begin()
         return method
 
@@ -159,7 +166,7 @@ def matching_on(real, student):
 
     def build(cls, **changes):
         torch.manual_seed(0)
-        method = cls(**{**SHARED, **shared, **own[cls], **changes})
+        method = made(cls, **{**SHARED, **shared, **own[cls], **changes})
         method.begin()
         return method
 
@@ -208,6 +215,6 @@ def asked_on(real, student, committee):
         shared = dict(
             seed=0, snapshot_every=2, max_skips=3, real=real.train, student=student, ipc=2, committee=committee
         )
-        return cls(**{**shared, **own[cls], **changes})
+        return made(cls, **{**shared, **own[cls], **changes})
 
     return build

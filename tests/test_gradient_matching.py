@@ -179,8 +179,8 @@ def test_sizes_without_a_published_entry_take_a_neighbours_and_say_so(matching_o
 
 def test_every_network_gets_its_updates_unless_steps_end_earlier(matching_on):
     for updates in (1, 10, 50):
-        assert matching_on(GradientMatching, loops={2: (updates, 1)}, steps=None).hparams["steps"] == 1000 * updates
-    assert matching_on(GradientMatching, steps=7).hparams["steps"] == 7
+        assert matching_on(GradientMatching, loops={2: (updates, 1)}, steps=None).steps == 1000 * updates
+    assert matching_on(GradientMatching, steps=7).steps == 7
 
 
 def test_an_image_update_reaches_images_alone_and_lowers_its_own_loss(matching_on):

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -43,7 +44,8 @@ def test_trajectory_error_is_one_at_the_start_and_zero_at_the_target():
 )
 def test_the_start_range_opens_as_the_table_says(method_on, first, last, until, bounds):
     method = method_on(DATM)
-    method.hparams.update(initial_max_start_epoch=first, max_start_epoch=last, expansion_steps=until)
+    changes = dict(initial_max_start_epoch=first, max_start_epoch=last, expansion_steps=until)
+    method.settings = replace(method.settings, **changes)
     assert [method.start_bound(t) for t in (0, 99, 100, 500, 999, 1000, 1500, 1999, 2000, 5000)] == bounds
 
 
@@ -125,10 +127,10 @@ def test_the_perturbation_moves_convolutions_by_one_over_the_root_of_their_size(
 def test_intermediate_targets_sit_where_the_expert_was(method_on):
     method = method_on(AST, max_start_epoch=1, expert_epochs=3, student_steps=20, intermediate="adaptive")
     assert method.landings() == [(6, 1, pytest.approx(1 / 3)), (12, 2, pytest.approx(2 / 3)), (20, 3, 1.0)]
-    method.hparams["intermediate"] = "aggregate"
+    method.settings = replace(method.settings, intermediate="aggregate")
     assert [weight for *_, weight in method.landings()] == [1.0, 1.0, 1.0]
     both = float(method.update(0).detach())
-    method.hparams["intermediate"] = "none"
+    method.settings = replace(method.settings, intermediate="none")
     assert method.landings() == [(20, 3, 1.0)] and float(method.update(0).detach()) < both
 
 

@@ -1,7 +1,8 @@
 """Method: what every distillation method is, a Lightning module whose `update` reads like the paper's algorithm box."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from pytorch_lightning import LightningModule
@@ -9,11 +10,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from distill import rng
-from distill.checks import check_ranges
+from distill.checks import check_ranges, setting, stated
 from distill.data.split import Split
 from distill.networks.base import Student
 from distill.sets.synthetic import SyntheticSet
 from distill.sizes import Size
+from distill.teachers.committee import Committee
+from distill.teachers.store import ExpertStore
+
+T = TypeVar("T")
 
 
 class Skip(Exception):
@@ -24,57 +29,106 @@ class Diverged(RuntimeError):
     """Too many outer steps in a row gave nothing to learn from."""
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What a method makes a synthetic set of.
+
+    Attributes:
+        real: the training split; validation and test images stay out of reach.
+        ipc: images per class, as `distill.sizes` has it.
+        student: makes a network under torch's global seed.
+        seed: of the synthesis; every draw is a function of (seed, purpose, step).
+        experts: for a method that learns from trajectories.
+        committee: for a method that asks teachers.
+        share: (rank, processes), for one process's share of the work.
+    """
+
+    real: Split
+    ipc: Size
+    student: Callable[[], Student]
+    seed: int
+    experts: ExpertStore | None = None
+    committee: Committee | None = None
+    share: tuple[int, int] = (0, 1)
+
+
+def given(value: T | None, name: str) -> T:
+    """An input that the method at hand needs; raises ValueError where it is none."""
+    if value is None:
+        raise ValueError(f"inputs.{name} is null, expected what this method learns from: Inputs(..., {name}=...)")
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The values of a method, each within the range that stands beside it; a method's own have more.
+
+    Attributes:
+        steps: outer steps; None, where a method takes it, are all that there are.
+        snapshot_every: outer steps between snapshots.
+        max_skips: skipped outer steps in a row after which the run is given up.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    steps: int | None = setting("whole [0, 100000000]")
+    snapshot_every: int = setting("whole [1, 100000000]")
+    max_skips: int = setting("whole [1, 100000000]")
+
+    def __post_init__(self) -> None:
+        check_ranges("method", vars(self), stated(type(self)))
+        self.check()
+
+    def check(self) -> None:
+        """Raise ValueError if values that are in range do not go together."""
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """All that are numbers, texts, and lists or maps of them."""
+        return {name: getattr(self, name) for name, kind in stated(type(self)).items() if isinstance(kind, str)}
+
+
 class Method(LightningModule):
     """Learns a synthetic set; loop, logging, snapshots, restart and evaluation are shared.
 
     A subclass gives `update`, `configure_optimizers`, and `initial_set` if it does not start from random real images.
 
     Args:
-        real: the training split; validation and test images stay out of reach.
-        ipc: images per class, as `distill.sizes` has it.
-        student: makes a network under torch's global seed.
-        seed: of the synthesis; every draw is a function of (seed, purpose, step).
-        steps: outer steps.
-        snapshot_every: outer steps between snapshots.
-        max_skips: skipped outer steps in a row after which the run is given up.
+        inputs: what the set is made of.
+        settings: how; a ``settings_type``.
 
     Raises:
-        ValueError: ipc is none, or the start takes more real images than a class has.
+        ValueError: ipc is none, an input is missing, or the start takes more real images than a class has.
     """
 
-    RANGES: ClassVar[Mapping[str, Any]] = {
-        "steps": "whole [0, 100000000]",
-        "snapshot_every": "whole [1, 100000000]",
-        "max_skips": "whole [1, 100000000]",
-    }
+    settings_type: ClassVar[type[Settings]] = Settings
+    settings: Settings
 
-    def __init__(
-        self,
-        *,
-        real: Split,
-        ipc: Size,
-        student: Callable[[], Student],
-        seed: int,
-        steps: int,
-        snapshot_every: int,
-        max_skips: int,
-    ):
-        check_ranges("method", locals(), Method.RANGES)
+    def __init__(self, inputs: Inputs, settings: Settings):
         super().__init__()
-        self.counts = real.asked(ipc)  # of each class
+        self.inputs, self.settings = inputs, settings
+        self.real, self.student, self.seed = inputs.real, inputs.student, inputs.seed
+        self.counts = self.real.asked(inputs.ipc)  # of each class
+        assert settings.steps is not None  # a subclass that takes None has counted them
+        self.steps = settings.steps
         self.automatic_optimization = False
-        self.save_hyperparameters(
-            ignore=["real", "student", "experts", "committee", "augment", "network", "network_augment"]
-        )
+        self.save_hyperparameters({"ipc": inputs.ipc, "seed": inputs.seed, **settings.plain})
         if self.real_each:
-            real.check_counts(self.counts, self.real_each)
-        self.real, self.student, self.seed = real, student, seed
+            self.real.check_counts(self.counts, self.real_each)
         self.start_step = 0
         self.log_every = 1  # outer steps between rows of the metrics
         self.skips = 0  # of all outer steps
         self.skips_in_a_row = 0
         self.skipped_because = ""
         self.synset: SyntheticSet
+
+    @classmethod
+    def make(cls, inputs: Inputs, values: Mapping[str, Any]) -> "Method":
+        """Of the values of a configuration; those that say where ``inputs`` come from are no settings."""
+        known = {each.name for each in fields(Inputs)}
+        own = {name: value for name, value in values.items() if name not in known}
+        return cls(inputs, cls.settings_type(**own))
 
     @property
     def real_each(self) -> int:
@@ -88,7 +142,7 @@ class Method(LightningModule):
 
     def initial_set(self) -> SyntheticSet:
         """Where the synthetic set starts: random real images, unless the method says otherwise."""
-        return SyntheticSet.from_real(self.real, self.hparams["ipc"], rng.generator(self.seed, "initial images"))
+        return SyntheticSet.from_real(self.real, self.inputs.ipc, rng.generator(self.seed, "initial images"))
 
     def extra_tensors(self) -> dict[str, Tensor]:
         """What a restart needs besides the set and the optimiser's state."""
@@ -153,7 +207,7 @@ class Method(LightningModule):
         self.skips += 1
         self.skips_in_a_row += 1
         self.skipped_because = reason
-        if self.skips_in_a_row >= self.hparams["max_skips"]:
+        if self.skips_in_a_row >= self.settings.max_skips:
             raise Diverged(
                 f"outer step {step}: {self.skips_in_a_row} steps in a row were skipped, at last because {reason}; "
                 "lower its step sizes (method.lr_*), or raise method.max_skips"
@@ -161,4 +215,4 @@ class Method(LightningModule):
 
     def train_dataloader(self) -> DataLoader:
         """The numbers of the outer steps that are left."""
-        return DataLoader(range(self.start_step, self.hparams["steps"]), batch_size=None)  # type: ignore[arg-type]
+        return DataLoader(range(self.start_step, self.steps), batch_size=None)  # type: ignore[arg-type]

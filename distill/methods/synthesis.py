@@ -70,12 +70,12 @@ def distill(
     Raises:
         Diverged: too many outer steps in a row were skipped; the last good set stays.
     """
-    home = _Home(folder, record, method.hparams["steps"], method.hparams["snapshot_every"], progress)
+    home = _Home(folder, record, method.steps, method.settings.snapshot_every, progress)
     if home.finished:
         return home.synset_path
     with stage(f"preparing {folder.name}"):
         home.begin(method)
-    if not method.hparams["steps"]:  # a process whose share is empty
+    if not method.steps:  # a process whose share is empty
         return home.synset_path
     trainer = Trainer(
         max_epochs=1,
@@ -93,10 +93,10 @@ def distill(
         trainer.fit(method)
     except Diverged as error:
         raise Diverged(f"{error}; the last good set is {home.synset_path}") from None
-    if method.skips > MANY_SKIPS * method.hparams["steps"]:
+    if method.skips > MANY_SKIPS * method.steps:
         why = method.skipped_because or "see skipped_steps in its metrics"
         print(
-            f"warning: {method.skips} of {method.hparams['steps']} outer steps of {folder.name} were skipped ({why}): it "
+            f"warning: {method.skips} of {method.steps} outer steps of {folder.name} were skipped ({why}): it "
             "learned little; lower its step sizes (method.lr_*)",
             file=sys.stderr,
         )

@@ -51,7 +51,7 @@ def cost(line: Line) -> str:
     if line.cfg.task in ("distill", "all"):
         for ipc in line.ipcs:
             method = line.method(ipc, line.cfg.seed, line.untrained)
-            steps = line.cfg.syntheses * method.hparams["steps"]
+            steps = line.cfg.syntheses * method.steps
             images = round(steps * method.images_a_step())
             parts.append(f"{steps:,} outer steps ({millions(images)} images)")
             seconds += images * own

@@ -20,6 +20,7 @@ from distill.data.real import RealData
 from distill.data.real import load as load_data
 from distill.evaluation.rehearsal import check_protocol, rehearse, rehearse_labels
 from distill.files import digest
+from distill.methods.base import Inputs, Method
 from distill.presets import CONFIGS, options, unknown
 from distill.progress import stage
 from distill.runs.cells import protocol_changes
@@ -175,21 +176,25 @@ class Line:
 
     # --- experts -> synthetic set -------------------------------------------------------------------------------------
 
-    def method(self, ipc: Size, seed: int, committee: Any = None, share: tuple[int, int] | None = None) -> Any:
+    def method(self, ipc: Size, seed: int, committee: Any = None, share: tuple[int, int] | None = None) -> Method:
         """The method of this configuration, for one synthesis.
 
         Args:
             committee: makes its teachers from their configuration; None loads them.
             share: (rank, processes), for one process's share of the work.
         """
-        store = self.expert_store()
-        needs: dict[str, Any] = {} if store is None else {"experts": store}
-        if "committee" in self.cfg.method:
-            needs["committee"] = (committee or self.committee)(self.cfg.method.committee)
-        if share is not None:
-            needs["share"] = share
-        make = instantiate(self.cfg.method)
-        return make(real=self.real.train, ipc=ipc, student=self.student(self.first_student), seed=seed, **needs)
+        node = self.cfg.method
+        inputs = Inputs(
+            real=self.real.train,
+            ipc=ipc,
+            student=self.student(self.first_student),
+            seed=seed,
+            experts=self.expert_store(),
+            committee=(committee or self.committee)(node.committee) if "committee" in node else None,
+            share=share or tuple(node.get("share", (0, 1))),
+        )
+        make = instantiate(node)  # the class, and the values of its settings
+        return make.func.make(inputs, make.keywords)
 
     def wait(self) -> None:
         """Until every process of a torchrun is here."""

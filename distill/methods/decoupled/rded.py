@@ -1,6 +1,7 @@
 """RDED (Sun et al., CVPR 2024, arXiv:2312.03526): composites of the real crops that a teacher finds most real."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -9,53 +10,58 @@ from torch import Tensor
 
 from distill import rng
 from distill.augment.crops import boxes, resize_boxes
-from distill.checks import check_ranges
+from distill.checks import setting
 from distill.data.split import Split
-from distill.methods.base import Method
+from distill.methods.base import Inputs, Method, Settings, given
 from distill.sets.synthetic import SyntheticSet
 from distill.sizes import Size
 from distill.teachers.committee import Committee
 from distill.training.expert_recipe import TEACHERS
 
 
-class RDED(Method):
-    """One step makes one class's images.
+@dataclass(frozen=True, kw_only=True)
+class RDEDSettings(Settings):
+    """Of `RDED`.
 
-    Args:
-        committee: its first member looks at the crops.
+    Attributes:
         steps: classes; None is all of them.
         pool: real images of a class that are looked at.
         patches: crops of each, of the image's own shape (square, as in the paper, where images are).
         factor: an image is put together from factor x factor patches.
+    """
+
+    steps: int | None = setting("null or whole [0, 100000000]")
+    pool: int = setting("whole [1, 1000000]")
+    patches: int = setting("whole [1, 1000]")
+    factor: int = setting("whole [1, 100]")
+
+
+class RDED(Method):
+    """One step makes one class's images, by the committee's first member.
 
     Raises:
         ValueError: the image's side is no multiple of the factor, or the pool is too small.
     """
 
-    RANGES: ClassVar[Mapping[str, Any]] = {
-        "committee": TEACHERS,
-        "steps": "null or whole [0, 100000000]",
-        "pool": "whole [1, 1000000]",
-        "patches": "whole [1, 1000]",
-        "factor": "whole [1, 100]",
-    }
+    RANGES: ClassVar[Mapping[str, Any]] = {"committee": TEACHERS}
+    settings_type = RDEDSettings
+    settings: RDEDSettings
 
-    def __init__(self, *, committee: Committee, steps: int | None, pool: int, patches: int, factor: int, **shared: Any):
-        check_ranges("method", locals(), RDED.RANGES)
-        real: Split = shared["real"]
-        check_pool(real, pool, shared["ipc"], factor)
+    def __init__(self, inputs: Inputs, settings: RDEDSettings):
+        real, steps = inputs.real, settings.steps
+        check_pool(real, settings.pool, inputs.ipc, settings.factor)
         steps = real.num_classes if steps is None else steps
         if steps > real.num_classes:
             raise ValueError(f"method.steps is {steps}, a step is one of the {real.num_classes} classes: leave it null")
-        super().__init__(steps=steps, **shared)
-        self.committee = committee
+        super().__init__(inputs, replace(settings, steps=steps))
+        self.committee = given(inputs.committee, "committee")
 
     @property
     def real_each(self) -> int:
-        return self.hparams["factor"] ** 2
+        return self.settings.factor**2
 
     def images_a_step(self) -> float:
-        return self.hparams["pool"] * self.hparams["patches"] / 3  # views of a class, forward alone
+        return self.settings.pool * self.settings.patches / 3  # views of a class, forward alone
 
     def artefact(self) -> SyntheticSet:
         """In eight bits, as it is stored and judged."""
@@ -67,11 +73,8 @@ class RDED(Method):
 
     def learn(self, step: int) -> None:
         """Put one class's images together."""
-        settings: Mapping[str, Any] = self.hparams
-        images, errors = composites(
-            self.real, self.committee, self.counts, self.seed, settings["pool"], settings["patches"],
-            settings["factor"], [step],
-        )  # fmt: skip
+        pool, patches, factor = self.settings.pool, self.settings.patches, self.settings.factor
+        images, errors = composites(self.real, self.committee, self.counts, self.seed, pool, patches, factor, [step])
         with torch.no_grad():
             self.synset.images[self.synset.classes == step] = images
         self.log("matching_loss", errors[0].mean())

@@ -8,6 +8,7 @@ image to a small part of it; CV-DD (arXiv:2501.07575) starts from real images an
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -16,13 +17,13 @@ from torch import Tensor
 
 from distill import rng
 from distill.augment.crops import boxes, resize_boxes
-from distill.checks import check_ranges
-from distill.methods.base import Method
+from distill.checks import setting
+from distill.methods.base import Inputs, Method, Settings, given
 from distill.methods.decoupled.moments import gathered_statistics, statistics_distance
 from distill.methods.decoupled.rded import check_pool, composites
 from distill.methods.decoupled.units import Unit, stacks_of
 from distill.sets.synthetic import SyntheticSet
-from distill.teachers.committee import Committee, batch_norms
+from distill.teachers.committee import batch_norms
 from distill.training.expert_recipe import TEACHERS
 from distill.training.recipe import PRECISIONS
 
@@ -34,19 +35,15 @@ CURRICULA = {
 }
 
 
-class Recovery(Method):
-    """Recover images unit by unit; units that ask the same teachers go through them as one stack.
+@dataclass(frozen=True, kw_only=True)
+class RecoverySettings(Settings):
+    """Of `Recovery`.
 
-    A unit's draws are functions of the seed and its key (ipc index, block) alone: its images are the same whichever units it is
-    stacked with and whichever process works on it. (A stack skips a step together where one of its losses is not finite.)
-
-    Args:
-        committee: the teachers.
+    Attributes:
         iterations: T, of each unit.
         steps: updates of all stacks in this process; None is all of them, T for each stack.
         batch: classes of a unit; all classes where there are fewer.
         together: units of a stack.
-        share: (rank, processes): every ``processes``-th stack from ``rank`` on is this process's.
         pairs: ``all`` teachers for every unit, or two: ``best`` (the largest priors), ``rotate`` (index k takes pair k) or
             ``random`` (drawn for each index).
         vote_temperature: of the softmax over priors in percent that weighs the teachers' losses.
@@ -63,100 +60,80 @@ class Recovery(Method):
         log_every: steps between rows of the metrics, where the device is waited for and skipped steps are counted; their
             common divisor with ``snapshot_every`` counts.
         precision: of the teachers' forward and backward pass, ``fp32`` or ``bf16``; images, moments and norms are fp32.
-
-    Raises:
-        ValueError: a value is unknown, a member has no batch norm, the classes do not divide into blocks, or the real images
-            are whitened.
     """
 
-    RANGES: ClassVar[Mapping[str, Any]] = {
-        "committee": TEACHERS,
-        "iterations": "whole [1, 10000000]",
-        "steps": "null or whole [0, 100000000]",
-        "batch": "whole [1, 1000000]",
-        "together": "whole [1, 10000]",
-        "share": "two of whole [0, 10000]",
-        "pairs": "one of all, best, rotate, random",
-        "vote_temperature": "(0, 1000000]",
-        "bn_weight": "[0, 1000000]",
-        "first_bn_weight": "[0, 1000000]",
-        "curriculum": f"one of {', '.join(CURRICULA)}",
-        "milestone": "[0, 1]",
-        "area": "null or (0, 1]",
-        "roll": "whole [0, 10000]",
-        "roll_both": "true or false",
-        "crop_each": "true or false",
-        "init": "one of noise, real, composite",
-        "patches": "whole [1, 1000]",
-        "pool": "whole [1, 1000000]",
-        "factor": "whole [1, 100]",
-        "lr_img": "(0, 1000000]",
-        "betas": "two of [0, 1)",
-        "log_every": "whole [1, 100000000]",
-        "precision": f"one of {', '.join(PRECISIONS)}",
-    }
+    iterations: int = setting("whole [1, 10000000]")
+    steps: int | None = setting("null or whole [0, 100000000]")
+    batch: int = setting("whole [1, 1000000]")
+    together: int = setting("whole [1, 10000]")
+    pairs: str = setting("one of all, best, rotate, random")
+    vote_temperature: float = setting("(0, 1000000]")
+    bn_weight: float = setting("[0, 1000000]")
+    first_bn_weight: float = setting("[0, 1000000]")
+    curriculum: str = setting(f"one of {', '.join(CURRICULA)}")
+    milestone: float = setting("[0, 1]")
+    area: float | None = setting("null or (0, 1]")
+    roll: int = setting("whole [0, 10000]")
+    roll_both: bool = setting("true or false")
+    crop_each: bool = setting("true or false")
+    init: str = setting("one of noise, real, composite")
+    patches: int = setting("whole [1, 1000]")
+    pool: int = setting("whole [1, 1000000]")
+    factor: int = setting("whole [1, 100]")
+    lr_img: float = setting("(0, 1000000]")
+    betas: tuple[float, float] = setting("two of [0, 1)")
+    log_every: int = setting("whole [1, 100000000]")
+    precision: str = setting(f"one of {', '.join(PRECISIONS)}")
 
-    def __init__(
-        self,
-        *,
-        committee: Committee,
-        iterations: int,
-        steps: int | None,
-        batch: int,
-        together: int,
-        share: tuple[int, int],
-        pairs: str,
-        vote_temperature: float,
-        bn_weight: float,
-        first_bn_weight: float,
-        curriculum: str,
-        milestone: float,
-        area: float | None,
-        roll: int,
-        roll_both: bool,
-        crop_each: bool,
-        init: str,
-        patches: int,
-        pool: int,
-        factor: int,
-        lr_img: float,
-        betas: tuple[float, float],
-        log_every: int,
-        precision: str,
-        **shared: Any,
-    ):
-        check_ranges("method", locals(), Recovery.RANGES)
-        for name, net in zip(committee.names, committee.nets, strict=True):
+
+class Recovery(Method):
+    """Recover images unit by unit; units that ask the same teachers go through them as one stack.
+
+    A unit's draws are functions of the seed and its key (ipc index, block) alone: its images are the same whichever units it is
+    stacked with and whichever process works on it. (A stack skips a step together where one of its losses is not finite.)
+    Of ``processes`` that share the work, every ``processes``-th stack from ``rank`` on is this one's.
+
+    Raises:
+        ValueError: a member has no batch norm, the classes do not divide into blocks, or the real images are whitened.
+    """
+
+    RANGES: ClassVar[Mapping[str, Any]] = {"committee": TEACHERS, "share": "two of whole [0, 10000]"}
+    settings_type = RecoverySettings
+    settings: RecoverySettings
+
+    def __init__(self, inputs: Inputs, settings: RecoverySettings):
+        self.committee = given(inputs.committee, "committee")
+        for name, net in zip(self.committee.names, self.committee.nets, strict=True):
             if not batch_norms(net):
                 raise ValueError(f"teacher {name} has no batch norm, whose statistics recovery needs: use norm=batch")
-        if shared["real"].preprocessing.space == "zca":
+        if inputs.real.preprocessing.space == "zca":
             raise ValueError(
                 "recovery keeps pixels displayable one by one, which whitened images are not: set data.zca=false"
             )
-        if init == "composite":
-            check_pool(shared["real"], pool, shared["ipc"], factor)
-        rank, processes = share
+        if settings.init == "composite":
+            check_pool(inputs.real, settings.pool, inputs.ipc, settings.factor)
+        rank, processes = inputs.share
         if not 0 <= rank < processes:
-            raise ValueError(f"method.share is {list(share)}, expected [rank, processes] with 0 <= rank < processes")
-        self.committee = committee
-        counts = shared["real"].asked(shared["ipc"])
-        stacks = stacks_of(counts, committee, pairs, shared["seed"], batch, together)
+            raise ValueError(
+                f"method.share is {list(inputs.share)}, expected [rank, processes] with 0 <= rank < processes"
+            )
+        counts = inputs.real.asked(inputs.ipc)
+        stacks = stacks_of(counts, self.committee, settings.pairs, inputs.seed, settings.batch, settings.together)
         self.stacks = stacks[rank::processes]
-        most = iterations * len(self.stacks)
+        steps, most = settings.steps, settings.iterations * len(self.stacks)
         if steps is not None and steps > most:
             raise ValueError(f"method.steps is {steps}, all iterations of all stacks are {most}: leave it null")
-        steps = most if steps is None else steps
-        super().__init__(steps=steps, **shared)
-        self.log_every = min(math.gcd(log_every, self.hparams["snapshot_every"]), max(1, steps))
+        super().__init__(inputs, replace(settings, steps=most if steps is None else steps))
+        self.log_every = min(math.gcd(settings.log_every, settings.snapshot_every), max(1, self.steps))
         self.skipped: list[Tensor] = []  # whether each step since the last count was
         self.pixels: Tensor
 
     def initial_set(self) -> SyntheticSet:
-        if self.hparams["init"] == "real":
+        if self.settings.init == "real":
             return super().initial_set()
-        synset = SyntheticSet.blank(self.real, self.hparams["ipc"])
-        if self.hparams["init"] == "composite":
-            own = (self.hparams[name] for name in ("pool", "patches", "factor"))
+        synset = SyntheticSet.blank(self.real, self.inputs.ipc)
+        if self.settings.init == "composite":
+            own = self.settings.pool, self.settings.patches, self.settings.factor
             return synset.with_(
                 images=composites(self.real, self.committee.members([0]), self.counts, self.seed, *own)[0]
             )
@@ -169,10 +146,10 @@ class Recovery(Method):
 
     @property
     def real_each(self) -> int:
-        return {"noise": 0, "real": 1, "composite": self.hparams["factor"] ** 2}[self.hparams["init"]]
+        return {"noise": 0, "real": 1, "composite": self.settings.factor**2}[self.settings.init]
 
     def images_a_step(self) -> float:
-        teachers = len(self.committee.nets) if self.hparams["pairs"] == "all" else 2
+        teachers = len(self.committee.nets) if self.settings.pairs == "all" else 2
         return teachers * sum(self.counts) / max(1, len(self.stacks))
 
     def artefact(self) -> SyntheticSet:
@@ -180,9 +157,9 @@ class Recovery(Method):
         return super().artefact().quantised()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        self.open(min(self.start_step // self.hparams["iterations"], len(self.stacks) - 1))
+        self.open(min(self.start_step // self.settings.iterations, len(self.stacks) - 1))
         group = {"name": "images", "params": [self.pixels]}
-        return torch.optim.Adam([group], self.hparams["lr_img"], self.hparams["betas"], fused=True)
+        return torch.optim.Adam([group], self.settings.lr_img, self.settings.betas, fused=True)
 
     def open(self, stack: int) -> None:
         """Take a stack's images out of the set, (units, block, C, H, W), as what is learned."""
@@ -191,7 +168,7 @@ class Recovery(Method):
         self.pixels = self.synset.images.detach()[self.places].clone().requires_grad_()
         self.labels = self.synset.classes[self.places]
         asked = self.committee.members(self.units[0].members)
-        self.asked = list(zip(asked.nets, asked.votes(self.hparams["vote_temperature"]).tolist(), strict=True))
+        self.asked = list(zip(asked.nets, asked.votes(self.settings.vote_temperature).tolist(), strict=True))
         self.bounds = displayable(self.synset)
 
     def made(self) -> Tensor:
@@ -205,14 +182,14 @@ class Recovery(Method):
 
     def learn(self, step: int) -> None:
         """One step of Adam on one stack; its images stay displayable."""
-        stack, iteration = divmod(step, self.hparams["iterations"])
+        stack, iteration = divmod(step, self.settings.iterations)
         optimizer: Any = self.optimizers()
         (group,) = optimizer.param_groups
         if iteration == 0:
             self.open(stack)
             group["params"] = [self.pixels]
             optimizer.optimizer.state.clear()
-        group["lr"] = self.hparams["lr_img"] * 0.5 * (1 + math.cos(math.pi * iteration / self.hparams["iterations"]))
+        group["lr"] = self.settings.lr_img * 0.5 * (1 + math.cos(math.pi * iteration / self.settings.iterations))
         optimizer.zero_grad()
         loss = self.update(step)
         self.manual_backward(loss)
@@ -226,7 +203,7 @@ class Recovery(Method):
 
     def tally(self, step: int, reason: str) -> None:
         """Count the steps since the last count; only here is the device waited for."""
-        after, every = step + 1, (self.log_every, self.hparams["snapshot_every"], self.hparams["steps"])
+        after, every = step + 1, (self.log_every, self.settings.snapshot_every, self.steps)
         if not any(after % each == 0 for each in every):
             return
         for skipped in torch.stack(self.skipped).tolist():
@@ -234,9 +211,9 @@ class Recovery(Method):
         self.skipped = []
 
     def update(self, step: int) -> Tensor:
-        iteration = step % self.hparams["iterations"]
+        iteration = step % self.settings.iterations
         views = self.views(iteration)
-        dtype = PRECISIONS[self.hparams["precision"]]
+        dtype = PRECISIONS[self.settings.precision]
         loss = mismatch = views.new_zeros(())
         for net, weight in self.asked:
             with gathered_statistics(net, len(self.units)) as moments:
@@ -244,8 +221,8 @@ class Recovery(Method):
                 with torch.autocast(flat.device.type, dtype, enabled=dtype is not None):
                     logits = net(flat)
             errors = F.cross_entropy(logits.float(), self.labels.flatten(), reduction="none")
-            distance = statistics_distance(moments, self.hparams["first_bn_weight"])
-            by_unit = errors.view(self.labels.shape).mean(1) + self.hparams["bn_weight"] * distance
+            distance = statistics_distance(moments, self.settings.first_bn_weight)
+            by_unit = errors.view(self.labels.shape).mean(1) + self.settings.bn_weight * distance
             loss, mismatch = loss + weight * by_unit.sum(), mismatch + weight * distance.detach().sum()
         self.log_dict({"matching_loss": loss.detach() / len(self.units), "statistics": mismatch / len(self.units)})
         return loss
@@ -259,22 +236,22 @@ class Recovery(Method):
     def unit_views(self, images: Tensor, unit: Unit, iteration: int) -> Tensor:
         """Of one unit's images (block, C, H, W)."""
         g = rng.generator(self.seed, "views", unit.ipc_index, unit.block, iteration)
-        count = len(images) if self.hparams["crop_each"] else 1
-        if self.hparams["area"] is not None:
+        count = len(images) if self.settings.crop_each else 1
+        if self.settings.area is not None:
             low = smallest_crop(
-                self.hparams["curriculum"],
-                self.hparams["area"],
-                self.hparams["milestone"],
-                iteration / self.hparams["iterations"],
+                self.settings.curriculum,
+                self.settings.area,
+                self.settings.milestone,
+                iteration / self.settings.iterations,
             )
             images = resize_boxes(images, boxes(count, images, low, g))
             if "flip" in self.real.strategy:
                 mirrored = (torch.rand(count, 1, 1, 1, generator=g) < 0.5).to(images.device, non_blocking=True)
                 images = torch.where(mirrored, images.flip(3), images)
-        if not self.hparams["roll"]:
+        if not self.settings.roll:
             return images
-        first = -self.hparams["roll"] if self.hparams["roll_both"] else 0
-        shifts = torch.randint(first, self.hparams["roll"] + 1, (count, 2), generator=g).tolist()
+        first = -self.settings.roll if self.settings.roll_both else 0
+        shifts = torch.randint(first, self.settings.roll + 1, (count, 2), generator=g).tolist()
         if count == 1:
             return images.roll(shifts[0], (2, 3))
         return torch.stack([image.roll(shift, (1, 2)) for image, shift in zip(images, shifts, strict=True)])

@@ -7,9 +7,10 @@ class and under one network, many real images with the few synthetic ones. Class
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,8 +19,8 @@ from distill import rng
 from distill.augment.families import Augment
 from distill.augment.makers import make
 from distill.autotune import EAGER, fastest
-from distill.checks import check_ranges
-from distill.methods.base import Method
+from distill.checks import setting
+from distill.methods.base import Inputs, Method, Settings
 from distill.networks.base import restart
 from distill.sets.synthetic import SyntheticSet
 
@@ -36,52 +37,43 @@ def stacks(rows: Tensor, counts: Sequence[int]) -> list[Tensor]:
     return [part.unflatten(0, run) for part, run in zip(parts, runs, strict=True)]
 
 
-class ClassMatching(Method):
-    """Learns images; their labels stay as they are.
+@dataclass(frozen=True, kw_only=True)
+class ClassSettings(Settings):
+    """Of every `ClassMatching`.
 
-    Args:
+    Attributes:
         augment: of the matched batches: ``siamese`` (a class's real and synthetic images alike) or ``none``.
         batch_real: real images of each class at an outer step; all classes get the smallest class's number if that is less.
         init: ``real`` (random real images) or ``noise`` (standard normal).
         lr_img, momentum_img: SGD on the images.
         compile: torch.compile for the matching: True, False or ``auto``.
-
-    Raises:
-        ValueError: init is unknown.
     """
 
-    RANGES: ClassVar[Mapping[str, Any]] = {
-        "augment": make,
-        "batch_real": "whole [1, 1000000]",
-        "init": "one of real, noise",
-        "lr_img": "[0, 1000000]",
-        "momentum_img": "[0, 1)",
-        "compile": "one of true, false, auto",
-    }
+    augment: Augment = setting(make)
+    batch_real: int = setting("whole [1, 1000000]")
+    init: str = setting("one of real, noise")
+    lr_img: float = setting("[0, 1000000]")
+    momentum_img: float = setting("[0, 1)")
+    compile: bool | str = setting("one of true, false, auto")
 
-    def __init__(
-        self,
-        *,
-        augment: Augment,
-        batch_real: int,
-        init: str,
-        lr_img: float,
-        momentum_img: float,
-        compile: bool | str,
-        **shared: Any,
-    ):
-        check_ranges("method", locals(), ClassMatching.RANGES)
-        super().__init__(**shared)
+
+class ClassMatching(Method):
+    """Learns images; their labels stay as they are."""
+
+    settings_type = ClassSettings
+    settings: ClassSettings
+
+    def __init__(self, inputs: Inputs, settings: ClassSettings):
+        super().__init__(inputs, settings)
         self.notes: list[str] = []  # warnings, told when the distillation begins
-        self.augment = augment
         self.members = [self.real.of_class(cls) for cls in range(self.real.num_classes)]
         smallest = min(range(self.real.num_classes), key=lambda cls: len(self.members[cls]))
         self.most = len(self.members[smallest])  # images that every class can give
-        self.batch_real = min(batch_real, self.most)
-        if self.batch_real < batch_real:
+        self.batch_real = min(settings.batch_real, self.most)
+        if self.batch_real < settings.batch_real:
             self.notes.append(
                 f"{self.real.size_of(smallest)}, "
-                f"method.batch_real is {batch_real}: every class gives {self.batch_real} at a step"
+                f"method.batch_real is {settings.batch_real}: every class gives {self.batch_real} at a step"
             )
         self.net = self.student().to(self.real.images.device)
         with torch.random.fork_rng():
@@ -89,7 +81,7 @@ class ClassMatching(Method):
 
     @property
     def real_each(self) -> int:
-        return int(self.hparams["init"] == "real")
+        return int(self.settings.init == "real")
 
     def images_a_step(self) -> float:
         return self.batch_real * self.real.num_classes + 3.0 * sum(self.counts)
@@ -99,15 +91,15 @@ class ClassMatching(Method):
             print(f"warning: {note}", file=sys.stderr)
 
     def initial_set(self) -> SyntheticSet:
-        if self.hparams["init"] == "real":
+        if self.settings.init == "real":
             return super().initial_set()
-        synset = SyntheticSet.blank(self.real, self.hparams["ipc"])
+        synset = SyntheticSet.blank(self.real, self.inputs.ipc)
         noise = torch.randn(synset.images.shape, generator=rng.generator(self.seed, "initial noise"))
         return synset.with_(images=noise.to(synset.images))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         images = {"name": "images", "params": [self.synset.images]}
-        return torch.optim.SGD([images], self.hparams["lr_img"], self.hparams["momentum_img"])
+        return torch.optim.SGD([images], self.settings.lr_img, self.settings.momentum_img)
 
     def real_images(self, step: int, count: int, purpose: str = "real batch") -> Tensor:
         """``count`` different images of every class, (K, count, C, H, W), or as many as the smallest has."""
@@ -122,7 +114,7 @@ class ClassMatching(Method):
         draws = [rng.derive(self.seed, "siamese", step, cls) for cls in range(self.real.num_classes)]
 
         def views(images: Iterable[Tensor]) -> list[Tensor]:
-            return [self.augment(part, draw) for part, draw in zip(images, draws, strict=True)]
+            return [self.settings.augment(part, draw) for part, draw in zip(images, draws, strict=True)]
 
         real = torch.stack(views(self.real_images(step, self.batch_real)))
         return real, torch.cat(views(self.synset.images.split(self.counts)))
@@ -136,4 +128,4 @@ class ClassMatching(Method):
         runs = [length for stack in stacks(synthetic, self.counts) for length in stack.shape[:2]]
         shapes = [list(real.shape), [*runs, *self.real.shape]]
         case = {"matching": about, "network": repr(self.net), "images": shapes}
-        return ways[fastest(todo, case, self.hparams["steps"], real.device, compile)]
+        return ways[fastest(todo, case, self.steps, real.device, compile)]

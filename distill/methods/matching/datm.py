@@ -1,14 +1,13 @@
 """Difficulty-aligned trajectory matching (Guo et al., ICLR 2024, arXiv:2310.05773)."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from distill import rng
-from distill.checks import check_ranges
-from distill.methods.matching.trajectory import TrajectoryMatching
+from distill.checks import setting
+from distill.methods.matching.trajectory import TrajectoryMatching, TrajectorySettings
 from distill.sets.synthetic import SyntheticSet
 
 
@@ -34,48 +33,43 @@ def mean_correct_logits(logits: Tensor, classes: Tensor) -> Tensor:
     return (logits * correct[..., None]).sum(0) / correct.sum(0)[:, None]
 
 
-class DATM(TrajectoryMatching):
-    """Trajectory matching that opens from easy to hard epochs, on images experts understand, with learned soft labels.
+@dataclass(frozen=True, kw_only=True)
+class DATMSettings(TrajectorySettings):
+    """Of `DATM`.
 
-    Args:
+    Attributes:
         initial_max_start_epoch: T, bound of the start epochs at outer step 0; None keeps it at max_start_epoch.
         expansion_steps: outer steps until the bound reaches max_start_epoch.
         init: ``correct`` (images that experts classify correctly, mean logits of those experts) or ``real`` (random
             images, logits of one expert, right or wrong).
         lr_label, momentum_label: SGD on the label logits.
-        others: see `TrajectoryMatching`.
-
-    Raises:
-        ValueError: a value is out of range, or a class has too few images that any expert classifies correctly.
     """
 
-    RANGES: ClassVar[Mapping[str, Any]] = {
-        "initial_max_start_epoch": "null or whole [1, 100000]",
-        "expansion_steps": "null or whole [1, 100000000]",
-        "init": "one of correct, real",
-        "lr_label": "[0, 1000000]",
-        "momentum_label": "[0, 1)",
-    }
+    initial_max_start_epoch: int | None = setting("null or whole [1, 100000]")
+    expansion_steps: int | None = setting("null or whole [1, 100000000]")
+    init: str = setting("one of correct, real")
+    lr_label: float = setting("[0, 1000000]")
+    momentum_label: float = setting("[0, 1)")
 
-    def __init__(
-        self,
-        *,
-        initial_max_start_epoch: int | None,
-        expansion_steps: int | None,
-        init: str,
-        lr_label: float,
-        momentum_label: float,
-        **others: Any,
-    ):
-        check_ranges("method", locals(), DATM.RANGES)
-        if (initial_max_start_epoch is None) != (expansion_steps is None):
+    def check(self) -> None:
+        super().check()
+        first = self.initial_max_start_epoch
+        if (first is None) != (self.expansion_steps is None):
             raise ValueError("method.initial_max_start_epoch and method.expansion_steps: give both, or null for both")
-        low, high = others["min_start_epoch"], others["max_start_epoch"]
-        if initial_max_start_epoch is not None and not low < initial_max_start_epoch <= high:
-            raise ValueError(
-                f"method.initial_max_start_epoch is {initial_max_start_epoch}, expected {low + 1} to {high}"
-            )
-        super().__init__(**others)
+        low, high = self.min_start_epoch, self.max_start_epoch
+        if first is not None and not low < first <= high:
+            raise ValueError(f"method.initial_max_start_epoch is {first}, expected {low + 1} to {high}")
+
+
+class DATM(TrajectoryMatching):
+    """Trajectory matching that opens from easy to hard epochs, on images experts understand, with learned soft labels.
+
+    Raises:
+        ValueError: a class has too few images that any expert classifies correctly.
+    """
+
+    settings_type = DATMSettings
+    settings: DATMSettings
 
     def begin(self, synset: SyntheticSet | None = None) -> None:
         super().begin(synset)
@@ -83,19 +77,20 @@ class DATM(TrajectoryMatching):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer = super().configure_optimizers()
-        rates = {"lr": self.hparams["lr_label"], "momentum": self.hparams["momentum_label"]}
+        rates = {"lr": self.settings.lr_label, "momentum": self.settings.momentum_label}
         optimizer.add_param_group({"name": "labels", "params": [self.synset.labels], **rates})
         return optimizer
 
     def start_bound(self, step: int) -> int:
         """U(t) = min(T + floor((T+ - T) t / t_end), T+): the range opens to harder epochs as the set matures."""
-        first, last = self.hparams["initial_max_start_epoch"], self.hparams["max_start_epoch"]
-        if first is None:
+        first, last = self.settings.initial_max_start_epoch, self.settings.max_start_epoch
+        until = self.settings.expansion_steps
+        if first is None or until is None:
             return last
-        return min(first + (last - first) * step // self.hparams["expansion_steps"], last)
+        return min(first + (last - first) * step // until, last)
 
     def initial_set(self) -> SyntheticSet:
-        if self.hparams["init"] == "real":
+        if self.settings.init == "real":
             synset = super().initial_set()
             labels = self.logits(0, synset.images)
         else:

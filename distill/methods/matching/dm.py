@@ -1,37 +1,41 @@
 """Distribution matching (Zhao & Bilen, WACV 2023, arXiv:2110.04181)."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from distill import rng
 from distill.autotune import fuse
-from distill.checks import check_ranges
-from distill.methods.matching.classes import WAYS, ClassMatching, stacks
+from distill.checks import setting
+from distill.methods.base import Inputs
+from distill.methods.matching.classes import WAYS, ClassMatching, ClassSettings, stacks
 from distill.networks.base import restart, stateless
 from distill.training.recipe import PRECISIONS
 
 
-class DistributionMatching(ClassMatching):
-    """Match the mean feature of each class's real and synthetic images under a fresh random network.
+@dataclass(frozen=True, kw_only=True)
+class DMSettings(ClassSettings):
+    """Of `DistributionMatching`.
 
-    Args:
+    Attributes:
         precision: of the real images' forward pass, ``fp32`` or ``bf16`` (autocast); the synthetic images' is fp32.
-        others: see `ClassMatching`.
-
-    Raises:
-        ValueError: the precision is unknown.
     """
 
-    RANGES: ClassVar[Mapping[str, Any]] = {"precision": f"one of {', '.join(PRECISIONS)}"}
+    precision: str = setting(f"one of {', '.join(PRECISIONS)}")
 
-    def __init__(self, *, precision: str, **others: Any):
-        check_ranges("method", locals(), DistributionMatching.RANGES)
-        super().__init__(**others)
+
+class DistributionMatching(ClassMatching):
+    """Match the mean feature of each class's real and synthetic images under a fresh random network."""
+
+    settings_type = DMSettings
+    settings: DMSettings
+
+    def __init__(self, inputs: Inputs, settings: DMSettings):
+        super().__init__(inputs, settings)
         self.net.requires_grad_(False)
 
     def images_a_step(self) -> float:
@@ -41,7 +45,7 @@ class DistributionMatching(ClassMatching):
         with rng.seeded(self.seed, "network", step):
             restart(self.net)
         real, synthetic = self.batches(step)
-        dtype = PRECISIONS[self.hparams["precision"]]
+        dtype = PRECISIONS[self.settings.precision]
         with torch.no_grad(), torch.autocast(real.device.type, dtype, enabled=dtype is not None):
             target = self.means(real.flatten(0, 1), [self.batch_real] * len(real))
         loss = (self.means(synthetic, self.counts) - target).square().sum()
@@ -51,7 +55,7 @@ class DistributionMatching(ClassMatching):
     @cached_property
     def means(self) -> Callable[[Tensor, Sequence[int]], Tensor]:
         """`class_means`, the fastest way on this machine."""
-        features, dtype = self.net.features, PRECISIONS[self.hparams["precision"]]
+        features, dtype = self.net.features, PRECISIONS[self.settings.precision]
         if not stateless(self.net):
             return partial(class_means, features, together=sys.maxsize)
 
@@ -64,7 +68,7 @@ class DistributionMatching(ClassMatching):
         ways = {
             name: partial(class_means, compiled if way[0] else features, together=way[1]) for name, way in WAYS.items()
         }
-        return self.fastest(ways, work, ["means", self.hparams["precision"]], self.hparams["compile"])
+        return self.fastest(ways, work, ["means", self.settings.precision], self.settings.compile)
 
 
 def class_means(features: Callable[[Tensor], Tensor], images: Tensor, counts: Sequence[int], together: int) -> Tensor:

@@ -5,8 +5,8 @@ and DSAC (Lee et al., ICML 2022, arXiv:2202.02916). They differ in augmentation,
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,9 @@ from distill import rng
 from distill.augment.families import Augment
 from distill.augment.makers import make
 from distill.autotune import EAGER
-from distill.checks import check_ranges
-from distill.methods.matching.classes import WAYS, ClassMatching
+from distill.checks import setting
+from distill.methods.base import Inputs
+from distill.methods.matching.classes import WAYS, ClassMatching, ClassSettings
 from distill.methods.matching.matcher import DISTANCES, Matcher
 from distill.networks.base import restart, stateless
 from distill.networks.flat import FlatStudent, flatten
@@ -26,13 +27,11 @@ from distill.training.loop import train
 from distill.training.recipe import Recipe
 
 
-class GradientMatching(ClassMatching):
-    """Make the synthetic images' gradients those of the real ones, along the training of a network on the former.
+@dataclass(frozen=True, kw_only=True)
+class GradientSettings(ClassSettings):
+    """Of `GradientMatching`.
 
-    Every network gets T image updates, and Z epochs of training on the synthetic set between two of them; then the next
-    fresh one begins.
-
-    Args:
+    Attributes:
         networks: K, how many are trained.
         steps: image updates; None is all of them, K T.
         loops: (T, Z) by ipc, as published; another ipc takes its larger neighbour's, with a warning. Of classes with
@@ -43,47 +42,38 @@ class GradientMatching(ClassMatching):
         distance: ``rows`` (DC's), ``squared`` or ``cosine`` (ablations).
         network: recipe of the network's training, its epochs aside.
         network_augment: of that training, image by image.
-        others: see `ClassMatching`.
-
-    Raises:
-        ValueError: a value is unknown.
     """
 
-    RANGES: ClassVar[Mapping[str, Any]] = {
-        "networks": "whole [1, 1000000]",
-        "steps": "null or whole [0, 100000000]",
-        "loops": "map of whole [1, 1000000] to two of whole [1, 100000]",
-        "collective": "true or false",
-        "warmup_networks": "whole [0, 1000000]",
-        "warmup_updates": "whole [0, 1000000]",
-        "distance": f"one of {', '.join(DISTANCES)}",
-        "network": Recipe,
-        "network_augment": make,
-    }
+    networks: int = setting("whole [1, 1000000]")
+    steps: int | None = setting("null or whole [0, 100000000]")
+    loops: Mapping[int, Sequence[int]] = setting("map of whole [1, 1000000] to two of whole [1, 100000]")
+    collective: bool = setting("true or false")
+    warmup_networks: int = setting("whole [0, 1000000]")
+    warmup_updates: int = setting("whole [0, 1000000]")
+    distance: str = setting(f"one of {', '.join(DISTANCES)}")
+    network: Recipe = setting(Recipe)
+    network_augment: Augment = setting(make)
 
-    def __init__(
-        self,
-        *,
-        networks: int,
-        steps: int | None,
-        loops: Mapping[int, Sequence[int]],
-        collective: bool,
-        warmup_networks: int,
-        warmup_updates: int,
-        distance: str,
-        network: Recipe,
-        network_augment: Augment,
-        **others: Any,
-    ):
-        check_ranges("method", locals(), GradientMatching.RANGES)
-        counts = others["real"].asked(others["ipc"])
-        self.updates, epochs, note = loops_for(max(counts), loops)
-        steps = networks * self.updates if steps is None else steps
-        super().__init__(steps=steps, **others)
+
+class GradientMatching(ClassMatching):
+    """Make the synthetic images' gradients those of the real ones, along the training of a network on the former.
+
+    Every network gets T image updates, and Z epochs of training on the synthetic set between two of them; then the next
+    fresh one begins.
+    """
+
+    settings_type = GradientSettings
+    settings: GradientSettings
+
+    def __init__(self, inputs: Inputs, settings: GradientSettings):
+        counts = inputs.real.asked(inputs.ipc)
+        self.updates, epochs, note = loops_for(max(counts), settings.loops)
+        steps = settings.networks * self.updates if settings.steps is None else settings.steps
+        super().__init__(inputs, replace(settings, steps=steps))
         self.notes += [note] if note else []
-        if others["compile"] is True and not are_equal(counts):
+        if settings.compile is True and not are_equal(counts):
             self.notes.append(f"ipc is {spread(counts)}: the matching of unequal classes goes without torch.compile")
-        self.network, self.network_augment = network.with_(epochs=epochs), network_augment
+        self.network = settings.network.with_(epochs=epochs)
         self.norms = [module for module in self.net.modules() if isinstance(module, nn.BatchNorm2d)]
         if self.norms:
             self.notes.append(
@@ -108,8 +98,8 @@ class GradientMatching(ClassMatching):
 
     def is_collective(self, network: int, update: int) -> bool:
         """DCC's rule: class-wise during the first updates of the first networks, collective otherwise."""
-        warm = network < self.hparams["warmup_networks"] and update < self.hparams["warmup_updates"]
-        return self.hparams["collective"] and not warm
+        warm = network < self.settings.warmup_networks and update < self.settings.warmup_updates
+        return self.settings.collective and not warm
 
     def move_network(self, network: int, update: int) -> None:
         """A fresh network, or the one at hand after Z epochs on the synthetic set."""
@@ -123,7 +113,7 @@ class GradientMatching(ClassMatching):
             self.synset.labels,
             self.network,
             seeds=[rng.derive(self.seed, "network training", network, update)],
-            augment=self.network_augment,
+            augment=self.settings.network_augment,
             compiled=self.compiled,
         )
 
@@ -138,23 +128,23 @@ class GradientMatching(ClassMatching):
     @cached_property
     def compiled(self) -> bool:
         """Whether torch.compile makes the network's training faster on this machine."""
-        images, labels, calls = self.synset.images.detach(), self.synset.labels, self.hparams["steps"]
-        return way_to_train(self.student, images, labels, self.network, 1, calls, self.hparams["compile"])[0]
+        images, labels, calls = self.synset.images.detach(), self.synset.labels, self.steps
+        return way_to_train(self.student, images, labels, self.network, 1, calls, self.settings.compile)[0]
 
     @cached_property
     def matcher(self) -> Matcher:
         """The fastest on this machine; of unequal classes an eager one: every size would be compiled, and torch keeps eight."""
-        flat, distance = FlatStudent(self.net, with_state=True), DISTANCES[self.hparams["distance"]]
+        flat, distance = FlatStudent(self.net, with_state=True), DISTANCES[self.settings.distance]
         if not stateless(self.net):
             return Matcher(flat, distance, *WAYS[EAGER])
-        theta, collective, compile = flatten(self.net), self.hparams["collective"], self.hparams["compile"]
+        theta, collective, compile = flatten(self.net), self.settings.collective, self.settings.compile
 
         def work(matcher: Matcher, real: Tensor, synthetic: Tensor) -> object:
             return (matcher.collective if collective else matcher.class_wise)(theta, real, synthetic, self.counts)
 
         matchers = {name: Matcher(flat, distance, *way) for name, way in WAYS.items()}
         return self.fastest(
-            matchers, work, [self.hparams["distance"], collective], compile if are_equal(self.counts) else False
+            matchers, work, [self.settings.distance, collective], compile if are_equal(self.counts) else False
         )
 
     def extra_tensors(self) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ MTT (Cazenavette et al., CVPR 2022, arXiv:2203.11932) and TESLA (Cui et al., ICM
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
@@ -15,8 +16,8 @@ from distill import rng
 from distill.augment.families import Augment
 from distill.augment.makers import make
 from distill.autotune import EAGER, fastest
-from distill.checks import check_ranges
-from distill.methods.base import Method, Skip
+from distill.checks import setting
+from distill.methods.base import Inputs, Method, Settings, Skip, given
 from distill.methods.matching.unroll import (
     MODES,
     CompiledDerivatives,
@@ -28,7 +29,6 @@ from distill.methods.matching.unroll import (
 )
 from distill.networks.flat import FlatStudent
 from distill.sets.synthetic import SyntheticSet
-from distill.teachers.store import ExpertStore
 from distill.training.expert_recipe import EXPERTS
 from distill.training.recipe import MAX_LR
 
@@ -63,11 +63,11 @@ def inner_loss(net: FlatStudent, label_kind: str) -> InnerLoss:
     return loss
 
 
-class TrajectoryMatching(Method):
-    """MTT and, with ``memory=tesla``, TESLA.
+@dataclass(frozen=True, kw_only=True)
+class TrajectorySettings(Settings):
+    """Of `TrajectoryMatching`.
 
-    Args:
-        experts: the trajectories to match.
+    Attributes:
         augment: of every inner step.
         student_steps: N, updates of the student.
         expert_epochs: M, epochs of the expert that these updates are to match.
@@ -81,72 +81,60 @@ class TrajectoryMatching(Method):
         soft_label_assignment: TESLA's; labels are the target network's predictions, anew at every outer step.
         memory: see `distill.methods.matching.unroll`.
         compile: torch.compile for the inner loop: True, False or ``auto``, where it is measured faster.
-
-    Raises:
-        ValueError: a value is out of range, or the experts end before the last epoch that may be read.
     """
 
-    RANGES: ClassVar[Mapping[str, Any]] = {
-        "experts": EXPERTS,
-        "augment": make,
-        "student_steps": "whole [1, 100000]",
-        "expert_epochs": "whole [1, 100000]",
-        "min_start_epoch": "whole [0, 100000]",
-        "max_start_epoch": "whole [1, 100000]",
-        "batch_syn": "null or whole [1, 1000000]",
-        "lr_student": f"(0, {MAX_LR:g}]",
-        "student_momentum": "[0, 1)",
-        "lr_img": "[0, 1000000]",
-        "momentum_img": "[0, 1)",
-        "lr_lr": "[0, 1000]",
-        "momentum_lr": "[0, 1)",
-        "max_error": "null or (0, 1000000]",
-        "soft_label_assignment": "true or false",
-        "memory": f"one of {', '.join(MODES)}",
-        "compile": "one of true, false, auto",
-    }
+    augment: Augment = setting(make)
+    student_steps: int = setting("whole [1, 100000]")
+    expert_epochs: int = setting("whole [1, 100000]")
+    min_start_epoch: int = setting("whole [0, 100000]")
+    max_start_epoch: int = setting("whole [1, 100000]")
+    batch_syn: int | None = setting("null or whole [1, 1000000]")
+    lr_student: float = setting(f"(0, {MAX_LR:g}]")
+    student_momentum: float = setting("[0, 1)")
+    lr_img: float = setting("[0, 1000000]")
+    momentum_img: float = setting("[0, 1)")
+    lr_lr: float = setting("[0, 1000]")
+    momentum_lr: float = setting("[0, 1)")
+    max_error: float | None = setting("null or (0, 1000000]")
+    soft_label_assignment: bool = setting("true or false")
+    memory: str = setting(f"one of {', '.join(MODES)}")
+    compile: bool | str = setting("one of true, false, auto")
 
-    def __init__(
-        self,
-        *,
-        experts: ExpertStore,
-        augment: Augment,
-        student_steps: int,
-        expert_epochs: int,
-        min_start_epoch: int,
-        max_start_epoch: int,
-        batch_syn: int | None,
-        lr_student: float,
-        student_momentum: float,
-        lr_img: float,
-        momentum_img: float,
-        lr_lr: float,
-        momentum_lr: float,
-        max_error: float | None,
-        soft_label_assignment: bool,
-        memory: str,
-        compile: bool | str,
-        **shared: Any,
-    ):
-        check_ranges("method", locals(), TrajectoryMatching.RANGES)
-        if min_start_epoch >= max_start_epoch:
-            raise ValueError(f"start epochs from {min_start_epoch} to below {max_start_epoch}: the range is empty")
-        if memory == "tesla" and student_momentum:
+    def check(self) -> None:
+        low, high = self.min_start_epoch, self.max_start_epoch
+        if low >= high:
+            raise ValueError(f"start epochs from {low} to below {high}: the range is empty")
+        if self.memory == "tesla" and self.student_momentum:
             raise ValueError("method.memory=tesla knows no method.student_momentum: use recompute")
-        last = max_start_epoch + expert_epochs - 1
+
+
+class TrajectoryMatching(Method):
+    """MTT and, with ``memory=tesla``, TESLA.
+
+    Raises:
+        ValueError: the experts end before the last epoch that may be read.
+    """
+
+    RANGES: ClassVar[Mapping[str, Any]] = {"experts": EXPERTS}
+    settings_type = TrajectorySettings
+    settings: TrajectorySettings
+
+    def __init__(self, inputs: Inputs, settings: TrajectorySettings):
+        experts = given(inputs.experts, "experts")
+        last = settings.max_start_epoch + settings.expert_epochs - 1
         if last > experts.epochs:
             raise ValueError(
                 f"experts in {experts.folder} end at epoch {experts.epochs}, this range reads epoch {last}: "
                 "lower method.max_start_epoch or train longer experts (method.experts.recipe.epochs)"
             )
-        super().__init__(**shared)
-        self.experts, self.augment = experts, augment
+        super().__init__(inputs, settings)
+        self.experts = experts
         self.net = FlatStudent(self.student())
 
     def begin(self, synset: SyntheticSet | None = None) -> None:
         super().begin(synset)
         if self.synset.lr is None:
-            self.synset = self.synset.with_(lr=torch.tensor(self.hparams["lr_student"], device=self.real.images.device))
+            self.synset = self.synset.with_(lr=torch.tensor(self.settings.lr_student, device=self.real.images.device))
         self.learned_rate.requires_grad_()
 
     @property
@@ -157,34 +145,21 @@ class TrajectoryMatching(Method):
 
     def images_a_step(self) -> float:
         images = sum(self.counts)
-        batch = min(self.hparams["batch_syn"] or images, images)
-        return 3.0 * self.hparams["student_steps"] * batch  # the gradient's own gradient is twice the work again
+        batch = min(self.settings.batch_syn or images, images)
+        return 3.0 * self.settings.student_steps * batch  # the gradient's own gradient is twice the work again
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        hparams = self.hparams
-        return torch.optim.SGD(
-            [
-                {
-                    "name": "images",
-                    "params": [self.synset.images],
-                    "lr": hparams["lr_img"],
-                    "momentum": hparams["momentum_img"],
-                },
-                {
-                    "name": "student rate",
-                    "params": [self.learned_rate],
-                    "lr": hparams["lr_lr"],
-                    "momentum": hparams["momentum_lr"],
-                },
-            ]
-        )
+        values = self.settings
+        images = {"params": [self.synset.images], "lr": values.lr_img, "momentum": values.momentum_img}
+        rate = {"params": [self.learned_rate], "lr": values.lr_lr, "momentum": values.momentum_lr}
+        return torch.optim.SGD([{"name": "images", **images}, {"name": "student rate", **rate}])
 
     def update(self, step: int) -> Tensor:
         expert, epoch = self.pick(step)
         start = self.start(expert, epoch, step)
         landings = self.landings()
-        if self.hparams["soft_label_assignment"]:
-            self.assign_labels(self.weights(expert, epoch + self.hparams["expert_epochs"]))
+        if self.settings.soft_label_assignment:
+            self.assign_labels(self.weights(expert, epoch + self.settings.expert_epochs))
         landed = unroll(
             self.derivatives,
             start,
@@ -192,9 +167,9 @@ class TrajectoryMatching(Method):
             self.synset.labels,
             self.learned_rate,
             self.plan(step),
-            augment=self.augment,
-            mode=self.hparams["memory"],
-            momentum=self.hparams["student_momentum"],
+            augment=self.settings.augment,
+            mode=self.settings.memory,
+            momentum=self.settings.student_momentum,
             scale=self.inner_scale(epoch),
             stops=[steps for steps, _, _ in landings],
         )
@@ -207,7 +182,7 @@ class TrajectoryMatching(Method):
             {"matching_loss": error.detach(), "student_rate": self.learned_rate.detach(), "start_epoch": float(epoch)}
         )
         # Above 1 the student landed farther from the target than it began: nothing to learn from (DATM's guard).
-        limit = self.hparams["max_error"]
+        limit = self.settings.max_error
         if limit is not None and error > limit:
             raise Skip(f"the matching loss is {float(error.detach()):.4g}, above method.max_error={limit}")
         return error
@@ -218,7 +193,7 @@ class TrajectoryMatching(Method):
 
     def landings(self) -> list[tuple[int, int, float]]:
         """(student steps, expert epochs, weight): after so many steps the student should be where the expert went."""
-        return [(self.hparams["student_steps"], self.hparams["expert_epochs"], 1.0)]
+        return [(self.settings.student_steps, self.settings.expert_epochs, 1.0)]
 
     def inner_scale(self, epoch: int) -> float:
         """Factor on the inner loss of a student that starts at ``epoch``."""
@@ -227,44 +202,44 @@ class TrajectoryMatching(Method):
     @cached_property
     def derivatives(self) -> Derivatives:
         """Of the inner loss, eager or compiled, whatever takes less time here."""
-        n, steps = len(self.synset), self.hparams["student_steps"]
-        batch = min(self.hparams["batch_syn"] or n, n)
+        n, steps = len(self.synset), self.settings.student_steps
+        batch = min(self.settings.batch_syn or n, n)
         images, labels = self.synset.images.detach()[:batch], self.synset.labels.detach()[:batch]
         theta = self.weights(0, 0)
         loss = inner_loss(self.net, self.synset.label_kind)
         ways = {EAGER: Derivatives(loss), "compiled": CompiledDerivatives(loss, batch)}
 
         def work(way: Derivatives) -> None:
-            if self.hparams["memory"] == "full":
+            if self.settings.memory == "full":
                 way.gradient(theta.clone().requires_grad_(), images, labels, graph=True).sum().backward()
             else:
                 way.gradient(theta, images, labels, graph=False)
-                way.products(theta, images, labels, theta, self.hparams["memory"] == "recompute")
+                way.products(theta, images, labels, theta, self.settings.memory == "recompute")
 
         about = {
             "inner loop": repr(self.net.net),
             "images": list(images.shape),
             "labels": self.synset.label_kind,
-            "memory": self.hparams["memory"],
+            "memory": self.settings.memory,
         }
-        calls = self.hparams["steps"] * steps
+        calls = self.steps * steps
         todo = {name: partial(work, way) for name, way in ways.items()}
-        return ways[fastest(todo, about, calls, images.device, self.hparams["compile"])]
+        return ways[fastest(todo, about, calls, images.device, self.settings.compile)]
 
     def pick(self, step: int) -> tuple[int, int]:
         """Expert and start epoch of an outer step, both uniform."""
         g = rng.generator(self.seed, "start", step)
-        low, high = self.hparams["min_start_epoch"], self.start_bound(step)
+        low, high = self.settings.min_start_epoch, self.start_bound(step)
         return int(torch.randint(self.experts.count, (), generator=g)), int(torch.randint(low, high, (), generator=g))
 
     def start_bound(self, step: int) -> int:
         """Start epochs of outer step ``step`` lie below this."""
-        return self.hparams["max_start_epoch"]
+        return self.settings.max_start_epoch
 
     def plan(self, step: int) -> list[InnerStep]:
         """The inner loop's batches and augmentation draws, fixed before it runs so that it can be replayed."""
         g = rng.generator(self.seed, "inner batches", step)
-        batches = chunks(len(self.synset), self.hparams["batch_syn"], self.hparams["student_steps"], g)
+        batches = chunks(len(self.synset), self.settings.batch_syn, self.settings.student_steps, g)
         device = self.synset.images.device
         return [InnerStep(b.to(device), rng.derive(self.seed, "inner augment", step, i)) for i, b in enumerate(batches)]
 
