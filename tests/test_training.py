@@ -238,7 +238,7 @@ def test_what_gsam_subtracts_is_orthogonal_to_the_perturbed_gradient():
     assert (orthogonal * perturbed).sum(1).abs().max() < 1e-9
 
 
-@given(st.integers(0, 10**6), st.floats(-5, 5))
+@given(st.integers(0, 10**6), st.floats(-5, 5, allow_subnormal=False))
 def test_soft_cross_entropy_is_hard_for_sure_labels_and_blind_to_a_shift_of_the_logits(seed, shift):
     g = torch.Generator().manual_seed(seed)
     z, classes = torch.randn(4, 5, generator=g, dtype=torch.float64), torch.randint(5, (4,), generator=g)
