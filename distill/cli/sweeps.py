@@ -11,7 +11,6 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from distill.cli.typed import SWEEP, is_sweep, quoted
-from distill.files import digest
 from distill.runs.composed import Composed
 
 LONGEST = 200  # characters of a folder's name; file systems take 255 bytes
@@ -57,4 +56,8 @@ def placed(run: Composed) -> Composed:
 def folder_name(differs: str) -> str:
     """``seed=0,method.lr_img=1`` as a folder may be called; a digest follows where that loses something."""
     name = re.sub(r"[^\w.,=+\[\]() -]", "_", re.sub(r"['\"]", "", differs))[:LONGEST]
-    return name if name == differs else f"{name}-{digest(differs)[:8]}"
+    if name == differs:
+        return name
+    from distill.files import digest  # brings torch, without which --help answers
+
+    return f"{name}-{digest(differs)[:8]}"
