@@ -173,7 +173,13 @@ def test_a_record_that_is_none_is_refused_at_once(record, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "said", [{"overrides": ["data=digits"] * 100_001}, {"choices": {"student": ["convnet"] * 100_001}}, {"choices": 5}]
+    "said",
+    [
+        {"overrides": ["data=digits"] * 100_001},
+        {"overrides": 5},
+        {"choices": {"student": ["convnet"] * 100_001}},
+        {"choices": 5},
+    ],
 )
 def test_choices_without_end_are_refused_at_once(said, tmp_path):
     made_sets()[0].save(tmp_path / "synset.safetensors", said)

@@ -32,14 +32,15 @@ def every_view(image, means):
     padded = means.view(-1, 1, 1).repeat(1, height + 8, width + 8)
     padded[:, 4:-4, 4:-4] = image
     shifts = [padded[:, i : i + height, j : j + width] for i in range(8) for j in range(8)]
-    low, high = int(0.8 * height), int(1.2 * height)
-    sizes = [stretched(image, h, w) for h in range(low, high + 1) for w in range(low, high + 1)]
+    heights, widths = (range(int(0.8 * side), int(1.2 * side) + 1) for side in (height, width))
+    sizes = [stretched(image, h, w) for h in heights for w in widths]
     turns = [turned(image, degrees, float(means.mean())) for degrees in range(-45, 45)]
     return torch.stack([*shifts, *sizes, *turns]), [0] * len(shifts) + [1] * len(sizes) + [2] * len(turns)
 
 
-def test_every_image_gets_one_of_the_published_changes():
-    images = 0.5 + torch.rand(30, 2, 10, 10, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("size", [(10, 10), (8, 12), (12, 8)])
+def test_every_image_gets_one_of_the_published_changes(size):
+    images = 0.5 + torch.rand(30, 2, *size, generator=torch.Generator().manual_seed(0))
     images[:, 1] += 1.0  # a mean of each channel
     views, kinds = crop_scale_rotate(images, 3), []
     for image, view in zip(images, views, strict=True):

@@ -10,7 +10,8 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.functional import resized_crop
 
 from distill.augment import families
-from distill.augment.crops import ResizedCrop, boxes
+from distill.augment.crops import ResizedCrop, boxes, shuffle_strips
+from distill.augment.mixing import cutmix
 from distill.networks.compact import VGG11, AlexNet, LeNet
 from distill.networks.convnet import ConvNet
 
@@ -70,8 +71,26 @@ def test_shifts_and_cutouts_take_their_share_of_each_side(size):
     assert [down.abs().max(), right.abs().max()] == [height // 8, width // 8]
     holes = families.cutout(torch.ones(300, 1, height, width), generator())[:, 0] == 0
     assert [int(holes.any(2).sum(1).max()), int(holes.any(1).sum(1).max())] == [height // 2, width // 2]
+    assert holes.any(0).all() and holes.flatten(1).any(1).all()  # anywhere, and in every image
     mirrored = families.flip(torch.arange(width).expand(300, 1, height, width).float(), generator())[:, 0, 0]
     assert {tuple(row.tolist()) for row in mirrored} == {tuple(range(width)), tuple(reversed(range(width)))}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_cutmix_box_takes_the_same_share_of_each_side(size):
+    images = torch.arange(2.0).view(2, 1, 1, 1).expand(2, 1, *size)
+    reached = torch.zeros(size, dtype=torch.bool)
+    for seed in range(100):
+        views, partner, share = cutmix(images, generator(seed), 1.0)
+        if partner[0] == 0:
+            continue
+        box = views[0, 0] == 1
+        rows, columns = box.any(1), box.any(0)
+        assert share == pytest.approx(1 - box.float().mean().item())
+        if not box[[0, -1]].any() and not box[:, [0, -1]].any():  # all of it lies inside
+            assert (rows.float().mean() - columns.float().mean()).abs() <= 2 / min(size)
+        reached |= box
+    assert reached.all()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -105,6 +124,16 @@ def test_views_keep_their_size_and_are_torchvisions(size, strips):
             resized_crop(image[None], *at, list(size), antialias=True) for image, at in zip(images, box, strict=True)
         ]
         assert torch.allclose(views, torch.cat(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dim", [2, 3])
+def test_strips_of_either_side_change_places(size, dim):
+    images = torch.rand(20, 3, *size)
+    views = shuffle_strips(images, generator(), 2, dim)
+    swapped = images.roll(size[dim - 2] // 2, dim)
+    kept, moved = ((views == each).flatten(1).all(1) for each in (images, swapped))
+    assert (kept ^ moved).all() and kept.any() and moved.any()
 
 
 @pytest.mark.parametrize("make", [LeNet, AlexNet, lambda *a: VGG11(*a, norm="none")])

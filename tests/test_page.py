@@ -81,6 +81,7 @@ def test_the_page_stands_alone_and_shows_what_was_measured(report):
     )
     for row in report.rows:
         assert f"{100 * row['mean']:.1f} ±" in html
+        assert ", ".join(f"{name} {100 * mean:.1f}" for name, mean in row["accuracy_by_class"].items()) in html
     assert f"46.2 ± 0.8 ({gap_to_published(report.rows[0]):+.1f})" in html
     assert html.count("data:image/png") == 6 and html.count("<svg") == 2 and html.count('class="strip') == 2
     assert "python run.py method=mtt" in html and "name: &lt;b&gt;" in html  # a record cannot write markup

@@ -11,7 +11,7 @@ from torchvision import transforms
 
 from distill.data import readers
 from distill.data import real as data
-from distill.data.pictures import check, from_array, picture, pixels
+from distill.data.pictures import check, from_array, picture, pixels, zoomed
 from distill.sets.synthetic import SyntheticSet
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -238,10 +238,8 @@ def test_test_images_are_the_middle_of_larger_ones_where_a_paper_tests_so(tmp_pa
     x, y = g.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8), np.arange(4) % 2
     np.savez(path, x_train=x, y_train=y, x_test=x, y_test=y, class_names=["a", "b"])
     settings = dict(path=path, strategy="flip", mean=[0.5] * 3, std=[0.25] * 3, zca=False, val=0.0, download=False)
-    real = data.load("tiny", root=tmp_path, **settings, test_resize=72)
-    assert (
-        real.fingerprint == data.load("tiny", root=tmp_path, **settings).fingerprint
-    )  # training images are as they were
+    real, plain = (data.load("tiny", root=tmp_path, **settings, **more) for more in ({"test_resize": 72}, {}))
+    assert real.fingerprint == plain.fingerprint and real.hash != plain.hash  # training images are as they were
     shown = [transforms.Resize(72), transforms.CenterCrop(64), transforms.ToTensor()]
     rded = transforms.Compose([*shown, transforms.Normalize([0.5] * 3, [0.25] * 3)])
     expected = torch.stack([rded(Image.fromarray(image)) for image in x])
@@ -254,6 +252,13 @@ def test_test_images_are_the_middle_of_larger_ones_where_a_paper_tests_so(tmp_pa
         data.load("tiny", root=tmp_path, **settings, test_resize=56)
     with pytest.raises(ValueError, match="data.test_resize needs images that are held in memory"):
         data.load("tiny", root=tmp_path, **{**settings, "path": tmp_path}, size=64, lazy=True, test_resize=72)
+
+
+@pytest.mark.parametrize("size", [(24, 40), (40, 24)])
+def test_the_middle_of_what_is_not_square_keeps_its_proportions(size):
+    array = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    published = transforms.Compose([transforms.Resize(30), transforms.CenterCrop(size)])
+    assert np.array_equal(zoomed(array, 30), np.asarray(published(Image.fromarray(array))))
 
 
 @pytest.mark.parametrize("layout", ["folder", "npz"])

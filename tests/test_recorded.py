@@ -66,7 +66,8 @@ def test_naming_the_makers_data_keeps_its_values_and_other_data_have_their_own(e
 
 @pytest.mark.parametrize("name", ["a,b", "a b", "a=b", "[a]"])
 def test_a_quoted_path_keeps_the_makers_choices(evaluated, name):
-    assert evaluated(MADE, name=name).data.strategy == "color_crop"
+    cfg = evaluated(MADE, name=name)
+    assert cfg.data.strategy == "color_crop" and list(cfg.student) == ["mlp", "convnet"]
 
 
 def test_the_first_of_several_sets_tells_and_the_others_must_agree(evaluated):
@@ -110,6 +111,8 @@ def test_a_record_names_no_code_no_place_and_nothing_that_is_fetched(evaluated, 
     }  # fmt: skip
     cfg = evaluated(record)
     assert all(cfg[key] == expected[key] for key in ("data", "student", "method", "out"))
+    record["config"]["data"]["root"] = "a folder of theirs alone"
+    assert evaluated(record).data.root == expected.data.root
     record["config"]["data"]["root"] = "theirs"
     assert (cfg := evaluated(record)).data.root == "theirs" and not cfg.data.download
     assert _chosen({"choices": {"student": ["convnet"] * 10**5}}) == _chosen({"choices": {"student": []}}) == {}

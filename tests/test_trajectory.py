@@ -83,9 +83,11 @@ def test_a_row_is_read_without_the_rest_of_its_expert(real, tmp_path, monkeypatc
 def test_the_manifest_says_what_the_experts_are(experts):
     about = json.loads((experts.folder / "manifest.json").read_text())
     assert about["recipe"]["epochs"] == experts.epochs == 4 and about["data"]["name"] == "toy"
-    (experts.folder / "manifest.json").write_text("{")
-    with pytest.raises(ValueError, match="manifest.json is not readable"):
-        ExpertStore(experts.folder, about, 1)
+    whole = (experts.folder / "manifest.json").read_text()
+    for damaged, message in ((whole.replace('"epochs": 4', '"epochs": 5'), "was altered"), ("{", "is not readable")):
+        (experts.folder / "manifest.json").write_text(damaged)
+        with pytest.raises(ValueError, match=f"manifest.json {message}"):
+            ExpertStore(experts.folder, about, 1)
 
 
 def test_an_expert_that_diverges_is_not_stored(real, student, tmp_path):
