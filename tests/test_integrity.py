@@ -12,7 +12,7 @@ from test_labels import protocol
 
 from distill import augment
 from distill import autotune as fastest
-from distill.files import digest, hash_tensors, load_tensors, parsed, read_record, save_tensors, write_record
+from distill.files import hash_tensors, load_tensors, parsed, read_record, save_tensors, write_record
 from distill.methods.synthesis import claim
 from distill.report.rows import Report, Unfinished
 from distill.sets.reading import load
@@ -142,8 +142,7 @@ def write_report(folder, synset):
     write_record(folder / "report.json", {"rows": [ROW], "unfinished": {"dm/0/1": [3, 0, 9]}, "spent": 12.5})
 
     def read():
-        again = Report(folder / "report.json")
-        return again.rows, again.former
+        return Report(folder / "report.json").rows
 
     return "report.json", read
 
@@ -262,13 +261,3 @@ def test_a_row_of_another_structure_is_refused_in_one_line(changes, tmp_path):
     write_record(path, {**read_record(path, ""), **changes})
     with pytest.raises(ValueError, match=f"{path.name} is not a row .*: delete it to have its row measured again$"):
         Report(tmp_path / "report.json")
-
-
-def test_students_kept_by_a_report_of_earlier_versions_are_found_by_their_row(tmp_path):
-    """Those of the first format are trained again: they were kept as accuracies."""
-    ours, other = ({**ROW, "seed": seed} for seed in (1, 2))
-    keys = [digest([row.get(key) for key in Report.KEY]) for row in (ours, other)]
-    unfinished = {f"{keys[0]}/a": 0.25, f"{keys[0]}/b": [3, 4], f"{keys[1]}/b": [5, 6]}
-    (tmp_path / "report.json").write_text(json.dumps({"rows": [ROW], "unfinished": unfinished, "spent": 7.0}))
-    with Report(tmp_path / "report.json").making(ours) as students:
-        assert (students.hits, students.spent) == ({"b": [3, 4]}, 7.0)

@@ -69,8 +69,9 @@ class Unfinished:
         spent: seconds on the row, by runs before this one too.
     """
 
-    def __init__(self, path: Path, hits: Mapping[str, list[int]] = MappingProxyType({}), spent: float = 0.0):
-        self.path, self.hits, self.spent = path, dict(hits), spent
+    def __init__(self, path: Path):
+        self.path, self.spent = path, 0.0
+        self.hits: dict[str, list[int]] = {}
         if path.exists():
             record = read_record(path, DELETE_STUDENTS)
             try:
@@ -91,7 +92,8 @@ class Report:
 
     A row is one synthetic set (or R of them) x one student x one protocol, named by what it measures (`KEY`), so that
     processes and machines can add rows to one folder at once. A ``report.json`` without ``rows`` beside it, as earlier
-    versions wrote it, counts for its rows; they become files before the first is added.
+    versions wrote it, counts for its rows; they become files before the first is added. Students of a row that such a report
+    left unfinished are trained again: they are kept under digests of format 1 (`distill.identity`).
 
     Attributes:
         rows: by the time they were written; what others wrote since the last `refresh` is not among them.
@@ -106,14 +108,13 @@ class Report:
         self.path, self.folder = path, path.parent / "rows"
         self.rows: list[Row] = []
         self.files: dict[str, Row] = {}
-        self.former: dict[str, Any] = {}  # a report.json that is no product of rows beside it
-        if not self.folder.is_dir() and path.exists():
-            self.former = read_record(path, MOVE)
+        if not self.folder.is_dir() and path.exists():  # of an earlier version
+            record = read_record(path, MOVE)
             try:
-                check_report(self.former)
+                check_report(record)
             except ValueError as error:
                 raise ValueError(f"{path} is not a report ({error}): {MOVE}") from None
-            self.rows = list(self.former["rows"])
+            self.rows = record["rows"]
         self.refresh()
 
     @staticmethod
@@ -167,16 +168,9 @@ class Report:
         with lock:
             for part in self.folder.glob(f".*{name}.json.*.part"):  # of a process that was killed
                 part.unlink(missing_ok=True)
-            yield Unfinished(self._unfinished(name), *self._formerly(row))
+            yield Unfinished(self._unfinished(name))
         if (self.folder / f"{name}.json").exists():
             Path(lock.lock_file).unlink(missing_ok=True)  # who opened it before finds the row
-
-    def _formerly(self, row: Mapping[str, Any]) -> tuple[dict[str, list[int]], float]:
-        """The students of a row that a report of an earlier version kept, and the seconds it took."""
-        mark, kept = f"{digest([row.get(key) for key in self.KEY])}/", self.former.get("unfinished", {})
-        # Still earlier versions kept accuracies, which do not tell the classes: those students are trained again.
-        hits = {k.removeprefix(mark): v for k, v in kept.items() if k.startswith(mark) and isinstance(v, list)}
-        return hits, self.former.get("spent", 0.0) if hits else 0.0
 
     def _unfinished(self, name: str) -> Path:
         return self.folder / f"unfinished_{name}.json"
