@@ -1,4 +1,7 @@
+import base64
+import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import distill
-from distill.data.preprocessing import Preprocessing
+from distill.data.preprocessing import Preprocessing, normalised
 from distill.sets.synthetic import SyntheticSet
 
 
@@ -159,3 +162,13 @@ def test_a_foreign_file_is_named_as_what_it_is_and_never_opened(tmp_path, monkey
     for name, kind in {**kinds, "b.bin": "a file of another kind"}.items():
         with pytest.raises(ValueError, match=f"{name} is {kind}.*, no synthetic set of distill"):
             distill.load(tmp_path / name)
+
+
+def test_a_notebook_shows_the_first_classes_of_many_and_all_where_it_is_asked():
+    classes = torch.arange(30)
+    names = tuple(f"c{k}" for k in range(30))
+    synset = SyntheticSet(torch.zeros(30, 1, 8, 8), classes, classes.clone(), names, normalised([0.5], [0.5]), "toy")
+    (data,) = re.findall(r"base64,([\w+/=]+)", synset._repr_html_())
+    assert Image.open(io.BytesIO(base64.b64decode(data))).size == (36, 20 * 34 + 2)
+    assert synset.show().size == (36, 30 * 34 + 2)
+    assert "&lt;b&gt;" in synset.with_(data="<b>")._repr_html_()

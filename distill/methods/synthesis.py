@@ -219,7 +219,7 @@ class _Home(Callback):
         self.write(method, self.done, optimizer_tensors(trainer.optimizers[0]))
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.log_image("synthetic", [grid(method.synset.pixels, method.synset.classes)])
+                logger.log_image("synthetic", [grid(method.synset.pixels, method.synset.classes).cpu()])
 
 
 def save_grid(folder: Path, synset: SyntheticSet) -> None:

@@ -1,8 +1,6 @@
 """The report as one self-contained page: table, intervals, pictures, curves, configurations and commands."""
 
-import base64
 import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,13 +10,12 @@ from typing import Any
 
 import jinja2
 import yaml
-from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
 
 from distill.files import replacing
 from distill.report.figures import Curve, curves, intervals
 from distill.report.rows import RANDOM, WHOLE, Report, Row
 from distill.report.table import LEGEND, TEXT, lines, write_csv
+from distill.sets.looks import as_uri
 from distill.sets.reading import load
 from distill.sets.synthetic import SyntheticSet
 from distill.text import harmless, shown
@@ -104,7 +101,7 @@ class Made:
         each, classes = self.room
         pixels, of = self.synset.pixels, self.synset.classes
         for k, name in enumerate(self.synset.class_names[:classes]):
-            yield shown(name), [_png(image) for image in pixels[of == k][:each]]
+            yield shown(name), [as_uri(image) for image in pixels[of == k][:each]]
 
     @property
     def curves(self) -> list[Curve]:
@@ -121,13 +118,6 @@ def metrics(folder: Path) -> list[dict[str, float]]:
             found = {name: float(value) for name, value in line.items() if value}
             steps.setdefault(int(found["step"]), {}).update(found)
     return [steps[step] for step in sorted(steps)]
-
-
-def _png(image: Tensor) -> str:
-    """A picture (C, H, W) in [0, 1] as a data URI."""
-    file = io.BytesIO()
-    to_pil_image(image.mul(255).round().byte()).save(file, format="png")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def sets(paths: Sequence[Path]) -> Iterator[Made]:

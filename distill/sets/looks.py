@@ -4,6 +4,7 @@ import base64
 import io
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
@@ -27,8 +28,13 @@ def grid(pixels: Tensor, classes: Tensor) -> Tensor:
     return make_grid(large, nrow=widest, padding=2, pad_value=1.0)
 
 
-def as_html(picture: Tensor) -> str:
-    """A picture (3, H, W) in [0, 1] as an element that needs no file."""
-    buffer = io.BytesIO()
-    to_pil_image(picture.cpu()).save(buffer, "png")
-    return f'<img src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+def eight_bit(picture: Tensor) -> Image.Image:
+    """A picture (C, H, W) in [0, 1], rounded to eight bits."""
+    return to_pil_image(picture.mul(255).round().byte().cpu())
+
+
+def as_uri(picture: Tensor) -> str:
+    """A picture (C, H, W) in [0, 1] as a data URI, which needs no file."""
+    file = io.BytesIO()
+    eight_bit(picture).save(file, format="png")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -16,15 +16,16 @@ import torchvision
 from PIL import Image
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms.functional import to_pil_image
 
 from distill.data.pictures import from_array, pixels, zoomed
 from distill.data.preprocessing import Preprocessing, to_pixels
 from distill.data.split import Split
 from distill.files import hash_tensors, save_tensors, write_json
-from distill.sets.looks import as_html, grid
+from distill.sets.looks import as_uri, eight_bit, grid
 from distill.sets.soundness import check_images, check_labels, check_names, check_rate
 from distill.sizes import Size, spread
+
+MOST_SHOWN = 20  # classes whose images a notebook shows unasked
 
 
 @dataclass(repr=False)
@@ -100,11 +101,13 @@ class SyntheticSet(Dataset):
         return f"<SyntheticSet of {of}, {self.label_kind} labels{f', by {told}' if told else ''}>"
 
     def _repr_html_(self) -> str:
-        return f"<div>{html.escape(repr(self)[1:-1])}<br>{as_html(grid(self.pixels, self.classes))}</div>"
+        first = torch.isin(self.classes, self.classes.unique()[:MOST_SHOWN])
+        picture = as_uri(grid(self.preprocessing.inverse(self.images[first].detach()).clamp(0, 1), self.classes[first]))
+        return f'<div>{html.escape(repr(self)[1:-1])}<br><img src="{picture}"></div>'
 
     def show(self) -> Image.Image:
         """At most ten images of each class, a row for each class; a notebook shows what this returns."""
-        return to_pil_image(grid(self.pixels, self.classes).cpu())
+        return eight_bit(grid(self.pixels, self.classes))
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
         label = self.labels[i]
