@@ -144,7 +144,7 @@ def report(cfg: DictConfig) -> list[Path]:
     whole = Report(own)
     whole.rows = [row for run in runs for row in run.rows]
     Console(width=None if sys.stdout.isatty() else 1000).print(table(whole))
-    return [*wrote, *write_page(whole, runs, shlex.join(["python", *sys.argv]))]
+    return [*wrote, *write_page(whole, runs, shlex.join([*command().split(), *sys.argv[1:]]))]
 
 
 def reports_in(pattern: str) -> list[Path]:
