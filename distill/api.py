@@ -177,7 +177,7 @@ def evaluate(
     Args:
         synsets: sets of any methods and sizes.
         real: the images that tell; in the sets' space.
-        protocol: one of `protocols`; None is the first set's method's own.
+        protocol: one of `protocols`; None is the own one of each set's method.
         students: networks, of ``configs/student``.
         settings: of the protocol: ``epochs=2`` or ``**{"protocol.students": 2}``, which marks it with a plus; of a network:
             ``**{"convnet.width": 32}``; of the run: ``random=0`` and ``whole=True`` (the baselines), ``workers=2``.
@@ -219,7 +219,6 @@ def experiments() -> list[str]:
 
 RUN = (
     "compile",
-    "device",
     "labels_path",
     "precision",
     "scale",

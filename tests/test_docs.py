@@ -46,3 +46,21 @@ def test_the_command_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", [*command.split()[1:], *quick])
     runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
     assert (tmp_path / "outputs" / "digits-dm-ipc1-seed0" / "synset.safetensors").exists()
+
+
+SHORT = {
+    "steps=200": "steps=2", "steps=500": "steps=2", "count=10": "count=1",
+    "random=5)": 'random=1, student_epochs=[2], student_rates=[0.1], **{"convnet.width": 4, "protocol.students": 1})',
+}  # fmt: skip
+
+
+def test_the_lines_of_python_in_the_readme_run(tmp_path, monkeypatch):
+    (block,) = re.findall(r"## From Python\n\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    for text, short in SHORT.items():
+        assert block.count(text) == 1
+        block = block.replace(text, short)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(block, names)
+    assert [row["method"] for row in names["report"].rows] == ["dm", "random real"]
+    assert (tmp_path / "outputs" / "digits-mtt-ipc10-seed0" / "synset.safetensors").exists()
