@@ -169,8 +169,6 @@ class Report:
             for part in self.folder.glob(f".*{name}.json.*.part"):  # of a process that was killed
                 part.unlink(missing_ok=True)
             yield Unfinished(self._unfinished(name))
-        if (self.folder / f"{name}.json").exists():
-            Path(lock.lock_file).unlink(missing_ok=True)  # who opened it before finds the row
 
     def _unfinished(self, name: str) -> Path:
         return self.folder / f"unfinished_{name}.json"
