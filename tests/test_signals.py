@@ -35,6 +35,7 @@ def asked_to_end(number, owner, name, call):
         return done
 
     setattr(owner, name, called)
+    signal.signal(number, signal.SIG_DFL)  # tests that were started under nohup inherit that it is ignored
 
 
 def in_experts():
