@@ -134,7 +134,7 @@ def make(
     Args:
         method: one of `methods`.
         ipc: images per class, see `distill.sizes`.
-        experts: of `train_experts`; None finds them below ``out``.
+        experts: of `train_experts`, all of them; None finds them below ``out``.
         student: the network that it is made with.
         settings: of the method: ``steps=100``; of the network: ``**{"student.width": 32}``; of the run: ``compile=False``.
 
@@ -151,13 +151,13 @@ def make(
         *overrides("", {"ipc": ipc}),
         f"student=[{known('student', student)}]",
     ]
+    if experts is not None:
+        stated += overrides("", {"experts_path": str(experts.folder), "method.experts.count": experts.count})
     for name, value in settings.items():
         if name.startswith("student."):
             stated += overrides(f"student.{student}", {name.partition(".")[2]: value})
         else:
             stated += overrides("" if name in RUN else "method", {name: value})
-    if experts is not None:
-        stated += overrides("", {"experts_path": str(experts.folder)})
     line = go("distill", real, out, seed, stated, ("experts", "distill"))
     return load(line.folder(line.ipcs[0], seed))
 

@@ -76,6 +76,13 @@ def test_experts_of_one_call_are_those_of_another(real, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in store.folder.rglob("*.safetensors")} == written
 
 
+def test_given_experts_are_all_that_a_set_learns_from(real, tmp_path):
+    store = dd.train_experts("mtt", real, count=2, epochs=2, out=tmp_path, **{"student.width": 4})
+    settings = {name: value for name, value in TRAJECTORIES.items() if "." not in name}
+    dd.make("mtt", real, ipc=1, steps=1, experts=store, out=tmp_path / "other", **QUICK, **settings)
+    assert len(list(store.folder.glob("expert_*"))) == 2
+
+
 def test_teachers_are_trained_by_network(real, tmp_path):
     settings = {"count": 1, "minimum": 0, "recipe.epochs": 1}
     stores = dd.train_teachers(
