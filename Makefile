@@ -1,8 +1,8 @@
-# make demo: the whole line on real handwritten digits.  make test: the tests.  make fuzz: all settings.  Both set up .venv first.
+# make demo: the whole line on real handwritten digits.  make test: the tests.  make fuzz: all settings.  make docs: the site.  Each sets up .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test fuzz check bench
+.PHONY: demo test fuzz check bench docs
 
 demo: .venv/ready
 	$(BIN)/python run.py
@@ -20,6 +20,14 @@ check: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/speed.py
+
+# A broken link, or a name that the reference asks for and the code has not, fails.
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+.venv/docs: .venv/ready
+	$(BIN)/pip install --quiet --editable '.[docs]'
+	touch $@
 
 # torch and torchvision are asked for in one request, so that both come from one index.
 .venv/ready: pyproject.toml

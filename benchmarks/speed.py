@@ -2,7 +2,7 @@
 
 python benchmarks/speed.py [--repeat 3] [--only students,experts,outer,dsa,dsac,dm,recover,memory,stack]
 
-What is compared: ConvNet-3 at CIFAR-10 size with DSA, `distill` in its fastest setting that the README calls safe
+What is compared: ConvNet-3 at CIFAR-10 size with DSA, `distill` in the fastest setting of docs/speed.md
 (torch.compile, bf16 for experts and students, fp32 in the inner loop). Ratios above 1 are gains.
 """
 

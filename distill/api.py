@@ -39,9 +39,10 @@ def load_data(
         ValueError: a name or a value is unknown, or the set is unusable.
         FileNotFoundError: the files are missing.
 
-    >>> real = load_data("digits", val=0)
-    >>> real.train.images.shape, real.train.num_classes
-    (torch.Size([1437, 1, 8, 8]), 10)
+    Examples:
+        >>> real = load_data("digits", val=0)
+        >>> real.train.images.shape, real.train.num_classes
+        (torch.Size([1437, 1, 8, 8]), 10)
     """
     known("data", name)
     stated = [f"data={name}", *overrides("data", settings), *overrides("", {"device": device})]
@@ -70,10 +71,11 @@ def train_experts(
         count: how many; None is what the papers have.
         settings: of the recipe: ``epochs=10``, ``lr=0.01``.
 
-    >>> import tempfile
-    >>> store = train_experts("mtt", load_data(), count=1, epochs=1, out=tempfile.mkdtemp(), **{"student.width": 4})
-    >>> store.missing
-    []
+    Examples:
+        >>> import tempfile
+        >>> store = train_experts("mtt", load_data(), count=1, epochs=1, out=tempfile.mkdtemp(), **{"student.width": 4})
+        >>> store.missing
+        []
     """
     known("experts", recipe)
     network = {name: settings.pop(name) for name in list(settings) if name.startswith("student.")}
@@ -141,10 +143,11 @@ def make(
     Raises:
         ValueError: a name or a value is unknown or impossible here; nothing was trained.
 
-    >>> import tempfile
-    >>> synset = make("dm", load_data(), ipc=1, steps=2, out=tempfile.mkdtemp())
-    >>> len(synset), synset.record["step"]
-    (10, 2)
+    Examples:
+        >>> import tempfile
+        >>> synset = make("dm", load_data(), ipc=1, steps=2, out=tempfile.mkdtemp())
+        >>> len(synset), synset.record["step"]
+        (10, 2)
     """
     stated = [
         f"method={known('method', method)}",

@@ -59,7 +59,7 @@ def cost(line: Line) -> str:
     kept = f", {disk / 1e9:.1f} GB on disk" if disk else ""
     return (
         f"the papers' sizes on {len(real):,} images: {', '.join(parts)}: about {duration(seconds)} on this machine, and the "
-        f"students; {peak / 1e9:.1f} GB of memory or more{kept}. scale=small takes minutes (README: what it reaches); "
+        f"students; {peak / 1e9:.1f} GB of memory or more{kept}. scale=small takes minutes (docs/own_data.md); "
         "scale=published is this run"
     )
 
