@@ -21,9 +21,9 @@ check: .venv/ready
 bench: .venv/ready
 	$(BIN)/python benchmarks/speed.py
 
-# A broken link, or a name that the reference asks for and the code has not, fails.
+# A broken link, or a name that the reference asks for and the code has not, fails; --quiet would leave warnings uncounted.
 docs: .venv/docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 .venv/docs: .venv/ready
 	$(BIN)/pip install --quiet --editable '.[docs]'
