@@ -184,10 +184,21 @@ def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any] | None = None) -> None:
     """Write tensors and a JSON record into one safetensors file."""
-    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    stored = _apart({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     header = sealed({"record": json.dumps(record or {})}, hash_tensors(stored))
     with replacing(path) as part:
         write_safetensors(part, stored, header)
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, each in memory of its own, as a safetensors file wants them."""
+    own: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        own[name] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    return own
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:

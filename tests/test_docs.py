@@ -189,7 +189,7 @@ def runs(page):
 def somebodys_set():
     classes = torch.arange(10)
     space = normalised([0.5] * 3, [0.25] * 3)
-    return SyntheticSet(torch.zeros(10, 3, 32, 32), classes, classes.clone(), tuple("abcdefghij"), space, "cifar10")
+    return SyntheticSet(torch.zeros(10, 3, 32, 32), classes, classes, tuple("abcdefghij"), space, "cifar10")
 
 
 def carried_out(page, folder, monkeypatch):

@@ -41,6 +41,13 @@ def test_what_is_saved_is_what_is_loaded(synset, tmp_path):
     assert [path.name for path in sorted((tmp_path / "run").iterdir())] == ["synset.json", "synset.safetensors"]
 
 
+def test_labels_and_classes_may_be_one_tensor(synset, tmp_path):
+    hard = synset.with_(labels=synset.classes, label_kind="hard")
+    hard.save(tmp_path / "synset.safetensors")
+    again = distill.load(tmp_path)
+    assert torch.equal(again.labels, synset.classes) and again.hash == hard.hash
+
+
 def test_three_lines_give_a_dataset_and_the_matching_test_transform(synset, tmp_path, npz):
     synset.save(tmp_path / "synset.safetensors")
     loaded = distill.load(tmp_path)
