@@ -14,11 +14,13 @@ import torch
 from conftest import ROOT
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from test_structure import ORDER
 
 from distill.cli.listing import listing
 from distill.cli.typed import FLAGS, check_habits, is_sweep, quoted, swept
 from distill.data.preprocessing import normalised
 from distill.presets import check_experiment
+from distill.report.rows import ROW, Report
 from distill.runs.checks import check_values, plain
 from distill.runs.composed import compose
 from distill.sets.synthetic import SyntheticSet
@@ -94,9 +96,23 @@ def test_every_published_spread_says_that_it_is_a_standard_deviation():
 
 
 def test_the_walk_enters_at_most_ten_rooms_and_none_twice():
-    rooms = re.findall(r"^## \d+\. .*`distill/(\w+)`", (DOCS / "walk.md").read_text(), re.MULTILINE)
+    walk = (DOCS / "walk.md").read_text()
+    rooms = re.findall(r"^## \d+\. .*`distill/(\w+)`", walk, re.MULTILINE)
     assert 5 < len(rooms) <= 10 and len(set(rooms)) == len(rooms)
-    assert all((ROOT / "distill" / room / "__init__.py").exists() for room in rooms)
+    known = re.search(r"^networks - .*$", walk, re.MULTILINE)[0].split(" - ")
+    assert sorted(known) == sorted(rooms)
+    assert known == sorted(known, key=[*map(room_of, ORDER)].index), "the order of imports"
+
+
+def room_of(module):
+    return module.split(".")[1] if "." in module else module
+
+
+def test_every_field_of_a_row_is_told():
+    fields = set(
+        re.findall(r"`(\w+)`", re.search(r"## A row\n(.*?)^## ", (DOCS / "outputs.md").read_text(), re.S | re.M)[1])
+    )
+    assert {*ROW, *Report.KEY} <= fields
 
 
 # --- commands ----------------------------------------------------------------------------------------------------------
