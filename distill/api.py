@@ -4,7 +4,7 @@ Values are called as on the command line: ``make("dm", real, lr_img=1.0)`` is ``
 dots is given as ``**{"experts.count": 10}``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from distill.data.real import load as read
 from distill.presets import options, unknown
 from distill.report.rows import Report
 from distill.runs.checks import check_values, device_of, plain
-from distill.runs.composed import Composed, compose
+from distill.runs.composed import Composed, compose, overrides
 from distill.runs.explained import words_explained
 from distill.runs.line import Line
 from distill.runs.pipeline import carry_out
@@ -107,6 +107,13 @@ def train_teachers(
         networks: of ``configs/student``.
         recipe: one of ``configs/experts`` for teachers: ``teacher``, ``committee``.
         settings: of the teachers: ``count=2``, ``**{"recipe.epochs": 10}``; of a network: ``**{"convnet.norm": "batch"}``.
+
+    Examples:
+        >>> import tempfile
+        >>> settings = {"count": 1, "recipe.epochs": 1, "minimum": 0, "convnet.width": 4, "convnet.norm": "batch"}
+        >>> stores = train_teachers(load_data(), ["convnet"], out=tempfile.mkdtemp(), **settings)
+        >>> list(stores), stores["convnet"].missing
+        (['convnet'], [])
     """
     names = [known("student", name) for name in networks]
     stated = [
@@ -187,6 +194,16 @@ def evaluate(
 
     Returns:
         All rows of ``out``.
+
+    Examples:
+        >>> import tempfile
+        >>> real, out = load_data(), tempfile.mkdtemp()
+        >>> synset = make("dm", real, ipc=1, steps=2, out=out)
+        >>> settings = {"random": 1, "epochs": 1, "protocol.students": 1, "convnet.width": 4}
+        >>> report = evaluate(synset, real, protocol="dsa", out=out, **settings)  # doctest: +ELLIPSIS +NORMALIZE_WHITESPACE
+        Accuracy on the test split, % ...
+        >>> [row["method"] for row in report.rows]
+        ['dm', 'random real']
     """
     sets = [synsets] if isinstance(synsets, SyntheticSet) else list(synsets)
     stated = [f"student=[{','.join(known('student', name) for name in students)}]"]
@@ -206,17 +223,32 @@ def evaluate(
 
 
 def methods() -> list[str]:
-    """Names that `make` takes."""
+    """Names that `make` takes.
+
+    Examples:
+        >>> "mtt" in methods()
+        True
+    """
     return options("method")
 
 
 def protocols() -> list[str]:
-    """Names that `evaluate` takes."""
+    """Names that `evaluate` takes.
+
+    Examples:
+        >>> "ours" in protocols()
+        True
+    """
     return options("protocol")
 
 
 def experiments() -> list[str]:
-    """Published cells, for ``distill experiment=NAME``."""
+    """Published cells, for ``distill experiment=NAME``.
+
+    Examples:
+        >>> "datm_cifar10_ipc10" in experiments()
+        True
+    """
     return options("experiment")
 
 
@@ -253,35 +285,3 @@ def known(group: str, name: str) -> str:
     if name not in options(group):
         raise ValueError(unknown(group, name, options(group)))
     return name
-
-
-def overrides(group: str, values: Mapping[str, Any]) -> list[str]:
-    """Values as a command line states them.
-
-    >>> overrides("data", {"val": 0, "path": "my pets", "mean": [0.5], "zca": True, "size": None})
-    ['data.val=0', 'data.path="my pets"', 'data.mean=[0.5]', 'data.zca=true', 'data.size=null']
-    """
-    return [f"{f'{group}.' if group else ''}{name}={literal(value)}" for name, value in values.items()]
-
-
-def literal(value: Any) -> str:
-    """A value in Hydra's grammar.
-
-    >>> print(literal({"cat": 1, "a b": [None, True, "x"]}))
-    {cat:1,"a b":[null,true,"x"]}
-    """
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Mapping):
-        return (
-            "{"
-            + ",".join(f"{key if str(key).isalnum() else literal(key)}:{literal(each)}" for key, each in value.items())
-            + "}"
-        )
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(literal, value)) + "]"
-    if isinstance(value, str | Path):
-        return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return repr(value)

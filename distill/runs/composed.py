@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -56,3 +57,35 @@ def _ours() -> Iterator[None]:
             yield
     finally:
         Singleton.set_state(before)
+
+
+def overrides(group: str, values: Mapping[str, Any]) -> list[str]:
+    """Values as a command line states them.
+
+    >>> overrides("data", {"val": 0, "path": "my pets", "mean": [0.5], "zca": True, "size": None})
+    ['data.val=0', 'data.path="my pets"', 'data.mean=[0.5]', 'data.zca=true', 'data.size=null']
+    """
+    return [f"{f'{group}.' if group else ''}{name}={literal(value)}" for name, value in values.items()]
+
+
+def literal(value: Any) -> str:
+    """A value in Hydra's grammar.
+
+    >>> print(literal({"cat": 1, "a b": [None, True, "x"]}))
+    {cat:1,"a b":[null,true,"x"]}
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return (
+            "{"
+            + ",".join(f"{key if str(key).isalnum() else literal(key)}:{literal(each)}" for key, each in value.items())
+            + "}"
+        )
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(literal, value)) + "]"
+    if isinstance(value, str | Path):
+        return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return repr(value)
