@@ -3,7 +3,6 @@
 import json
 import re
 import runpy
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -191,51 +190,6 @@ def test_choices_recorded_in_a_set_cannot_name_code(line, made, tmp_path):
     code, _, message = line(*QUICK, "synset=evil.safetensors", "student.convnet.width=8", "out=judged")
     assert code == 0, message
     assert (tmp_path / "judged" / "report.json").exists()
-
-
-def read_wandb(path):
-    """Records of an offline run: protobuf messages in LevelDB's log format, behind a header of seven bytes."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    data, at, parts = path.read_bytes(), 7, b""
-    while at + 7 <= len(data):
-        left = 32768 - at % 32768
-        if left < 7:
-            at += left
-            continue
-        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
-        parts += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # a whole record, or the last part of one
-            record = Record()
-            record.ParseFromString(parts)
-            yield record
-        parts = b"" if kind in (0, 1, 4) else parts
-
-
-def test_wandb_gets_metrics_pictures_and_the_table_offline(tmp_path, monkeypatch):
-    for name in ("WANDB_API_KEY", "WANDB_MODE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))  # no key in a netrc either
-    command = [sys.executable, str(ROOT / "run.py"), *toy("mtt", "logger=wandb", "protocol=dcb-none")]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True
-    )  # its client outlives a run in a process
-    message = done.stderr
-    assert done.returncode == 0, message
-    (file,) = (tmp_path / "outputs").rglob("*.wandb")
-    assert str(file.parent.relative_to(tmp_path)) in done.stdout
-    logged: dict[str, list] = {}
-    for record in read_wandb(file):
-        for item in record.history.item:
-            logged.setdefault(item.key or "/".join(item.nested_key), []).append(json.loads(item.value_json))
-    with (tmp_path / "outputs" / "digits-mtt-ipc1-seed0" / "metrics" / "version_0" / "metrics.csv").open() as csv:
-        names, *rows = [row.rstrip("\n").split(",") for row in csv]
-    ours = [float(row[names.index("matching_loss")]) for row in rows]
-    assert "digits-mtt-ipc1-seed0/matching_loss" in logged, (sorted(logged), file.stat().st_size, message)
-    assert logged["digits-mtt-ipc1-seed0/matching_loss"] == pytest.approx(ours)
-    assert any("synthetic" in key for key in logged)
-    assert any("report" in key for key in logged)
 
 
 def test_help_and_config_answer_without_heavy_imports(line, monkeypatch):

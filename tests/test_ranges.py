@@ -63,7 +63,8 @@ def compositions():
     methods, protocols, data = (options(group) for group in ("method", "protocol", "data"))
     made = []
     for i, protocol in enumerate(protocols):
-        more = ["logger=wandb", "experts=teacher", students] if i == 0 else ["experts=committee"] if i == 1 else []
+        more = ["experts=teacher", students] if i == 0 else ["experts=committee"] if i == 1 else []
+        more += [f"logger={options('logger')[-i - 1]}"] if i < len(options("logger")) else []
         names = [
             f"method={methods[i % len(methods)]}",
             f"data={data[i % len(data)]}",
@@ -140,6 +141,9 @@ REFUSED = {
     "compile=maybe": "unknown compile 'maybe': one of true, false, auto",
     "precision=fp8": "unknown precision 'fp8': one of fp32, bf16",
     "device=tpu": "unknown device 'tpu': one of auto, cpu, cuda",
+    "logger.wandb._target_=os.abort": "unknown logger.wandb._target_ 'os.abort': one of pytorch_lightning.loggers.WandbLogger",
+    "logger.wandb.mode=disabled": "unknown logger.wandb.mode 'disabled': null or one of online, offline",
+    "logger.mlflow.synchronous=no": "logger.mlflow.synchronous is 'no', expected true or false",
     "threads=1000000000": "threads is 1000000000, expected null or a whole number in [1, 1024]",
 }
 

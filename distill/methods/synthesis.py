@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torchvision
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import Tensor
 
@@ -62,6 +62,7 @@ def distill(
     Args:
         folder: of this synthesis alone; gets ``snapshots/``, ``grid.png`` and ``state.safetensors`` too.
         record: what the artefact says of itself beside the tensors.
+        loggers: get the metrics; one that has ``log_image(key, image, step)``, a picture at every snapshot, too.
         progress: called with (text, outer steps done, outer steps in all).
 
     Returns:
@@ -218,8 +219,8 @@ class _Home(Callback):
             logger.save()
         self.write(method, self.done, optimizer_tensors(trainer.optimizers[0]))
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_image("synthetic", [grid(method.synset.pixels, method.synset.classes).cpu()])
+            if hasattr(logger, "log_image"):
+                logger.log_image("synthetic", grid(method.synset.pixels, method.synset.classes), self.done)
 
 
 def save_grid(folder: Path, synset: SyntheticSet) -> None:

@@ -97,6 +97,7 @@ class Report:
 
     Attributes:
         rows: by the time they were written; what others wrote since the last `refresh` is not among them.
+        added: those that were added here.
     """
 
     KEY = (
@@ -107,6 +108,7 @@ class Report:
     def __init__(self, path: Path):
         self.path, self.folder = path, path.parent / "rows"
         self.rows: list[Row] = []
+        self.added: list[Row] = []
         self.files: dict[str, Row] = {}
         if not self.folder.is_dir() and path.exists():  # of an earlier version
             record = read_record(path, MOVE)
@@ -152,6 +154,7 @@ class Report:
         self.begin()
         write_record(self.folder / f"{name}.json", row)
         self._unfinished(name).unlink(missing_ok=True)
+        self.added.append(row)
         self.refresh()
 
     @contextmanager

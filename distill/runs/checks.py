@@ -16,6 +16,27 @@ from distill.training.expert_recipe import TEACHERS
 from distill.training.protocol import Protocol
 from distill.training.recipe import PRECISIONS
 
+LIGHTNING = "one of pytorch_lightning.loggers."
+
+LOGGERS = {
+    "csv": {"_target_": f"{LIGHTNING}CSVLogger", "flush_logs_every_n_steps": "whole [1, 1e9]"},
+    "wandb": (
+        "absent",
+        {
+            **{"_target_": f"{LIGHTNING}WandbLogger", "project": "text", "entity": "null or text"},
+            "mode": "null or one of online, offline",
+        },
+    ),
+    "tensorboard": ("absent", {"_target_": f"{LIGHTNING}TensorBoardLogger", "save_dir": "path"}),
+    "mlflow": (
+        "absent",
+        {
+            **{"_target_": f"{LIGHTNING}MLFlowLogger", "experiment_name": "text", "tracking_uri": "null or text"},
+            "synchronous": "true or false",
+        },
+    ),
+}
+
 RANGES = {  # of the run; what a group takes is stated where its class is
     "task": "text",
     "out": "path",
@@ -42,9 +63,7 @@ RANGES = {  # of the run; what a group takes is stated where its class is
     "protocol": Protocol,
     "experts": ("absent or null", TEACHERS),
     "teachers": ("absent", TEACHERS),
-    "logger": {
-        "wandb": ("null", {"project": "text", "entity": "null or text", "mode": "null or one of online, offline"})
-    },
+    "logger": LOGGERS,
 }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -19,16 +21,20 @@ from distill.evaluation.evaluate import evaluate as train_students
 from distill.evaluation.statistics import outer_steps
 from distill.methods.synthesis import iterates
 from distill.report.page import write_page
-from distill.report.rows import RANDOM, WHOLE, Published, Report
+from distill.report.rows import RANDOM, WHOLE, Published, Report, Row
 from distill.report.runs import collect, is_collected
 from distill.report.table import table
 from distill.runs.cells import protocol_changes, published, told
 from distill.runs.line import Line
+from distill.runs.loggers import services
 from distill.runs.signals import goes_on
 from distill.sets.reading import file_of, load
 from distill.sets.synthetic import SyntheticSet
 from distill.sizes import spread
 from distill.text import command, shown
+
+# Of a row, and what loggers call it: the same for every set.
+MEASURED = {"mean": "accuracy", "sd": "sd", "ci95": "ci95", "balanced_accuracy": "balanced_accuracy"}
 
 
 def evaluate(line: Line) -> None:
@@ -63,17 +69,41 @@ def report_rows(line: Line) -> None:
         whole_row(line, report)
     line.progress.stop()
     Console(width=None if sys.stdout.isatty() else 1000).print(table(report))
-    if line.wandb is not None:
-        import wandb
-
-        columns: list[Any] = sorted({key for row in report.rows for key in row})
-        cells = [[str(row.get(key)) for key in columns] for row in report.rows]
-        line.wandb.log({"report": wandb.Table(columns=columns, data=cells)})
     again = [*command().split(), "task=report", f"out={line.out}"]
     line.written += [report.path, *write_page(report, [report], shlex.join(again))]
     while report.refresh():  # another process added rows meanwhile
         report.write()
         write_page(report, [report], shlex.join(again))
+    log_report(line, report)
+
+
+def log_report(line: Line, report: Report) -> None:
+    """The rows that this run added, with a run each; and all of them as a table."""
+    for row in report.added:
+        judged = ("student", "protocol", "labels", "selection")
+        about = {key: value for key, value in row.items() if isinstance(value, str | int | float)}
+        with services(line, group_of(row, line.out), "evaluate", "-".join(row[key] for key in judged), about) as found:
+            measured = {name: row[key] for key, name in MEASURED.items() if row.get(key) is not None}
+            for service in found:
+                service.log_row(measured)
+    columns = sorted({key for row in report.rows for key in row})
+    with services(line, "report", "report", "report", {}) as found:
+        for service in found:
+            service.log_table("report", columns, [[cell(row.get(key)) for key in columns] for row in report.rows])
+
+
+def group_of(row: Row, out: Path) -> str:
+    """The name of the set that a row judged, or what its sets of several seeds have in common; of a baseline, what it is."""
+    files = [(out / path).resolve() for path in row.get("synsets", ())]
+    sets = [file.parent.name if file.stem == "synset" else file.stem for file in files]
+    common = sets[0] if len(sets) == 1 else re.sub(r"-seed\d*$", "", os.path.commonprefix(sets))
+    size = f"-ipc{row['ipc_range']}" if row.get("ipc_range") else ""
+    return common or f"{row['data']}-{row['method']}{size}".replace(" ", "-")
+
+
+def cell(value: Any) -> Any:
+    """Numbers and text as they are, what holds several of them as JSON."""
+    return value if value is None or isinstance(value, str | int | float) else json.dumps(value)
 
 
 def rows(

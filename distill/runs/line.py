@@ -66,7 +66,7 @@ class Line:
         self.check()
         self.command = shlex.join([*command().split(), *run.stated])
         self.written: list[Path] = []
-        self.wandb: Any = None
+        self.left_out: set[str] = set()  # loggers whose service failed
 
     def read(self) -> RealData:
         """The real images, in the space of the sets that are judged."""

@@ -41,8 +41,6 @@ def carry_out(run: Composed, real: RealData | None = None, arrows: Sequence[str]
             if arrow == "distill" or line.rank == 0:  # of several processes the first does what cannot be shared
                 ARROWS[arrow](line)
             line.wait()
-        if line.wandb is not None:
-            line.wandb.finish()
     return line
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers import Logger
 
 from distill.experts.teachers import train_teachers
 from distill.experts.train import train_experts
@@ -17,6 +16,7 @@ from distill.methods.synthesis import claim, join, kept_step
 from distill.methods.synthesis import distill as run_method
 from distill.runs.checks import plain
 from distill.runs.line import Line
+from distill.runs.loggers import services
 from distill.runs.recorded import choices
 from distill.runs.signals import goes_on
 from distill.sizes import Size
@@ -76,9 +76,27 @@ def synthesis(line: Line, ipc: Size, seed: int, store: ExpertStore | None) -> Pa
         "data_fingerprint": line.real.fingerprint,
         "experts": identity["experts"],
     }
-    loggers: list[Any] = [CSVLogger(folder, name="metrics", flush_logs_every_n_steps=100)]
-    if line.cfg.logger.wandb is not None:
-        loggers += wandb_loggers(line, folder.name)
+    about = {
+        "method": record["method"],
+        "data": line.real.train.name,
+        "ipc": ipc,
+        "seed": seed,
+        "run": record["config"],
+    }
+    csv = instantiate(line.cfg.logger.csv, save_dir=str(folder), name="metrics")
+    with services(line, folder.name, "distill", "distill", about) as found:
+        path = carried_out(line, folder, identity, record, [csv, *found])
+        for service in found:
+            if service.begun:  # else the set was there before
+                service.keep(path)
+    return path
+
+
+def carried_out(
+    line: Line, folder: Path, identity: Mapping[str, Any], record: Mapping[str, Any], loggers: Sequence[Logger]
+) -> Path:
+    """The set of a record, made by this process or together with the others of a torchrun; its path."""
+    ipc, seed = record["ipc"], record["seed"]
     accelerator = "gpu" if line.device.type == "cuda" else "cpu"
     if line.processes == 1:
         with goes_on(lambda: snapshot(folder)), alone_in(folder):
@@ -107,30 +125,3 @@ def snapshot(folder: Path) -> str:
     """Where an interrupted synthesis goes on."""
     step = kept_step(folder)
     return "its begin" if not step else f"the last snapshot (step {step})"
-
-
-def wandb_loggers(line: Line, prefix: str) -> list[Any]:
-    """A Weights & Biases logger for one synthesis; none, with a warning, if the service fails: it stops no run."""
-    import wandb
-    from pytorch_lightning.loggers import WandbLogger
-
-    if line.wandb is None:
-        settings = line.cfg.logger.wandb
-        has_key = bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
-        mode: Any = os.environ.get("WANDB_MODE") or settings.mode or ("online" if has_key else "offline")
-        try:
-            line.wandb = wandb.init(
-                project=settings.project,
-                entity=settings.entity,
-                mode=mode,
-                dir=line.out,
-                config=plain(line.cfg),
-                settings=wandb.Settings(init_timeout=60, silent=True, console="off"),
-            )
-        except Exception as error:  # whatever the service or its client raises, the run goes on
-            print(f"warning: Weights & Biases is left out: {error}", file=sys.stderr)
-            return []
-        line.written.append(Path(line.wandb.dir).parent)
-    logger = WandbLogger(experiment=line.wandb, prefix=prefix)
-    logger.LOGGER_JOIN_CHAR = "/"  # a section for each synthesis
-    return [logger]
