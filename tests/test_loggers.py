@@ -165,6 +165,15 @@ def test_mlflow_gets_metrics_pictures_the_sets_and_accuracies(line, tmp_path, mo
         assert runs["evaluate", group].data.metrics["accuracy"] == pytest.approx(mean)
 
 
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
+def test_a_logger_without_its_package_is_one_line_before_anything_is_made(line, name, monkeypatch, tmp_path):  # noqa: F811
+    monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
+    code, _, message = line(*TWO, f"logger={name}")
+    wanted = f"error: logger={name} needs the package {name}, which is not installed: pip install {name}"
+    assert (code, message) == (1, wanted)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_service_that_fails_stops_no_run_and_is_told_once(line, tmp_path):  # noqa: F811
     (tmp_path / "taken").write_text("a file")
     code, said, message = line(*TWO, "logger=tensorboard", "logger.tensorboard.save_dir=taken")

@@ -1,6 +1,7 @@
 """Checks of the run's own values, and the device."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -73,11 +74,20 @@ def check_values(values: Mapping[str, Any]) -> None:
     for size in sizes(values["ipc"]):
         check_size(size)
     check_published(values["published"])
+    check_packages(values["logger"])
     networks = named(values["student"])
     if not networks:
         raise ValueError("no student is named: student=[convnet]")
     for name, node in networks.items():
         check_tree(f"student.{name}", node, Student)
+
+
+def check_packages(loggers: Iterable[str]) -> None:
+    """Raise ValueError if one of these loggers has a package, of its name, that is missing."""
+    for name in loggers:
+        found = find_spec(name)
+        if found is None or found.origin is None:  # or a folder of files that happens to lie here
+            raise ValueError(f"logger={name} needs the package {name}, which is not installed: pip install {name}")
 
 
 def sizes(ipc: Any) -> list[Any]:
