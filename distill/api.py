@@ -145,7 +145,8 @@ def make(
         ipc: images per class, see `distill.sizes`.
         experts: of `train_experts`, all of them; None finds them below ``out``.
         student: the network that it is made with.
-        settings: of the method: ``steps=100``; of the network: ``**{"student.width": 32}``; of the run: ``compile=False``.
+        settings: of the method: ``steps=100``; of the network: ``**{"student.width": 32}``; of the run: ``compile=False``,
+            ``logger="wandb"``.
 
     Raises:
         ValueError: a name or a value is unknown or impossible here; nothing was trained.
@@ -255,6 +256,7 @@ def experiments() -> list[str]:
 RUN = (
     "compile",
     "labels_path",
+    "logger",
     "precision",
     "scale",
     "student_epochs",

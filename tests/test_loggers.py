@@ -229,3 +229,10 @@ def test_a_service_that_goes_away_is_asked_no_more(tmp_path, capsys):
 def test_a_row_is_in_the_group_of_its_set(files, group, tmp_path):
     row = {"data": "digits", "method": "dm", "ipc_range": "3-50", "synsets": files}
     assert group_of(row, tmp_path) == group
+
+
+def test_python_chooses_a_logger_by_its_name(tmp_path):
+    real = dd.load_data("digits", device="cpu")
+    quick = {"student.width": 4, "compile": False, "steps": 2}
+    dd.make("dm", real, ipc=1, logger="tensorboard", out=tmp_path, **quick)
+    assert events_of(tmp_path / "tensorboard" / SETS[0] / "distill").Tags()["scalars"]
