@@ -13,6 +13,7 @@ import distill.experts.train
 from distill import rng
 from distill.data.real import RealData
 from distill.networks.flat import flatten
+from distill.parallel import crew
 from distill.progress import HowFar
 from distill.teachers.store import ExpertStore
 from distill.training.accuracy import accuracy
@@ -38,7 +39,7 @@ def train_teachers(
     Raises:
         ValueError: a teacher diverged.
     """
-    for teacher in store.missing:
+    for teacher in crew().share(crew().agree(lambda: store.missing)):
         with rng.seeded(seed, "teacher", teacher):
             net = student().to(real.train.images.device)
         text = f"training teacher {teacher + 1} of {store.count}, {store.folder.name}"

@@ -14,6 +14,7 @@ from distill import rng
 from distill.data.real import RealData
 from distill.data.split import Split
 from distill.networks.flat import FlatStudent, flatten
+from distill.parallel import crew
 from distill.progress import HowFar
 from distill.teachers.store import ExpertStore
 from distill.training.accuracy import accuracy
@@ -45,15 +46,17 @@ def train_experts(
     Raises:
         ValueError: the network keeps batch statistics, or an expert diverged.
     """
-    missing = store.missing
+    missing = crew().agree(lambda: store.missing)
     if not missing:
         return
     FlatStudent(student())  # refuses networks whose trajectory would not be complete
     images, labels = real.train.images, real.train.labels
-    compiled, stack = way_to_train(student, images, labels, recipe, min(STACK, store.count), store.count, compile)
+    compiled, stack = crew().agree(
+        lambda: way_to_train(student, images, labels, recipe, min(STACK, store.count), store.count, compile)
+    )
     # The groups depend on the count alone: a stack's last bits depend on who is in it.
     groups = [list(range(first, min(first + stack, store.count))) for first in range(0, store.count, stack)]
-    todo = [group for group in groups if set(group) & set(missing)]
+    todo = crew().share([group for group in groups if set(group) & set(missing)])
     for number, group in enumerate(todo):
         nets = []
         for expert in group:

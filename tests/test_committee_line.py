@@ -12,7 +12,7 @@ from conftest import composed
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from test_faults import in_a_process, server_finds_the_tests  # noqa: F401  # a fixture
-from test_line import METHODS, ROOT, line, succeeds, toy  # noqa: F401  # a fixture
+from test_line import ROOT, line, succeeds, toy  # noqa: F401  # a fixture
 
 import distill
 from distill.training.protocol import CommitteeProtocol
@@ -205,13 +205,6 @@ def test_bad_input_gets_one_line(line, changes, message, tmp_path):  # noqa: F81
     trained = list(tmp_path.rglob("*.safetensors"))
     assert bool(trained) == ("of real images correctly" in message), trained  # all else is found before
     assert not list(tmp_path.rglob("report.json"))
-
-
-def test_a_method_that_cannot_be_shared_says_so(line, monkeypatch):  # noqa: F811
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    code, _, said = line(*toy("rded"))
-    assert (code, said) == (1, "error: this method cannot be shared by 2 processes: run it without torchrun")
-    assert {"sre2l", "cda", "cvdd", "rded"} < set(METHODS)
 
 
 def asked_by(*overrides):

@@ -27,7 +27,7 @@ def line(cfg: DictConfig) -> None:
         written = judging.report(cfg)
     else:
         straight = carry_out(placed(Composed.from_command_line(cfg)))
-        written = straight.written if straight.rank == 0 else []
+        written = straight.written if straight.crew.first else []
     for path in written:
         print(f"wrote {path}")
 

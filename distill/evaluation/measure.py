@@ -15,8 +15,8 @@ from torch import nn
 from distill.data.real import RealData
 from distill.data.split import Split
 from distill.evaluation.statistics import by_class, statistics
-from distill.evaluation.trial import Trial, rate
-from distill.parallel import side_by_side
+from distill.evaluation.trial import Trial, label_stores, rate
+from distill.parallel import crew, side_by_side
 from distill.progress import HowFar
 from distill.report.rows import Row, Unfinished
 from distill.sets.synthetic import SyntheticSet
@@ -146,7 +146,9 @@ class Measurement:
         if isinstance(protocol, CommitteeProtocol):
             compiled, stack = False, 1
         else:
-            compiled, stack = way_to_train(self.make, images, targets, protocol, students, count, self.compile)
+            compiled, stack = crew().agree(
+                lambda: way_to_train(self.make, images, targets, protocol, students, count, self.compile)
+            )
         return [
             Trial(
                 synset, protocol, split, self.seed, purpose, synthesis, tuple(range(first, min(first + stack, students))),
@@ -157,15 +159,21 @@ class Measurement:
         ]  # fmt: skip
 
     def hits(self, trials: list[Trial], what: str) -> list[list[int]]:
-        """What each student classifies correctly, in order; side by side in ``workers`` processes, and each trained once."""
+        """What each student classifies correctly, in order; each is trained once.
+
+        Every process of the crew takes its share of the trials, and trains them side by side in ``workers`` processes.
+        """
         known = self.unfinished.hits
         keys = [[trial.key(student) for student in trial.students] for trial in trials]
-        todo = [i for i, own in enumerate(keys) if not set(own) <= set(known)]
-        every = [key for own in keys for key in own]
+        missing = crew().agree(lambda: [i for i, own in enumerate(keys) if not set(own) <= set(known)])
+        todo = crew().share(missing)
         left = sum(len(keys[i]) for i in todo)
+        total = sum(map(len, keys)) - sum(len(keys[i]) for i in missing) + left  # without the others' shares
+        for store in label_stores([trials[i] for i in missing]):
+            store.fill()
 
         def tell() -> None:
-            self.progress(f"{self.text}: {what}", len(every) - left, len(every))
+            self.progress(f"{self.text}: {what}", total - left, total)
 
         tell()
         with side_by_side([partial(trials[i].hits, self.make) for i in todo], self.workers) as new:
@@ -173,7 +181,10 @@ class Measurement:
                 self.unfinished.keep(dict(zip(keys[i], hits, strict=True)), time.monotonic() - self.began)
                 left -= len(keys[i])
                 tell()
-        return [known[key] for key in every]
+        crew().wait()
+        self.unfinished.read()
+        crew().wait()  # the row's files are cleared when it is there
+        return [known[key] for own in keys for key in own]
 
 
 def seeds_of(synsets: Sequence[SyntheticSet], first: int = 0) -> list[int]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from distill.parallel import crew
 from distill.report.rows import Report, Row, Unfinished
 from distill.text import shown
 
@@ -39,24 +40,31 @@ def make_rows(report: Report, planned: Sequence[Planned], measure: Measure) -> N
     left = [each for each in planned if not _is_there(report, each, measure)]
     report.refresh()
     left = [each for each in left if not _is_there(report, each, measure)]
-    if left:
+    if left and crew().first:
         rows = ", ".join(dict.fromkeys(shown(each.text) for each in left))
         print(f"left to another process that is making it, for the same report: {rows}", file=sys.stderr)
-    report.write()
+    if crew().first:
+        report.write()
 
 
 def _is_there(report: Report, planned: Planned, measure: Measure) -> bool:
     """Whether the row is there now; False where another process is making it, or the one that it comes after."""
-    if report.find(planned.row, planned.former):
+
+    def find(row: Row) -> Row | None:
+        return crew().agree(lambda: report.find(row, planned.former))
+
+    if find(planned.row):
         return True
     with report.making(planned.row) as unfinished:
         if unfinished is None:
             return False
         report.refresh()
-        if report.find(planned.row, planned.former):
+        if find(planned.row):
             return True
-        before = None if planned.after is None else report.find(planned.after, planned.former)
+        before = None if planned.after is None else find(planned.after)
         if planned.after is not None and before is None:
             return False
-        report.add({**planned.row, **measure(planned, unfinished, before)})
+        row = {**planned.row, **measure(planned, unfinished, before)}
+        if crew().first:
+            report.add(row)
         return True

@@ -1,6 +1,6 @@
 """Trial: students trained on a synthetic set under a protocol, and what each then classifies correctly."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,12 +43,15 @@ class Trial:
         """What a committee's protocol tells its students; None under other protocols."""
         if not isinstance(self.protocol, CommitteeProtocol):
             return None
-        store = None
-        if self.protocol.soft == "stored":
-            assert self.committee is not None
-            views = augmentation(self.protocol, self.split)
-            store = LabelStore(self.labels_path, self.synset, self.protocol, views, self.seeds()[0], self.committee)
-        return Labels(self.synset, self.protocol, self.committee, store)
+        return Labels(self.synset, self.protocol, self.committee, self.label_store())
+
+    def label_store(self) -> LabelStore | None:
+        """Where the labels of the students are kept, if they are."""
+        if not isinstance(self.protocol, CommitteeProtocol) or self.protocol.soft != "stored":
+            return None
+        assert self.committee is not None
+        views = augmentation(self.protocol, self.split)
+        return LabelStore(self.labels_path, self.synset, self.protocol, views, self.seeds()[0], self.committee)
 
     def seeds(self) -> list[int]:
         """Of the students' batches and views; stored labels are those of one training for all."""
@@ -92,6 +95,12 @@ class Trial:
         """Stands for one student's numbers in an unfinished report."""
         parts = [self.purpose, self.synthesis, student, self.synset.hash, self.protocol.hash, self.peak]
         return "/".join(map(str, parts))
+
+
+def label_stores(trials: Sequence[Trial]) -> list[LabelStore]:
+    """The stores that students of these trials read, each once."""
+    by_use = {(id(trial.synset), trial.seeds()[0]): trial for trial in trials}
+    return [store for trial in by_use.values() if (store := trial.label_store()) is not None]
 
 
 def labelled(protocol: Protocol, labels: str) -> Protocol:

@@ -11,6 +11,7 @@ import torchvision
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from distill.checks import check_ranges
@@ -54,7 +55,7 @@ def distill(
     folder: Path,
     record: Mapping[str, Any],
     loggers: Sequence[Logger],
-    accelerator: str,
+    device: str,
     progress: HowFar,
 ) -> Path:
     """Run ``method`` to its last step and write ``<folder>/synset.safetensors``; go on from the last snapshot if there is one.
@@ -63,6 +64,7 @@ def distill(
         folder: of this synthesis alone; gets ``snapshots/``, ``grid.png`` and ``state.safetensors`` too.
         record: what the artefact says of itself beside the tensors.
         loggers: get the metrics; one that has ``log_image(key, image, step)``, a picture at every snapshot, too.
+        device: of the images, ``cpu`` or ``cuda:1``.
         progress: called with (text, outer steps done, outer steps in all).
 
     Returns:
@@ -78,10 +80,12 @@ def distill(
         home.begin(method)
     if not method.steps:  # a process whose share is empty
         return home.synset_path
+    rank_zero_only.rank = 0  # type: ignore[attr-defined]  # each process of a torchrun logs what it makes
+    card = torch.device(device).index
     trainer = Trainer(
         max_epochs=1,
-        accelerator=accelerator,
-        devices=1,
+        accelerator="cpu" if card is None else "gpu",
+        devices=1 if card is None else [card],
         logger=list(loggers),
         callbacks=[home],
         log_every_n_steps=method.log_every,

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from distill.checks import check_ranges
 from distill.files import clear_abandoned, digest, read_record, write_record
 from distill.identity import digits
+from distill.parallel import crew
 
 Row = dict[str, Any]
 
@@ -62,7 +63,10 @@ def check_report(record: Mapping[str, Any]) -> None:
 
 
 class Unfinished:
-    """The students of a row that is being made, kept in a file of the row's own, so that a restart trains none twice.
+    """The students of a row that is being made, kept in files of the row's own, so that a restart trains none twice.
+
+    Args:
+        path: of a process on its own, or of a crew's first; the others have theirs beside it.
 
     Attributes:
         hits: by student and class.
@@ -71,20 +75,31 @@ class Unfinished:
 
     def __init__(self, path: Path):
         self.path, self.spent = path, 0.0
+        self.own = path if crew().first else path.with_stem(f"{path.stem}_{crew().rank}")
         self.hits: dict[str, list[int]] = {}
-        if path.exists():
+        self.read()
+
+    @property
+    def files(self) -> list[Path]:
+        """Of every process that trained students of the row."""
+        return sorted(self.path.parent.glob(f"{self.path.stem}*.json"))
+
+    def read(self) -> None:
+        """Take the students of all processes."""
+        for path in self.files:
             record = read_record(path, DELETE_STUDENTS)
             try:
                 check_ranges("", record, UNFINISHED)
             except ValueError as error:
                 raise ValueError(f"{path} holds no students of a row ({error}): {DELETE_STUDENTS}") from None
-            self.hits, self.spent = record["hits"], record["spent"]
+            self.hits.update(record["hits"])
+            self.spent = max(self.spent, record["spent"])
 
     def keep(self, hits: Mapping[str, list[int]], spent: float) -> None:
         """Keep more students, and the seconds that the row took so far."""
         self.hits.update(hits)
         self.spent = spent
-        write_record(self.path, {"hits": self.hits, "spent": spent})
+        write_record(self.own, {"hits": self.hits, "spent": spent})
 
 
 class Report:
@@ -153,28 +168,31 @@ class Report:
         check_ranges("row", row, FILE)
         self.begin()
         write_record(self.folder / f"{name}.json", row)
-        self._unfinished(name).unlink(missing_ok=True)
+        for path in self.folder.glob(f"unfinished_{name}*.json"):
+            path.unlink(missing_ok=True)
         self.added.append(row)
         self.refresh()
 
     @contextmanager
     def making(self, row: Mapping[str, Any]) -> Iterator[Unfinished | None]:
-        """Hold one row against other processes, as long as the block or this process lasts; None if another one holds it."""
+        """Hold one row against all but this crew, as long as the block or this process lasts; None if another one holds it."""
         self.begin()
         name = self.name(row)
         lock = FileLock(self.folder / f".{name}.lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            yield None
-            return
-        with lock:
-            for part in self.folder.glob(f".*{name}.json.*.part"):  # of a process that was killed
-                part.unlink(missing_ok=True)
-            yield Unfinished(self._unfinished(name))
 
-    def _unfinished(self, name: str) -> Path:
-        return self.folder / f"unfinished_{name}.json"
+        def take() -> bool:
+            try:
+                lock.acquire()
+            except Timeout:
+                return False
+            for part in self.folder.glob(f".*{name}*.json.*.part"):  # of a process that was killed
+                part.unlink(missing_ok=True)
+            return True
+
+        try:
+            yield Unfinished(self.folder / f"unfinished_{name}.json") if crew().agree(take) else None
+        finally:
+            lock.release()
 
     def begin(self) -> None:
         """Make the folder of rows, with those of an earlier version in it from its first moment on."""
@@ -210,7 +228,7 @@ class Report:
         for pattern in (f".{self.path.stem}.*.part", ".rows.*.part"):
             clear_abandoned(self.path.parent, pattern)
         for path in [*self.folder.glob("unfinished_*.json"), *self.folder.glob(".*.lock")]:
-            if f"{path.stem.removeprefix('unfinished_').removeprefix('.')}.json" in self.files:
+            if f"{path.stem.removeprefix('unfinished_').removeprefix('.')[:12]}.json" in self.files:
                 path.unlink(missing_ok=True)
 
 

@@ -1,5 +1,6 @@
 """Checks of the run's own values, and the device."""
 
+import os
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -11,6 +12,7 @@ from distill.checks import check_tree
 from distill.data.real import RANGES as REAL
 from distill.methods.base import Method
 from distill.networks.base import Student
+from distill.parallel import Crew
 from distill.report.rows import check_published
 from distill.sizes import check_size
 from distill.training.expert_recipe import TEACHERS
@@ -101,11 +103,25 @@ def named(students: dict[str, Any]) -> dict[str, Any]:
 
 
 def device_of(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
+    """This process's device; a card becomes torch's current one."""
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    device = placed(name, Crew.of(os.environ).local_rank, cards)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
+
+
+def placed(name: str, local_rank: int, cards: int) -> torch.device:
+    """The device of a process: the card of its local rank; where there are fewer cards, processes share them.
+
+    Raises:
+        ValueError: ``name`` is cuda and there is no card.
+    """
+    if name == "cuda" and not cards:
         raise ValueError(
             "device=cuda was asked for, but this machine has no CUDA device: use device=cpu or device=auto"
         )
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    return torch.device("cpu") if name == "cpu" or not cards else torch.device("cuda", local_rank % cards)
 
 
 def plain(node: Any) -> Any:

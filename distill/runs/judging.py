@@ -56,7 +56,7 @@ def report_rows(line: Line) -> None:
         if any((s.record.get("method", "unknown"), s.counts) != (method, counts) for s in synsets):
             raise ValueError("synset lists sets of different methods or sizes: evaluate them one after the other")
         found = [file_of(path) for path in paths]
-        for cut in outer_steps(synsets)["cut"]:
+        for cut in outer_steps(synsets)["cut"] if line.crew.first else ():
             print(
                 f"warning: {shown(found[0].parent)} was cut at {cut}: it is judged as it is, and its rows say so",
                 file=sys.stderr,
@@ -67,6 +67,12 @@ def report_rows(line: Line) -> None:
         random_rows(line, report, counts)
     if line.cfg.baselines.whole:
         whole_row(line, report)
+    if line.crew.first:
+        written(line, report)
+
+
+def written(line: Line, report: Report) -> None:
+    """Show the rows that there are, and write report and page."""
     line.progress.stop()
     Console(width=None if sys.stdout.isatty() else 1000).print(table(report))
     again = [*command().split(), "task=report", f"out={line.out}"]

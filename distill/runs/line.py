@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from distill.data.real import load as load_data
 from distill.evaluation.rehearsal import check_protocol, rehearse, rehearse_labels
 from distill.files import digest
 from distill.methods.base import Inputs, Method
+from distill.parallel import crew
 from distill.presets import CONFIGS, options, unknown
 from distill.progress import stage
 from distill.runs.cells import protocol_changes
@@ -52,7 +51,7 @@ class Line:
         check_values(plain(cfg))
         self.out = Path(cfg.out)
         self.asked: dict[str, Committee] = {}
-        self.rank, self.processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.crew = crew()
         self.students = named(plain(cfg.student))
         self.device = device_of(cfg.device)
         if cfg.threads is not None:
@@ -61,7 +60,7 @@ class Line:
         if cfg.union and self.synsets:
             self.synsets = [united(self.synsets, self.real.train.class_names)]
         notes = [*self.real.notes, *other_data([each.record for each in self.synsets], self.real.fingerprint)]
-        for note in notes if self.rank == 0 else ():
+        for note in notes if self.crew.first else ():
             progress.say(note)
         self.check()
         self.command = shlex.join([*command().split(), *run.stated])
@@ -77,9 +76,7 @@ class Line:
 
     def check(self) -> None:
         """Let what is impossible fail now rather than after the experts are trained."""
-        if self.processes > 1 and "share" not in self.cfg.method:
-            raise ValueError(f"this method cannot be shared by {self.processes} processes: run it without torchrun")
-        if self.processes == 1 and list(self.cfg.method.get("share", [0, 1])) != [0, 1]:
+        if list(self.cfg.method.get("share", [0, 1])) != [0, 1]:
             raise ValueError("method.share is for the processes of a torchrun, which sets it: leave it out")
         for name in ("out", "experts_path", "labels_path"):
             if Path(self.cfg[name]).is_file():
@@ -195,15 +192,6 @@ class Line:
         )
         make = instantiate(node)  # the class, and the values of its settings
         return make.func.make(inputs, make.keywords)
-
-    def wait(self) -> None:
-        """Until every process of a torchrun is here."""
-        if self.processes > 1:
-            import torch.distributed as dist
-
-            if not dist.is_initialized():
-                dist.init_process_group("gloo", timeout=timedelta(days=7))
-            dist.barrier()
 
     def learned_from(self, store: ExpertStore | None) -> Any:
         """Names of the stores whose experts or teachers stand behind a synthesis."""

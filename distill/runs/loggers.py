@@ -255,8 +255,6 @@ def flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]
 def services(line: Line, group: str, job: str, name: str, about: Mapping[str, Any]) -> Iterator[list[Service]]:
     """The services that the configuration names, with a run each until the block ends."""
     chosen = {kind: node for kind, node in line.cfg.logger.items() if kind in SERVICES and kind not in line.left_out}
-    if line.rank > 0:
-        chosen = {}
     found = {kind: SERVICES[kind](node, line.out, group, job, name, about) for kind, node in chosen.items()}
     status = "failed"
     try:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 
 from distill.data.real import RealData
+from distill.parallel import Crew, working_in
 from distill.presets import unknown
 from distill.progress import heard_by, stage
 from distill.runs import cost, judging, stages
@@ -30,17 +31,21 @@ def carry_out(run: Composed, real: RealData | None = None, arrows: Sequence[str]
     if task not in (*ARROWS, "all"):
         raise ValueError(unknown("task", task, TASKS))
     keep_freed_memory()
-    with warnings.catch_warnings(), shown() as progress, heard_by(progress):
+    with (
+        warnings.catch_warnings(),
+        working_in(Crew.of(os.environ)) as crew,
+        shown(crew.first) as progress,
+        heard_by(progress),
+    ):
         warnings.filterwarnings("ignore", module="pytorch_lightning|torch.utils.data|lightning_fabric|joblib")
         line = Line(run, progress, real)
-        if line.rank == 0 and not cost.is_chosen(line):
+        if crew.first and not cost.is_chosen(line):
             with stage("measuring what this will cost"):
                 told = cost.cost(line)
             progress.say(told)
         for arrow in arrows or (ARROWS if task == "all" else (task,)):
-            if arrow == "distill" or line.rank == 0:  # of several processes the first does what cannot be shared
-                ARROWS[arrow](line)
-            line.wait()
+            ARROWS[arrow](line)
+            crew.wait()
     return line
 
 

@@ -43,7 +43,7 @@ class Stage:
 
 
 class Shown:
-    """A `distill.progress.HowFar` that knows what is under way; as a context, from the run's begin to its end."""
+    """A `distill.progress.HowFar` that says nothing but knows what is under way; as a context, of one run."""
 
     def __init__(self) -> None:
         self.stages: dict[str, Stage] = {}
@@ -65,7 +65,6 @@ class Shown:
 
     def say(self, line: str) -> None:
         """A line that stays."""
-        raise NotImplementedError
 
     def stop(self) -> None:
         """Make room for what follows."""
@@ -142,8 +141,10 @@ class Lines(Shown):
         self.stopped.set()
 
 
-def shown() -> Shown:
-    """The face for where standard error goes."""
+def shown(speaks: bool = True) -> Shown:
+    """The face for where standard error goes; of a crew one process speaks."""
+    if not speaks:
+        return Shown()
     return Bars() if sys.stderr.isatty() else Lines()
 
 

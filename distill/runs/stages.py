@@ -27,20 +27,24 @@ def experts(line: Line) -> None:
     """Train what the method and the protocol learn from; a store that is complete may be read-only."""
     store = None if line.teachers_alone else line.expert_store()
     if store is not None:
-        if store.missing:
+        if is_to_train(line, store):
             recipe, net = instantiate(line.cfg.method.experts.recipe), line.student(line.first_student)
-            with goes_on(lambda: "the last epoch kept"), alone_in(store.folder):
+            with goes_on(lambda: "the last epoch kept"), line.crew.alone_in(store.folder):
                 train_experts(store, line.real, net, recipe, line.cfg.seed, line.progress, line.cfg.compile)
         line.written.append(store.folder)
     for node in [line.cfg.experts] if line.teachers_alone else line.committees():
         for name, store in line.teacher_stores(node).items():
             if store.folder in line.written:
                 continue
-            if store.missing:
-                with goes_on(lambda: "the last epoch kept"), alone_in(store.folder):
+            if is_to_train(line, store):
+                with goes_on(lambda: "the last epoch kept"), line.crew.alone_in(store.folder):
                     recipe = instantiate(node.recipe)
                     train_teachers(store, line.real, line.student(name), recipe, line.cfg.seed, line.progress)
             line.written.append(store.folder)
+
+
+def is_to_train(line: Line, store: ExpertStore) -> bool:
+    return line.crew.agree(lambda: bool(store.missing))
 
 
 def distill(line: Line) -> None:
@@ -48,13 +52,15 @@ def distill(line: Line) -> None:
     store = line.expert_store()
     if store is not None:
         store.complete()
-    for ipc in line.ipcs:
-        for i in range(line.cfg.syntheses):
-            line.written.append(synthesis(line, ipc, line.cfg.seed + i, store))
+    every = [(ipc, line.cfg.seed + i) for ipc in line.ipcs for i in range(line.cfg.syntheses)]
+    # Processes share the images of each set where the method can, else the sets.
+    for ipc, seed in every if "share" in line.cfg.method else line.crew.share(every):
+        synthesis(line, ipc, seed, store)
+    line.written += [line.folder(*each) / "synset.safetensors" for each in every]
 
 
-def synthesis(line: Line, ipc: Size, seed: int, store: ExpertStore | None) -> Path:
-    """The set of one size and seed, made or found; its path."""
+def synthesis(line: Line, ipc: Size, seed: int, store: ExpertStore | None) -> None:
+    """Make the set of one size and seed, or find it."""
     folder = line.folder(ipc, seed)
     identity = {
         "data": line.real.fingerprint,
@@ -85,40 +91,34 @@ def synthesis(line: Line, ipc: Size, seed: int, store: ExpertStore | None) -> Pa
     }
     csv = instantiate(line.cfg.logger.csv, save_dir=str(folder), name="metrics")
     with services(line, folder.name, "distill", "distill", about) as found:
-        path = carried_out(line, folder, identity, record, [csv, *found])
+        carried_out(line, folder, identity, record, [csv, *found])
         for service in found:
             if service.begun:  # else the set was there before
-                service.keep(path)
-    return path
+                service.keep(folder / "synset.safetensors")
 
 
 def carried_out(
     line: Line, folder: Path, identity: Mapping[str, Any], record: Mapping[str, Any], loggers: Sequence[Logger]
-) -> Path:
-    """The set of a record, made by this process or together with the others of a torchrun; its path."""
-    ipc, seed = record["ipc"], record["seed"]
-    accelerator = "gpu" if line.device.type == "cuda" else "cpu"
-    if line.processes == 1:
+) -> None:
+    """Make the set of a record, in this process or together with the others of a torchrun."""
+    ipc, seed, device, crew = record["ipc"], record["seed"], str(line.device), line.crew
+    if crew.size == 1 or "share" not in line.cfg.method:
         with goes_on(lambda: snapshot(folder)), alone_in(folder):
             claim(folder, identity)
-            return run_method(line.method(ipc, seed), folder, record, loggers, accelerator, line.progress)
-    shares = [folder / f"share_{rank}_of_{line.processes}" for rank in range(line.processes)]
-    own = shares[line.rank]
+            run_method(line.method(ipc, seed), folder, record, loggers, device, line.progress)
+        return
+    shares = [folder / f"share_{rank}_of_{crew.size}" for rank in range(crew.size)]
+    own = shares[crew.rank]
     with goes_on(lambda: snapshot(own)), alone_in(own):
         claim(own, identity)
-        method = line.method(ipc, seed, share=(line.rank, line.processes))
-        run_method(method, own, record, loggers, accelerator, line.progress)
-    line.wait()
-    if line.rank == 0:
+        method = line.method(ipc, seed, share=(crew.rank, crew.size))
+        run_method(method, own, record, loggers if crew.first else [], device, line.progress)
+    crew.wait()
+    if crew.first:
         with alone_in(folder):
             claim(folder, identity)
-            join(
-                [line.method(ipc, seed, share=(rank, line.processes)) for rank in range(line.processes)],
-                shares,
-                folder,
-            )
-    line.wait()
-    return folder / "synset.safetensors"
+            join([line.method(ipc, seed, share=(rank, crew.size)) for rank in range(crew.size)], shares, folder)
+    crew.wait()
 
 
 def snapshot(folder: Path) -> str:

@@ -18,6 +18,7 @@ from distill import rng
 from distill.augment.families import Augment
 from distill.augment.mixing import cutmix, mixup
 from distill.files import digest, load_tensors, read_record, save_tensors, write_record
+from distill.parallel import crew
 from distill.progress import stage, tell
 from distill.sets.synthetic import SyntheticSet
 from distill.teachers.committee import Committee
@@ -195,7 +196,7 @@ class LabelStore(Dataset):
 
     def read(self, epoch: int) -> Tensor:
         """Logits (N, K) of an epoch, by image."""
-        path = self.folder / f"epoch_{epoch:05d}.safetensors"
+        path = self.path(epoch)
         if not path.exists():
             self.write(path, epoch)
         tensors, _ = load_tensors(path)
@@ -212,6 +213,17 @@ class LabelStore(Dataset):
             by_place = full.scatter(1, tensors["classes"].long(), by_place)
         device = self.synset.images.device
         return torch.empty_like(by_place).index_copy_(0, tensors["order"].long(), by_place).to(device)
+
+    def path(self, epoch: int) -> Path:
+        return self.folder / f"epoch_{epoch:05d}.safetensors"
+
+    def fill(self) -> None:
+        """Make the epochs that are not there, before students ask for them: each process of the crew makes its share."""
+        epochs = range(self.protocol.passes)
+        missing = crew().agree(lambda: [epoch for epoch in epochs if not self.path(epoch).exists()])
+        for epoch in crew().share(missing):
+            self.write(self.path(epoch), epoch)
+        crew().wait()
 
     def write(self, path: Path, epoch: int) -> None:
         """Ask the committee for one epoch."""

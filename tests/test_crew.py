@@ -1,0 +1,77 @@
+"""Work that the processes of a torchrun share: two end with the files and the numbers of one."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_line import ROOT, toy
+
+from distill.files import hash_tensors
+from distill.parallel import Crew
+from distill.runs.checks import placed
+
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+
+def both(folder, *arguments):
+    """What two processes said, and what lies in ``two`` and ``one`` after they and one went the same line."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    heard = {}
+    for out, launcher in (("one", []), ("two", TORCHRUN)):
+        command = [sys.executable, *launcher, str(ROOT / "run.py"), *arguments, f"out={out}"]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        heard[out] = done.stdout + done.stderr
+    return heard, folder / "one", folder / "two"
+
+
+def contents(out, pattern):
+    """Hashes of the tensors in files below a folder."""
+    return {str(path.relative_to(out)): hash_tensors(load_file(path)) for path in out.glob(f"{pattern}.safetensors")}
+
+
+def accuracies(out):
+    rows = json.loads((out / "report.json").read_text())["rows"]
+    return {(row["method"], row["student"], row["labels"], row["ipc"]): row["accuracies"] for row in rows}
+
+
+def test_units_are_shared_without_overlap_or_gap():
+    units = list("abcdefg")
+    shares = [Crew(rank, 3).share(units) for rank in range(3)]
+    assert sorted(unit for share in shares for unit in share) == units
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert Crew().share(units) == units and Crew().agree(lambda: 3) == 3
+
+
+def test_a_crew_is_what_torchrun_says():
+    assert Crew.of({}) == Crew(0, 1, 0)
+    assert Crew.of({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}) == Crew(5, 8, 1)
+
+
+def test_each_process_has_the_card_of_its_local_rank():
+    assert [placed("auto", rank, 2) for rank in range(3)] == [torch.device("cuda", card) for card in (0, 1, 0)]
+    assert placed("cpu", 1, 2) == placed("auto", 1, 0) == torch.device("cpu")
+    with pytest.raises(ValueError, match="this machine has no CUDA device"):
+        placed("cuda", 0, 0)
+
+
+def test_experts_sets_and_students_of_two_processes_are_those_of_one(tmp_path):
+    heard, one, two = both(tmp_path, *toy("mtt", "ipc=[1,2]", "method.experts.count=3"))
+    for pattern, count in (("experts/*/expert_*", 3), ("digits-mtt-*/synset", 2)):
+        assert len(contents(one, pattern)) == count
+        assert contents(one, pattern) == contents(two, pattern)
+    assert accuracies(one) == accuracies(two) and len(accuracies(one)) == 4
+    assert heard["two"].count("training experts") == heard["one"].count("training experts") > 0  # one process speaks
+    assert len(list(two.glob("digits-mtt-*/metrics/*/metrics.csv"))) == 2
+
+
+def test_teachers_labels_and_students_of_two_processes_are_those_of_one(tmp_path):
+    _, one, two = both(tmp_path, *toy("rded", "protocol=cvdd"))
+    for pattern, count in (("experts/*/expert_*", 2), ("digits-rded-*/synset", 1), ("labels/*/epoch_*", 6)):
+        assert len(contents(one, pattern)) == count
+        assert contents(one, pattern) == contents(two, pattern)
+    assert accuracies(one) == accuracies(two) and len(accuracies(one)) == 4
