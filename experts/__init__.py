@@ -1,1 +1,1 @@
-"""Producers of what distillation methods learn from: expert trajectories."""
+"""Producers of what distillation methods learn from: expert trajectories and teachers."""

@@ -1,18 +1,19 @@
-"""Expert trajectories: networks trained on the real set, their weights kept after every epoch.
+"""Networks trained on the real set for a store: expert trajectories, and teachers that are asked for labels and statistics.
 
 Recipes: MTT (Cazenavette et al., CVPR 2022, arXiv:2203.11932), FTD (Du et al., CVPR 2023, arXiv:2211.11004), the experts
-of DATM, and AST (Shen et al., arXiv:2310.10541); see ``configs/experts``.
+of DATM, and AST (Shen et al., arXiv:2310.10541); teachers (squeezed, in SRe2L's word) as SRe2L (Yin et al., NeurIPS 2023,
+arXiv:2306.13092) and CV-DD (arXiv:2501.07575) train them; see ``configs/experts``.
 """
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from distill import rng
 from distill.data.real import RealData
-from distill.data.split import Split
 from distill.networks.flat import FlatStudent, flatten
 from distill.parallel import crew
 from distill.progress import HowFar
@@ -21,10 +22,27 @@ from distill.training.accuracy import accuracy
 from distill.training.expert_recipe import ExpertRecipe
 from distill.training.gradients import way_to_train
 from distill.training.loop import Progress, train
+from distill.training.recipe import Recipe
 from distill.training.views import augmentation
 
 STACK = 10  # experts that may be trained as one
-SAVE_SECONDS = 30.0  # between two states of unfinished experts on disk
+SAVE_SECONDS = 30.0  # between two states of unfinished networks on disk
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a store keeps of its networks.
+
+    Attributes:
+        name: what they are called; their draws are named after it.
+        every_epoch: weights at initialisation and after each epoch; or the last ones alone, with the running statistics.
+    """
+
+    name: str
+    every_epoch: bool
+
+
+EXPERTS, TEACHERS = Kept("expert", every_epoch=True), Kept("teacher", every_epoch=False)
 
 
 def train_experts(
@@ -36,82 +54,139 @@ def train_experts(
     progress: HowFar,
     compile: bool | str = False,
 ) -> None:
-    """Train the experts that ``store`` lacks; go on from the last epoch that a killed run kept.
+    """`train_networks` for trajectories, in stacks where that is faster.
 
     Args:
-        student: makes a network under torch's global seed.
-        progress: called with (text, epochs done, epochs in all).
         compile: see `distill.autotune.fastest`.
 
     Raises:
         ValueError: the network keeps batch statistics, or an expert diverged.
     """
-    missing = crew().agree(lambda: store.missing)
-    if not missing:
+    if not crew().agree(lambda: store.missing):
         return
     FlatStudent(student())  # refuses networks whose trajectory would not be complete
     images, labels = real.train.images, real.train.labels
-    compiled, stack = crew().agree(
+    way = crew().agree(
         lambda: way_to_train(student, images, labels, recipe, min(STACK, store.count), store.count, compile)
     )
-    # The groups depend on the count alone: a stack's last bits depend on who is in it.
-    groups = [list(range(first, min(first + stack, store.count))) for first in range(0, store.count, stack)]
+    train_networks(store, real, student, recipe, seed, EXPERTS, way, progress)
+
+
+def train_teachers(
+    store: ExpertStore,
+    real: RealData,
+    student: Callable[[], nn.Module],
+    recipe: Recipe,
+    seed: int,
+    progress: HowFar,
+) -> None:
+    """`train_networks` for a committee; a recipe of no epochs keeps networks as they are made (published weights).
+
+    Raises:
+        ValueError: a teacher diverged.
+    """
+    train_networks(store, real, student, recipe, seed, TEACHERS, (False, 1), progress)
+
+
+def train_networks(
+    store: ExpertStore,
+    real: RealData,
+    student: Callable[[], nn.Module],
+    recipe: Recipe,
+    seed: int,
+    kept: Kept,
+    way: tuple[bool, int],
+    progress: HowFar,
+) -> None:
+    """Train the networks that ``store`` lacks, a group at a time; go on from the last epoch that a killed run kept.
+
+    Groups are units of work that the processes of a crew share. They depend on the count alone: a stack's last bits depend
+    on who is in it.
+
+    Args:
+        student: makes a network under torch's global seed.
+        way: whether to compile, and how many networks go as one stack.
+        progress: called with (text, epochs done, epochs in all).
+    """
+    compiled, stack = way
+    missing = crew().agree(lambda: store.missing)
+    groups = [range(first, min(first + stack, store.count)) for first in range(0, store.count, stack)]
     todo = crew().share([group for group in groups if set(group) & set(missing)])
-    for number, group in enumerate(todo):
+    for place, group in enumerate(todo):
+
+        def tell(epochs: int, place: int = place) -> None:
+            text = f"training {kept.name}s {store.folder.name}"
+            progress(text, place * recipe.passes + epochs, len(todo) * recipe.passes)
+
         nets = []
-        for expert in group:
-            with rng.seeded(seed, "expert", expert):
-                nets.append(student().to(images.device))
-
-        def done(epoch: int, number: int = number) -> None:
-            progress(f"training experts {store.folder.name}", number * recipe.passes + epoch, len(todo) * recipe.passes)
-
-        seeds = [rng.derive(seed, "experts", expert) for expert in group]
-        weights = trajectories(nets, real.train, recipe, seeds, store, group, compiled, done)
-        for expert, net, rows in zip(group, nets, weights, strict=True):
-            if expert in missing:
-                store.write(expert, rows, accuracy(net, real.val if len(real.val) else real.train, recipe))
+        for number in group:
+            with rng.seeded(seed, kept.name, number):
+                nets.append(student().to(real.train.images.device))
+        keeper = Keeper(store, group, nets, kept, recipe.lr, tell)
+        train(
+            nets,
+            real.train.images,
+            real.train.labels,
+            recipe,
+            seeds=[rng.derive(seed, f"{kept.name}s", number) for number in group],
+            augment=augmentation(recipe, real.train),
+            compiled=compiled,
+            progress=keeper.before(),
+            after_epoch=keeper,
+        )
+        for number, net, rows in zip(group, nets, torch.stack(keeper.rows, 1), strict=True):
+            if number in missing:
+                weights = rows if kept.every_epoch else flatten(net)[None].cpu()
+                score = accuracy(net, real.val if len(real.val) else real.train, recipe)
+                store.write(number, weights, score, dict(net.named_buffers()))
         store.forget(group)
 
 
-def trajectories(
-    nets: Sequence[nn.Module],
-    real: Split,
-    recipe: ExpertRecipe,
-    seeds: Sequence[int],
-    store: ExpertStore,
-    group: Sequence[int],
-    compiled: bool,
-    done: Callable[[int], None],
-) -> Tensor:
-    """Weights (experts, epochs + 1, P) of networks at initialisation and after every epoch; the networks end up trained."""
-    rows, progress, saved = [torch.stack([flatten(net).cpu() for net in nets])], None, time.monotonic()
-    if (kept := store.unfinished(group)) is not None:
-        earlier, optimizer = kept
-        rows = list(earlier.unbind(1))
-        progress = Progress(len(rows) - 1, rows[-1].to(real.images.device), optimizer)
-    done(len(rows) - 1)
+class Keeper:
+    """Keeps what is asked of a group of networks after each epoch, and on disk what a killed run goes on from.
 
-    def keep(now: Progress) -> None:
-        nonlocal saved
-        rows.append(now.weights.cpu())
-        if not rows[-1].isfinite().all():
-            lost = group[int((~rows[-1].isfinite()).any(1).nonzero()[0])]
-            raise ValueError(f"expert {lost} diverged in epoch {now.epochs}: lower the recipe's lr ({recipe.lr})")
-        if time.monotonic() - saved > SAVE_SECONDS:
-            store.keep(group, torch.stack(rows, 1), now.optimizer)
-            saved = time.monotonic()
-        done(now.epochs)
+    Attributes:
+        rows: weights (networks, P), at initialisation and after every epoch, or the last ones alone.
+    """
 
-    train(
-        nets,
-        real.images,
-        real.labels,
-        recipe,
-        seeds=seeds,
-        augment=augmentation(recipe, real),
-        compiled=compiled,
-        after_epoch=keep,
-        progress=progress,
-    )
-    return torch.stack(rows, 1)
+    def __init__(
+        self,
+        store: ExpertStore,
+        group: Sequence[int],
+        nets: Sequence[nn.Module],
+        kept: Kept,
+        lr: float,
+        tell: Callable[[int], None],
+    ):
+        self.store, self.group, self.nets, self.kept, self.lr, self.tell = store, group, nets, kept, lr, tell
+        self.rows: list[Tensor] = [torch.stack([flatten(net).cpu() for net in nets])]
+        self.saved = time.monotonic()
+
+    def before(self) -> Progress | None:
+        """Where a killed run stood; None where none did."""
+        found, progress = self.store.unfinished(self.group), None
+        if found is not None:
+            weights, tensors = found
+            buffers = {name: tensors.pop(f"statistics.{name}") for name, _ in self.nets[0].named_buffers()}
+            self.nets[0].load_state_dict(buffers, strict=False)  # networks with buffers are trained one at a time
+            self.rows = list(weights.unbind(1))
+            epochs = int(tensors.pop("epochs", len(self.rows) - 1))
+            progress = Progress(epochs, self.rows[-1].to(next(self.nets[0].parameters()).device), tensors)
+        self.tell(progress.epochs if progress else 0)
+        return progress
+
+    def __call__(self, now: Progress) -> None:
+        row = now.weights.cpu()
+        finite = row.isfinite().all(1)
+        if not finite.all():
+            lost = self.group[int((~finite).nonzero()[0])]
+            who = f"{self.kept.name} {lost}"
+            raise ValueError(f"{who} diverged in epoch {now.epochs}: lower the recipe's lr ({self.lr})")
+        self.rows[len(self.rows) if self.kept.every_epoch else 0 :] = [row]
+        if time.monotonic() - self.saved > SAVE_SECONDS:
+            state = {f"statistics.{name}": buffer for name, buffer in self.nets[0].named_buffers()}
+            if not self.kept.every_epoch:
+                state["epochs"] = torch.tensor(now.epochs)
+            self.store.keep(self.group, torch.stack(self.rows, 1), {**now.optimizer, **state})
+            self.saved = time.monotonic()
+        self.tell(now.epochs)

@@ -61,7 +61,7 @@ ORDER = [
         "distill.evaluation.rehearsal",
     ),
     *("distill.evaluation.planned", "distill.evaluation.measure", "distill.evaluation.evaluate"),
-    *("distill.experts", "distill.experts.train", "distill.experts.teachers"),
+    *("distill.experts", "distill.experts.train"),
     *(
         "distill.runs",
         "distill.runs.composed",

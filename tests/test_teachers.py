@@ -5,7 +5,7 @@ import torch
 from conftest import identity, make_recipe
 
 import distill.experts.train
-from distill.experts.teachers import train_teachers
+from distill.experts.train import train_teachers
 from distill.teachers.committee import Committee
 from distill.teachers.store import ExpertStore
 from distill.training.accuracy import accuracy
@@ -53,6 +53,20 @@ def test_a_killed_training_ends_in_the_same_teacher(real, teacher, recipe, tmp_p
     assert torch.equal(whole.row(0, -1), broken.row(0, -1))
     for name, buffer in whole.statistics(0)[0].items():
         assert torch.equal(buffer, broken.statistics(0)[0][name])
+
+
+def test_what_is_kept_of_a_teacher_is_its_last_state_in_one_file_of_its_own(
+    real, teacher, recipe, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(distill.experts.train, "SAVE_SECONDS", 0.0)
+    store, kept = ExpertStore(tmp_path, identity(real), 1), []
+    original = store.keep
+    monkeypatch.setattr(store, "keep", lambda *given: (original(*given), kept.append(store.unfinished([0]))))
+    train_teachers(store, real, teacher, recipe, 0, quiet)
+    buffers = {f"statistics.{name}" for name, _ in teacher().named_buffers()}
+    for epochs, (weights, tensors) in enumerate(kept, 1):
+        assert weights.shape[:2] == (1, 1) and tensors["epochs"] == epochs and buffers < tensors.keys()
+    assert torch.equal(kept[-1][0][0], store.row(0, -1)[None])
 
 
 def test_no_epochs_keep_the_network_as_it_is_made(real, teacher, recipe, tmp_path):

@@ -9,8 +9,7 @@ from typing import Any
 from hydra.utils import instantiate
 from pytorch_lightning.loggers import Logger
 
-from distill.experts.teachers import train_teachers
-from distill.experts.train import train_experts
+from distill.experts.train import train_experts, train_teachers
 from distill.files import alone_in
 from distill.methods.synthesis import claim, join, kept_step
 from distill.methods.synthesis import distill as run_method
