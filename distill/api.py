@@ -11,11 +11,11 @@ from typing import Any
 
 from distill.data.real import RealData
 from distill.data.real import load as read
-from distill.presets import options, unknown
+from distill.presets import CONFIGS, options, unknown
 from distill.report.rows import Report
 from distill.runs.checks import check_values, device_of, plain
 from distill.runs.composed import Composed, compose, overrides
-from distill.runs.explained import words_explained
+from distill.runs.explained import places, words_explained
 from distill.runs.line import Line
 from distill.runs.pipeline import carry_out
 from distill.sets.reading import load
@@ -190,8 +190,9 @@ def evaluate(
         real: the images that tell; in the sets' space.
         protocol: one of `protocols`; None is the own one of each set's method.
         students: networks, of ``configs/student``.
-        settings: of the protocol: ``epochs=2`` or ``**{"protocol.students": 2}``, which marks it with a plus; of a network:
-            ``**{"convnet.width": 32}``; of the run: ``random=0`` and ``whole=True`` (the baselines), ``workers=2``.
+        settings: of the protocol, which mark it with a plus: ``epochs=2``, ``labels="hard"``, or with their group as
+            ``**{"protocol.students": 2}``; of a network: ``**{"convnet.width": 32}``; of the run: ``random=0`` and
+            ``whole=True`` (the baselines), ``workers=2``.
 
     Returns:
         All rows of ``out``.
@@ -209,17 +210,24 @@ def evaluate(
     sets = [synsets] if isinstance(synsets, SyntheticSet) else list(synsets)
     stated = [f"student=[{','.join(known('student', name) for name in students)}]"]
     stated += [] if protocol is None else [f"protocol={known('protocol', protocol)}"]
+    of_protocol = {}
     for name, value in settings.items():
         first = name.partition(".")[0]
-        group = "student" if first in students else "" if name in RUN or first == "protocol" else "protocol"
-        stated += overrides("baselines" if name in ("random", "whole") else group, {name: value})
+        if first in students or name in (*RUN, "random", "whole"):
+            group = "student" if first in students else "baselines" if name in ("random", "whole") else ""
+            stated += overrides(group, {name: value})
+        else:
+            of_protocol[name.removeprefix("protocol.")] = value
     for synset in sets:
         path = synset.path or Path(out) / "sets" / synset.hash / "synset.safetensors"
         if synset.path is None:
             synset.save(path)
         method = str(synset.record.get("method"))
         own = [f"method={method}"] if method in methods() else ["~experiment"]  # no overlay of the default method
-        go("evaluate", real, out, seed, [*overrides("", {"synset": str(path)}), *own, *stated])
+        stated_here = [*own, *stated]
+        for name, value in of_protocol.items():
+            stated_here += protocol_override(name, value, stated_here)
+        go("evaluate", real, out, seed, [*overrides("", {"synset": str(path)}), *stated_here])
     return Report(Path(out) / "report.json")
 
 
@@ -264,6 +272,19 @@ RUN = (
     "threads",
     "workers",
 )
+
+
+def protocol_override(name: str, value: Any, stated: Sequence[str]) -> list[str]:
+    """A value of the protocol as a command line states it, wherever below the protocol its name is.
+
+    >>> protocol_override("epochs", 2, []), protocol_override("labels", "hard", [])
+    (['protocol.recipe.epochs=2'], ['protocol/labels=hard'])
+    """
+    if (CONFIGS / "protocol" / name).is_dir():
+        return [f"protocol/{name}={known(f'protocol/{name}', value)}"]
+    found = [] if "." in name else places(composed(*stated).cfg.protocol, name)
+    found = [place for place in found if not place.startswith("candidates.")]
+    return overrides("protocol", {found[0] if found else name: value})
 
 
 def go(

@@ -17,13 +17,14 @@ from distill.data.real import RealData
 from distill.networks.flat import FlatStudent, flatten
 from distill.parallel import crew
 from distill.progress import HowFar
+from distill.sets.coreset import Coreset
 from distill.teachers.store import ExpertStore
 from distill.training.accuracy import accuracy
-from distill.training.expert_recipe import ExpertRecipe
+from distill.training.batch import Batches
 from distill.training.gradients import way_to_train
 from distill.training.loop import Progress, train
+from distill.training.losses import CrossEntropy, Loss
 from distill.training.recipe import Recipe
-from distill.training.views import augmentation
 
 STACK = 10  # experts that may be trained as one
 SAVE_SECONDS = 30.0  # between two states of unfinished networks on disk
@@ -49,7 +50,8 @@ def train_experts(
     store: ExpertStore,
     real: RealData,
     student: Callable[[], nn.Module],
-    recipe: ExpertRecipe,
+    recipe: Recipe,
+    loss: Loss,
     seed: int,
     progress: HowFar,
     compile: bool | str = False,
@@ -65,11 +67,9 @@ def train_experts(
     if not crew().agree(lambda: store.missing):
         return
     FlatStudent(student())  # refuses networks whose trajectory would not be complete
-    images, labels = real.train.images, real.train.labels
-    way = crew().agree(
-        lambda: way_to_train(student, images, labels, recipe, min(STACK, store.count), store.count, compile)
-    )
-    train_networks(store, real, student, recipe, seed, EXPERTS, way, progress)
+    batches, most = batches_of(real, recipe, loss), min(STACK, store.count)
+    way = crew().agree(lambda: way_to_train(student, batches, most, store.count, compile))
+    train_networks(store, real, student, batches, seed, EXPERTS, way, progress)
 
 
 def train_teachers(
@@ -85,14 +85,20 @@ def train_teachers(
     Raises:
         ValueError: a teacher diverged.
     """
-    train_networks(store, real, student, recipe, seed, TEACHERS, (False, 1), progress)
+    batches = batches_of(real, recipe, CrossEntropy())
+    train_networks(store, real, student, batches, seed, TEACHERS, (False, 1), progress)
+
+
+def batches_of(real: RealData, recipe: Recipe, loss: Loss) -> Batches:
+    """Of all training images."""
+    return Batches(Coreset.whole(real.train), recipe, recipe.views.on(real.train), loss)
 
 
 def train_networks(
     store: ExpertStore,
     real: RealData,
     student: Callable[[], nn.Module],
-    recipe: Recipe,
+    batches: Batches,
     seed: int,
     kept: Kept,
     way: tuple[bool, int],
@@ -108,7 +114,7 @@ def train_networks(
         way: whether to compile, and how many networks go as one stack.
         progress: called with (text, epochs done, epochs in all).
     """
-    compiled, stack = way
+    (compiled, stack), recipe = way, batches.recipe
     missing = crew().agree(lambda: store.missing)
     groups = [range(first, min(first + stack, store.count)) for first in range(0, store.count, stack)]
     todo = crew().share([group for group in groups if set(group) & set(missing)])
@@ -125,11 +131,8 @@ def train_networks(
         keeper = Keeper(store, group, nets, kept, recipe.lr, tell)
         train(
             nets,
-            real.train.images,
-            real.train.labels,
-            recipe,
+            batches,
             seeds=[rng.derive(seed, f"{kept.name}s", number) for number in group],
-            augment=augmentation(recipe, real.train),
             compiled=compiled,
             progress=keeper.before(),
             after_epoch=keeper,

@@ -1,8 +1,9 @@
-"""Small real sets, networks and experts that the tests share."""
+"""Small real sets, networks, experts and settings that the tests share; settings are those of the configs, made smaller."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import asdict, fields
+from dataclasses import fields, is_dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -10,13 +11,18 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 
 from distill import augment
 from distill.data import real as data
 from distill.data.real import RealData
+from distill.identity import flat_experts, parts_of
 from distill.networks.convnet import ConvNet
+from distill.sets.coreset import Coreset
 from distill.teachers.store import ExpertStore
-from distill.training.expert_recipe import ExpertRecipe
+from distill.training.batch import Batches
+from distill.training.losses import CrossEntropy
+from distill.training.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)  # the tensors are tiny: a second thread only waits
@@ -34,13 +40,39 @@ def _composed(*overrides):
         return compose("config", list(overrides))
 
 
-def make_recipe(**fields) -> ExpertRecipe:
-    values = dict(
-        name="toy", epochs=4, extra_epochs=0, optimizer="sgd", lr=0.1, momentum=0.0, weight_decay=0.0, decay=1.0,
-        decay_epoch=None, decay_momentum=None, batch=16, augment="none", precision="fp32", gsam_rho=None, gsam_alpha=None,
-        ramp_start=1.0, ramp_epochs=0, gradient_penalty=0.0,
-    )  # fmt: skip
-    return ExpertRecipe(**{**values, **fields})
+def changed(settings, **values):
+    """Frozen settings with other values, wherever among their parts the names are."""
+    own = {each.name for each in fields(settings)}
+    new = {name: value for name, value in values.items() if name in own}
+    inner = {each: new.get(each, getattr(settings, each)) for each in own}
+    inner = {each: value for each, value in inner.items() if is_dataclass(value)}
+    left = {name: value for name, value in values.items() if name not in own}
+    for part, value in inner.items():
+        below = {name: left.pop(name) for name in list(left) if name in names_in(value)}
+        new |= {part: changed(value, **below)} if below else {}
+    assert not left, f"no setting {left}"
+    return replace(settings, **new)
+
+
+def names_in(settings) -> set[str]:
+    values = {each.name: getattr(settings, each.name) for each in fields(settings)}
+    return set(values).union(*(names_in(value) for value in values.values() if is_dataclass(value)))
+
+
+def make_recipe(**values) -> Recipe:
+    """A short recipe of experts, without augmentation."""
+    recipe = instantiate(composed("experts=mtt").experts.recipe)
+    return changed(recipe, **{"epochs": 4, "lr": 0.1, "batch": 16, "augment": "none", **values})
+
+
+def preset(name, **values):
+    """A protocol of the configs, with other values."""
+    return changed(instantiate(composed(f"protocol={name}", "data=cifar10").protocol, _convert_="all"), **values)
+
+
+def batches_of(split, recipe, loss=None, **more) -> Batches:
+    """Those of a whole split."""
+    return Batches(Coreset.whole(split), recipe, recipe.views.on(split), loss or CrossEntropy(), **more)
 
 
 def write_npz(path: Path, classes: int = 3, per_class: int = 20, side: int = 8, channels: int = 3, **changes) -> Path:
@@ -67,7 +99,7 @@ def load_npz(path: Path, **settings) -> RealData:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def cache(tmp_path_factory):
+def cache_folder(tmp_path_factory):
     """A cache folder of the tests' own: what was measured or whitened elsewhere has no say."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
@@ -95,30 +127,49 @@ def experts(real, student, tmp_path) -> ExpertStore:
     from distill.experts.train import train_experts
 
     store = ExpertStore(tmp_path / "experts", identity(real), 2)
-    train_experts(store, real, student, make_recipe(), 0, lambda text, done, total: None, compile=False)
+    train_experts(store, real, student, make_recipe(), CrossEntropy(), 0, lambda text, done, total: None, compile=False)
     return store
 
 
 def identity(real: RealData, **changes) -> dict:
+    toy = {"name": "toy", "recipe": parts_of(make_recipe()), "loss": parts_of(CrossEntropy())}
     parts = {
         "data": {"name": "toy", "fingerprint": real.fingerprint},
         "preprocessing": str(real.train.preprocessing),
         "shape": [3, 8, 8],
         "student": "convnet",
-        "recipe": asdict(make_recipe()),
+        "recipe": flat_experts(toy),
         "seed": 0,
     }
     return {**parts, **changes}
 
 
-SHARED = dict(seed=0, steps=4, snapshot_every=2, max_skips=3)
-MTT = dict(
-    student_steps=3, expert_epochs=1, min_start_epoch=0, max_start_epoch=3, batch_syn=4, lr_student=0.05, lr_img=1.0,
-    momentum_img=0.5, lr_lr=1e-4, momentum_lr=0.5, max_error=None, soft_label_assignment=False, memory="recompute",
-    student_momentum=0.0, compile=False,
-)  # fmt: skip
-AST = dict(student_momentum=0.9, balanced=True, perturbation=1.0, intermediate="aggregate", init="kmeans")
-DATM = dict(initial_max_start_epoch=2, expansion_steps=3, init="correct", lr_label=1.0, momentum_label=0.9)
+SHORT = ["steps=4", "snapshot_every=2", "max_skips=3"]
+TRAJECTORY = [
+    *SHORT, "student_steps=3", "expert_epochs=1", "max_start_epoch=3", "batch_syn=4", "lr_student=0.05", "lr_img=1.0",
+    "lr_lr=1e-4", "max_error=null", "compile=false",
+]  # fmt: skip
+CLASSES = [*SHORT, "batch_real=8", "lr_img=0.1", "init=real", "compile=false", "augment.name=siamese"]
+RECOVERY = [
+    *SHORT, "steps=null", "iterations=4", "area=0.08", "roll=1", "curriculum=cosine", "patches=3", "pool=16", "log_every=1",
+]  # fmt: skip
+TOYS: Mapping[str, list[str]] = {  # what makes a method of the configs a matter of seconds
+    "TrajectoryMatching": ["mtt", *TRAJECTORY],
+    "AST": ["ast", *TRAJECTORY],
+    "DATM": ["datm", *TRAJECTORY, "initial_max_start_epoch=2", "expansion_steps=3", "lr_label=1.0"],
+    "GradientMatching": ["dsa", *CLASSES, "~loops", "+loops={2:[2,1]}", "warmup_networks=1", "warmup_updates=1"],
+    "DistributionMatching": ["dm", *CLASSES],
+    "Recovery": ["sre2l", *RECOVERY],
+    "RDED": ["rded", *SHORT[1:], "pool=16", "patches=3"],
+}
+
+
+def toy_settings(cls) -> dict:
+    """The values of a method, made small, as its configuration gives them."""
+    name, *values = TOYS[cls.__name__]
+    stated = [re.sub(r"^([~+]?)", r"\1method.", each) for each in values]
+    cfg = composed(f"method={name}", "data=cifar10", *stated)
+    return dict(instantiate(cfg.method, _convert_="all").keywords)
 
 
 def made(cls, **values):
@@ -132,54 +183,29 @@ def made(cls, **values):
 @pytest.fixture
 def method_on(real, student, experts):
     """A method class on the toy set: ``method_on(DATM, lr_img=1.0)``, ready to update."""
-    from distill.methods.matching import ast, datm
-
-    own = {datm.DATM: DATM, ast.AST: AST}
 
     def build(cls, **changes):
         torch.manual_seed(0)
-        values = {**SHARED, **MTT, **own.get(cls, {}), **changes}
-        shared = dict(real=real.train, student=student, experts=experts, augment=augment.DSA(STRATEGY), ipc=2)
-        method = made(cls, **{**shared, **values})
+        shared = dict(seed=0, real=real.train, student=student, experts=experts, ipc=2, augment=augment.DSA(STRATEGY))
+        method = made(cls, **{**toy_settings(cls), **shared, **changes})
         method.begin()
         return method
 
     return build
-
-
-MATCHING = dict(batch_real=8, init="real", lr_img=0.1, momentum_img=0.5, compile=False)
-DC = dict(
-    networks=1000, loops={2: (2, 1)}, collective=False, warmup_networks=1, warmup_updates=1, distance="rows",
-    network=make_recipe(epochs=1, lr=0.01, batch=256), network_augment=augment.DSA(STRATEGY),
-)  # fmt: skip
-DM = dict(precision="fp32")
 
 
 @pytest.fixture
 def matching_on(real, student):
     """A method without experts on the toy set: ``matching_on(GradientMatching, init="noise")``, ready to update."""
-    from distill.methods.matching.dm import DistributionMatching
-    from distill.methods.matching.gradient import GradientMatching
-
-    shared = dict(MATCHING, augment=augment.DSA(STRATEGY, siamese=True), real=real.train, student=student, ipc=2)
-    own = {GradientMatching: DC, DistributionMatching: DM}
 
     def build(cls, **changes):
         torch.manual_seed(0)
-        method = made(cls, **{**SHARED, **shared, **own[cls], **changes})
+        shared = dict(seed=0, real=real.train, student=student, ipc=2, augment=augment.DSA(STRATEGY, siamese=True))
+        method = made(cls, **{**toy_settings(cls), **shared, **changes})
         method.begin()
         return method
 
     return build
-
-
-RECOVERY = dict(
-    iterations=4, steps=None, batch=100, together=4, share=(0, 1), pairs="all", vote_temperature=5.0, bn_weight=0.01,
-    first_bn_weight=10.0, curriculum="cosine", milestone=1.0, area=0.08, roll=1, roll_both=False, crop_each=False,
-    init="noise", patches=3, pool=16, factor=1, lr_img=0.25, betas=(0.5, 0.9), precision="fp32",
-    log_every=1,
-)  # fmt: skip
-RDED = dict(steps=None, pool=16, patches=3, factor=1)
 
 
 @pytest.fixture
@@ -198,23 +224,16 @@ def committee(real, teacher):
     for seed in (0, 1):
         torch.manual_seed(seed)
         nets.append(teacher())
-        recipe = make_recipe(epochs=30, lr=0.05, momentum=0.9)
-        train(nets[-1:], real.train.images, real.train.labels, recipe, seeds=[seed], augment=augment.none)
+        train(nets[-1:], batches_of(real.train, make_recipe(epochs=30, lr=0.05, momentum=0.9)), seeds=[seed])
     return Committee(("first", "second"), tuple(nets), (60.0, 50.0))
 
 
 @pytest.fixture
 def asked_on(real, student, committee):
     """A method with a committee on the toy set: ``asked_on(Recovery, area=None)``."""
-    from distill.methods.decoupled.rded import RDED as Composites
-    from distill.methods.decoupled.recovery import Recovery
-
-    own = {Recovery: RECOVERY, Composites: RDED}
 
     def build(cls, **changes):
-        shared = dict(
-            seed=0, snapshot_every=2, max_skips=3, real=real.train, student=student, ipc=2, committee=committee
-        )
-        return made(cls, **{**shared, **own[cls], **changes})
+        shared = dict(seed=0, real=real.train, student=student, ipc=2, committee=committee)
+        return made(cls, **{**toy_settings(cls), **shared, **changes})
 
     return build

@@ -47,7 +47,7 @@ def test_what_moves_no_number_keeps_it(run):
     [
         ("method.steps=100", "method.steps"), ("method.experts.count=2", "method.experts.count"),
         ("data.zca=false", "data.zca"), ("data.val=0.1", "data.val"), ("data.classes=[1,2]", "data.classes"),
-        ("data.path=mine.npz", "data.path"), ("protocol.epochs=2", "protocol.epochs"),
+        ("data.path=mine.npz", "data.path"), ("protocol.recipe.epochs=2", "protocol.epochs"),
         ("precision=bf16", "protocol.precision"), ("protocol=dsa", "protocol.name"),
         ("student.convnet.width=8", "student.width"), ("student=[mlp]", "student.name"),
         ("student=[mlp,convnet]", "student.name"), ("data=cifar100", "data.name"),
@@ -85,7 +85,7 @@ def test_a_number_of_ones_own_is_for_the_run_that_states_it(run):
 
 
 def test_a_plus_tells_what_it_changed(run):
-    own, _ = run("data=cifar10", "protocol=datm", "protocol.epochs=2", "protocol.students=1", "precision=bf16")
+    own, _ = run("data=cifar10", "protocol=datm", "protocol.recipe.epochs=2", "protocol.students=1", "precision=bf16")
     assert cells.protocol_changes(own) == {"epochs": (1000, 2), "students": (5, 1)}
     own, _ = run("protocol=ours", "data=cifar10", "student_rates=[0.1]")  # a choice of the run, not of the preset
     assert cells.protocol_changes(own) == {}

@@ -8,14 +8,15 @@ import sys
 
 import pytest
 import torch
-from conftest import composed
+from conftest import composed, preset
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from test_faults import in_a_process, server_finds_the_tests  # noqa: F401  # a fixture
 from test_line import ROOT, line, succeeds, toy  # noqa: F401  # a fixture
 
 import distill
-from distill.training.protocol import CommitteeProtocol
+from distill.identity import flat_protocol, parts_of
+from distill.training.views import Augmented
 
 PROTOCOLS = ("sre2l-cifar", "sre2l-in", "cvdd", "rded", "rth-soft", "rth-hard")
 
@@ -39,24 +40,16 @@ TABLE = {
 
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_presets_equal_the_table(name):
-    p = instantiate(composed(f"protocol={name}", "data=cifar10").protocol)
-    found = (
-        p.passes,
-        p.batch,
-        p.stretch,
-        p.soft,
-        p.temperature,
-        p.mix,
-        p.mix_alpha,
-        p.augment,
-        p.area,
-        p.micro_batches,
-    )
-    for ours, theirs in zip((*found, p.committee.get("mode")), TABLE[name], strict=True):
+    p = flat_protocol(parts_of(preset(name)))
+    names = ("batch", "stretch", "soft", "temperature", "mix", "mix_alpha", "augment", "area", "micro_batches")
+    passes = p["epochs"] + p["extra_epochs"]
+    for ours, theirs in zip(
+        (passes, *(p[each] for each in names), p["committee"].get("mode")), TABLE[name], strict=True
+    ):
         assert theirs is None or ours == theirs
-    assert (p.optimizer, p.lr, p.weight_decay, p.decoupled_decay, p.squared) == ("adam", 1e-3, 0.0, 0.01, False)
-    assert p.decay_biases == (name == "sre2l-cifar")
-    assert isinstance(p, CommitteeProtocol) and p.vote_temperature == 10 and p.iterate == "last" and p.ema is None
+    shared = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0, "decoupled_decay": 0.01, "squared": False}
+    assert p.items() >= {**shared, "vote_temperature": 10.0, "iterate": "last", "ema": None}.items()
+    assert preset(name).recipe.optimizer.decay_biases == (name == "sre2l-cifar")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +74,8 @@ def test_methods_are_configured_as_the_table_says(method, values):
 
 @pytest.mark.parametrize("name", ["teacher", "committee"])
 def test_teachers_see_crops_over_black_as_their_papers_recipes_pad_before_normalisation(name):
-    assert instantiate(composed(f"experts={name}", "data=cifar10").experts.recipe).augment == "crop_flip_black"
+    views = instantiate(composed(f"experts={name}", "data=cifar10").experts.recipe.views)
+    assert views == Augmented("crop_flip_black")
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -120,7 +114,7 @@ def test_labels_that_somebody_gave_are_the_sets_and_random_images_get_their_own(
 def test_a_line_killed_while_it_labels_ends_where_an_unbroken_one_does(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir(), broken.mkdir()
-    arguments = judged_by("cvdd", "method.committee.count=1", "protocol.epochs=6", "workers=1")
+    arguments = judged_by("cvdd", "method.committee.count=1", "protocol.recipe.epochs=6", "workers=1")
     assert in_a_process(arguments, whole) == 0
     statuses = [in_a_process(arguments, broken, die_at) for die_at in (15, 9, 4, 7, 5, None)]
     assert statuses[0] < 0 and statuses[-1] == 0
@@ -176,21 +170,26 @@ RESNET = "method.committee.networks=[resnet18_bn]"  # its last maps are one pixe
         (["method.committee.priors=[50,60,70]"], "3 prior accuracies for the networks convnet: give one for each"),
         (["method.share=[1,2]"], "method.share is for the processes of a torchrun, which sets it: leave it out"),
         (["data.val=0", "protocol=ours"], "protocol ours.* makes choices on the validation split, which is empty"),
-        (["protocol.committee.networks=[vgg12]"], "unknown network of a committee 'vgg12': did you mean"),
-        (["protocol.micro_batches=16"], "protocol.micro_batches is 16, expected at most the batch of 10"),
+        (["protocol.labels.committee.networks=[vgg12]"], "unknown network of a committee 'vgg12': did you mean"),
+        (["protocol.recipe.micro_batches=16"], "recipe.micro_batches is 16, expected at most the batch of 10"),
         (["labels_path=run.py"], "labels_path is run.py, which is a file: expected a folder"),
         (["method.iteration=3"], "unknown value method.iteration: did you mean iterations\\? method has"),
-        (["metod.iterations=3"], "unknown value metod.iterations: did you mean method\\? the run has"),
-        (["protocol=rth-hard", "protocol.soft=stored"], "protocol.soft is stored, which asks teachers"),
-        (["protocol=rded", "protocol.micro_batches=500"], "protocol.micro_batches is 500, expected at most the batch"),
-        (["student=[]"], "no student is named"),
-        (["student=[convnet,resnet18_bn]", "protocol.batch=9"], "ResNet has batch norm and would see a single image"),
+        (["metod.iterations=3"], "unknown value metod.iterations: did you mean method.iterations\\? the run has"),
         (
-            ["student=[convnet,resnet18_bn]", "protocol.batch=1292", "baselines.whole=true"],
-            r"would see a single image \(protocol.batch=1292, 1293 images",
+            ["protocol=rded", "protocol.recipe.micro_batches=500"],
+            "recipe.micro_batches is 500, expected at most the batch",
         ),
-        ([RESNET, "protocol.batch=9"], r"would see a single image \(protocol.batch=9, 10 images"),
-        ([RESNET, "method.committee.recipe.batch=1292"], r"would see a single image \(recipe.batch=1292"),
+        (["student=[]"], "no student is named"),
+        (
+            ["student=[convnet,resnet18_bn]", "protocol.recipe.batch=9"],
+            "ResNet has batch norm and would see a single image",
+        ),
+        (
+            ["student=[convnet,resnet18_bn]", "protocol.recipe.batch=1292", "baselines.whole=true"],
+            r"would see a single image \(protocol.recipe.batch=1292, 1293 images",
+        ),
+        ([RESNET, "protocol.recipe.batch=9"], r"would see a single image \(protocol.recipe.batch=9, 10 images"),
+        ([RESNET, "method.committee.recipe.batch=1292"], r"would see a single image \(committee.recipe.batch=1292"),
         (["method.batch=3"], "10 classes do not divide into blocks of method.batch=3: take 2"),
     ],
 )
@@ -210,7 +209,7 @@ def test_bad_input_gets_one_line(line, changes, message, tmp_path):  # noqa: F81
 def asked_by(*overrides):
     """Protocol and settings of its teachers."""
     protocol = OmegaConf.to_container(composed(*overrides), resolve=True)["protocol"]
-    return protocol["name"], protocol.get("committee")
+    return protocol["name"], protocol["labels"].get("committee")
 
 
 def test_a_protocols_teachers_are_the_methods_unless_they_are_stated():
@@ -219,7 +218,9 @@ def test_a_protocols_teachers_are_the_methods_unless_they_are_stated():
     method = OmegaConf.to_container(composed(*once), resolve=True)["method"]["committee"]
     for protocol, mode in (("sre2l-cifar", "batch"), ("rded", "eval"), ("cvdd", "batch")):
         assert asked_by(*once, f"protocol={protocol}") == (protocol, method | {"mode": mode})
-    _, stated = asked_by(*once, "protocol=rded", "protocol.committee.recipe.lr=0.3", "protocol.committee.priors=null")
+    _, stated = asked_by(
+        *once, "protocol=rded", "protocol.labels.committee.recipe.lr=0.3", "protocol.labels.committee.priors=null"
+    )
     assert stated == method | {"priors": None, "recipe": method["recipe"] | {"lr": 0.3}}
 
 

@@ -237,7 +237,13 @@ def test_the_lines_of_the_readme_leave_what_they_name(tmp_path, monkeypatch):
 def test_the_command_of_the_worked_example_runs(tmp_path, monkeypatch):
     page = DOCS / "adding.md"
     (command,) = [words for words in commands(page, tmp_path) if "method=dm" in words]
-    quick = ["student.convnet.width=8", "protocol.epochs=2", "protocol.students=1", "baselines.random=1", "device=cpu"]
+    quick = [
+        "student.convnet.width=8",
+        "protocol.recipe.epochs=2",
+        "protocol.students=1",
+        "baselines.random=1",
+        "device=cpu",
+    ]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [*command[1:], *quick])
     runpy.run_path(str(ROOT / "run.py"), run_name="__main__")

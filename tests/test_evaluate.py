@@ -3,29 +3,33 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from conftest import load_npz, write_npz
+from conftest import changed, load_npz, preset, write_npz
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.data.split import Split
-from distill.evaluation.evaluate import _inputs, evaluate
+from distill.evaluation.entry import Entry, Network
+from distill.evaluation.evaluate import evaluate
+from distill.evaluation.measure import Bench
+from distill.evaluation.protocol import Last, OnTest, OnVal, Protocol
 from distill.evaluation.statistics import by_class, outer_steps, statistics
 from distill.files import read_record, write_record
 from distill.report.rows import Published, Report, gap_to_published
 from distill.report.table import table
 from distill.sets.synthetic import SyntheticSet
 from distill.teachers.committee import Committee
+from distill.teachers.labels import Hard, OnTheFly, Own, Teaching
 from distill.training import accuracy, loop
-from distill.training.protocol import Protocol
 
 
 def protocol(**changes) -> Protocol:
-    values = dict(
-        name="toy", epochs=6, extra_epochs=1, optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4, decay=0.1,
-        decay_epoch=None, decay_momentum=None, batch=16, augment="dsa", precision="fp32", artefact_lr=False, labels="own",
-        students=3, iterate="last", test_every=None, choices={},
-    )  # fmt: skip
-    return Protocol(**{**values, **changes})
+    return preset("dcb-dsa", **{"epochs": 6, "lr": 0.1, "batch": 16, "labels": Own(False), "students": 3, **changes})
+
+
+def judged(synsets, real, nets, with_protocol, report, bench=None, **entry):
+    sets = synsets if isinstance(synsets, list) else [synsets]
+    students = {name: Network(*([net] if callable(net) else net)) for name, net in nets.items()}
+    return evaluate(Entry(sets, "m", 3, **entry), real, students, with_protocol, report, bench)
 
 
 def subset(real, seed=0, **changes):
@@ -35,9 +39,9 @@ def subset(real, seed=0, **changes):
 
 @pytest.fixture
 def rows(real, student, tmp_path):
-    def measure(synsets, with_protocol, **kw):
+    def measure(synsets, with_protocol, bench=None, **entry):
         report = Report(tmp_path / f"{len(list(tmp_path.iterdir()))}" / "report.json")
-        return evaluate(synsets, real, {"convnet": student}, with_protocol, report, method="m", ipc=3, **kw).rows
+        return judged(synsets, real, {"convnet": student}, with_protocol, report, bench, **entry).rows
 
     return measure
 
@@ -60,13 +64,13 @@ def test_a_student_is_the_same_in_whatever_order_and_company(rows, real):
     assert both == turned[3:] + turned[:3]
     assert rows(a, protocol())[0]["accuracies"] == both[:3]
     assert rows(a, protocol(students=1))[0]["accuracies"] == both[:1]
-    assert rows(a, protocol(), seed=1)[0]["accuracies"] != both[:3]
+    assert rows(a, protocol(), Bench(seed=1))[0]["accuracies"] != both[:3]
 
 
 def test_a_student_is_the_same_in_whatever_process(rows, real):
     both = [subset(real, 0), subset(real, 1)]
-    choosing = protocol(choices={"lr": [0.03, 0.1]}, students=2)
-    alone, side_by_side = rows(both, choosing)[0], rows(both, choosing, workers=2)[0]
+    choosing = protocol(candidates={"lr": [0.03, 0.1]}, students=2)
+    alone, side_by_side = rows(both, choosing)[0], rows(both, choosing, Bench(workers=2))[0]
     assert alone["accuracies"] == side_by_side["accuracies"]
     assert alone["chosen"] == side_by_side["chosen"]
 
@@ -74,21 +78,17 @@ def test_a_student_is_the_same_in_whatever_process(rows, real):
 def test_a_killed_evaluation_trains_no_student_twice(real, student, tmp_path, monkeypatch):
     path = tmp_path / "report.json"
 
-    def measure(**kw):
-        return evaluate(
-            subset(real), real, {"convnet": student}, protocol(), Report(path), method="m", ipc=3, **kw
-        ).rows
+    def measure(bench=None, path=path):
+        return judged(subset(real), real, {"convnet": student}, protocol(), Report(path), bench).rows
 
-    expected = evaluate(
-        subset(real), real, {"convnet": student}, protocol(), Report(tmp_path / "b" / "report.json"), method="m", ipc=3
-    ).rows[0]["accuracies"]
+    expected = measure(path=tmp_path / "b" / "report.json")[0]["accuracies"]
 
     def stop(text, done, total):
         if done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measure(progress=stop)
+        measure(Bench(progress=stop))
     (kept,) = (tmp_path / "rows").glob("*.json")
     record = read_record(kept, "")
     assert kept.name.startswith("unfinished_") and not Report(path).rows
@@ -108,7 +108,7 @@ def test_asts_number_is_the_best_of_tests_on_the_way_and_marked(rows, real, monk
     )  # of the last epoch; then after epochs 3, 6 and at the end
 
     monkeypatch.setattr("distill.evaluation.trial.hits", lambda *a: next(tests))
-    last, best = rows(subset(real), protocol(iterate="test", test_every=3, students=1, epochs=6))
+    last, best = rows(subset(real), protocol(choice=OnTest(3), students=1, epochs=6))
     assert (last["selection"], last["mean"]) == ("last", 0.3)
     assert (best["selection"], best["mean"]) == ("maximum", 0.9)
     assert next(tests, None) is None
@@ -124,7 +124,7 @@ def test_students_trained_as_a_stack_are_the_same_students(rows, real, monkeypat
 def test_rows_are_found_again_and_not_trained_twice(real, student, tmp_path, monkeypatch):
     def measure(**kw):
         report = Report(tmp_path / "report.json")
-        return evaluate(subset(real), real, {"convnet": student}, protocol(**kw), report, method="m", ipc=3)
+        return judged(subset(real), real, {"convnet": student}, protocol(**kw), report)
 
     first = measure().rows
     assert read_record(tmp_path / "report.json", "") == {"rows": first}
@@ -143,13 +143,13 @@ def test_a_row_is_made_anew_when_anything_that_its_value_depends_on_changes(tmp_
     with np.load(path) as file:
         arrays = dict(file)
     real = load_npz(path, **constants)
-    synset, toy = subset(real), protocol(iterate="val", students=1)
+    synset, toy = subset(real), protocol(choice=OnVal(), students=1)
 
-    def tests(real=real, protocol=toy, synset=synset, other=1, net=student, **kw):
+    def tests(real=real, protocol=toy, synset=synset, other=1, net=student, bench=None):
         synset = synset.with_(class_names=real.train.class_names)
         snapshots = [{0: subset(real, other).with_(class_names=real.train.class_names), 2: synset}]
         before, report = len(tested), Report(tmp_path / "report.json")
-        evaluate(synset, real, {"convnet": net}, protocol, report, method="m", ipc=3, iterates=snapshots, **kw)
+        judged(synset, real, {"convnet": net}, protocol, report, bench, iterates=snapshots)
         return len(tested) - before
 
     def with_array(name, place, value):
@@ -169,11 +169,12 @@ def test_a_row_is_made_anew_when_anything_that_its_value_depends_on_changes(tmp_
         "strategy": dict(real=load_npz(path, strategy="color_crop_cutout_scale_rotate", **constants)),
         "snapshots": dict(other=2),
         "student": dict(net=partial(student, width=7)),
-        "student's configuration": dict(networks={"convnet": {"width": 7}}),
+        "student's configuration": dict(net=(student, {"width": 7})),
         "images": dict(synset=synset.with_(images=synset.images + 1)),
         "seed of the synthesis": dict(synset=synset.with_(record={"seed": 5})),
-        "protocol": dict(protocol=toy.with_(momentum=0.8)),
-        "seed": dict(seed=1),
+        "protocol": dict(protocol=changed(toy, momentum=0.8)),
+        "version": dict(protocol=toy.with_(version=2)),
+        "seed": dict(bench=Bench(seed=1)),
     }
     assert [tests(), tests()] == [3, 0]  # two snapshots, then the student; nothing the second time
     assert {what: [tests(**change), tests(**change)] for what, change in changes.items()} == dict.fromkeys(
@@ -187,22 +188,25 @@ def test_rows_are_known_by_the_teachers_behind_their_labels(real, student, chang
         torch.manual_seed(weights)
         return Committee(names, (student(), student()), priors)
 
-    first, second = (_inputs([subset(real)], (), teachers) for teachers in (committee(), committee(**change)))
-    assert first("stored", "last") == _inputs([subset(real)], (), committee())("stored", "last")
-    assert first("stored", "last") != second("stored", "last")
-    assert first("hard", "last") == second("hard", "last")
+    def inputs(labels, **change):
+        return Entry([subset(real)], "m", 3).inputs(labels, "last", Bench(teaching=Teaching(committee(**change))))
+
+    asked = OnTheFly({"mode": "eval"}, 20.0, False, 10.0)
+    assert inputs(asked) == inputs(asked) != inputs(asked, **change)
+    assert inputs(Hard()) == inputs(Hard(), **change)
 
 
 def test_logits_and_probabilities_of_equal_bytes_are_told_apart(real):
     labels = torch.full((9, 3), 1 / 3)
     kinds = [subset(real).with_(labels=labels, label_kind=kind) for kind in ("logits", "probabilities")]
     assert kinds[0].hash == kinds[1].hash
-    assert _inputs(kinds[:1], (), None)("own", "last") != _inputs(kinds[1:], (), None)("own", "last")
+    first, second = (Entry([kind], "m", 3).inputs(Own(False), "last", Bench()) for kind in kinds)
+    assert first != second
 
 
 def test_a_published_number_stands_beside_the_network_it_was_measured_with(real, student, tmp_path):
     nets, report = {"convnet": student, "other": student}, Report(tmp_path / "r.json")
-    evaluate(subset(real), real, nets, protocol(), report, method="m", ipc=3, published=Published("46.9 ± 0.5", "", []))
+    judged(subset(real), real, nets, protocol(), report, published=Published("46.9 ± 0.5", "", []))
     assert [row["published"] for row in report.rows] == ["46.9 ± 0.5", None]
 
 
@@ -216,14 +220,14 @@ def test_the_learned_rate_is_used_where_the_protocol_says_so(rows, real):
 def test_soft_labels_give_their_own_row_and_a_hard_one_on_request(rows, real):
     hard = subset(real)
     soft = hard.with_(labels=torch.nn.functional.one_hot(hard.labels.roll(3), 3) * 9.0, label_kind="logits")
-    both = rows(soft, protocol(labels="both"), published=Published("66.8", "", []))
+    both = rows(soft, protocol(labels=Own(True)), published=Published("66.8", "", []))
     assert [row["published"] for row in both] == [
         "66.8",
         None,
     ]  # a paper's number is of its own labels, not of the hard twin
     assert [row["labels"] for row in both] == ["own", "hard"]
     assert [row["label_bytes"] for row in both] == [9 * 3 * 4, 9 * 8]
-    assert len(rows(hard, protocol(labels="both"))) == 1
+    assert len(rows(hard, protocol(labels=Own(True)))) == 1
     # Arg-maxed labels of classes moved by one teach the wrong classes.
     assert both[1]["mean"] < rows(hard, protocol())[0]["mean"]
 
@@ -237,7 +241,7 @@ def test_choices_are_made_on_validation_and_recorded(rows, real, monkeypatch):
         return original(net, split, *how)
 
     monkeypatch.setattr("distill.evaluation.trial.hits", watched)
-    (row,) = rows(subset(real, lr=torch.tensor(0.3)), protocol(choices={"lr": [1e-5, 0.1], "epochs": [2, 6]}))
+    (row,) = rows(subset(real, lr=torch.tensor(0.3)), protocol(candidates={"lr": [1e-5, 0.1], "epochs": [2, 6]}))
     assert [split is real.val for split in seen] == [True] * 6 + [False] * 3
     assert [split is real.test for split in seen[6:]] == [True] * 3
     assert row["students_for_choices"] == 6
@@ -254,7 +258,7 @@ def iterates_of(real):
 
 def test_the_best_snapshot_is_found_on_validation(rows, real, monkeypatch):
     last, iterates = iterates_of(real)
-    (row,) = rows(last, protocol(iterate="val", epochs=15), iterates=iterates)
+    (row,) = rows(last, protocol(choice=OnVal(), epochs=15), iterates=iterates)
     assert (row["selection"], row["chosen"]["step"]) == ("val", [5])
     assert row["mean"] > 0.5
 
@@ -271,23 +275,13 @@ def test_the_papers_maximum_stands_beside_the_last_set_and_the_same_snapshot_ane
     steps = {synset.hash: step for step, synset in iterates[0].items()}
 
     def hits(trial, make):
-        known = found.get((trial.purpose, steps[trial.synset.hash]), [4, 5, 6])
+        known = found.get((trial.purpose, steps[trial.data_hash]), [4, 5, 6])
         return [[known[student], 10, 0] for student in trial.students]
 
     monkeypatch.setattr("distill.evaluation.trial.Trial.hits", hits)
     report = Report(tmp_path / "r.json")
     number = Published("46.9 ± 0.5", "", [])
-    evaluate(
-        last,
-        real,
-        {"convnet": student},
-        protocol(iterate="test"),
-        report,
-        method="m",
-        ipc=3,
-        iterates=iterates,
-        published=number,
-    )
+    judged(last, real, {"convnet": student}, protocol(choice=OnTest(None)), report, iterates=iterates, published=number)
     plain, maximum, anew = report.rows
     assert [row["selection"] for row in report.rows] == ["last", "maximum", "test"]
     assert maximum["accuracies"] == [19 / 30, 19 / 30, 16 / 30] and maximum["chosen"]["step"] == [5]
@@ -336,30 +330,30 @@ def test_a_set_whose_run_was_cut_says_so(real, records, finished):
 
 
 @pytest.mark.parametrize(
-    "record, iterate, change",
+    "record, choice, change",
     [
-        ({"step": 9, "steps": 9}, "last", None),
-        ({"step": 3, "steps": 9}, "last", "step 3 of 9"),
-        ({"step": 9, "steps": 9}, "test", "selection maximum -> last"),  # no snapshots to choose from
+        ({"step": 9, "steps": 9}, Last(), None),
+        ({"step": 3, "steps": 9}, Last(), "step 3 of 9"),
+        ({"step": 9, "steps": 9}, OnTest(None), "selection maximum -> last"),  # no snapshots to choose from
     ],
 )
-def test_a_published_number_is_not_of_a_cut_set_nor_of_another_selection(rows, real, record, iterate, change):
+def test_a_published_number_is_not_of_a_cut_set_nor_of_another_selection(rows, real, record, choice, change):
     synset = subset(real).with_(record={"seed": 0, **record})
-    (row,) = rows(synset, protocol(iterate=iterate, students=1), published=Published("46.9", "cell", []))
+    (row,) = rows(synset, protocol(choice=choice, students=1), published=Published("46.9", "cell", []))
     assert row["cell_changes"] == ([change] if change else [])
     assert (gap_to_published(row) is None) == bool(change)
 
 
 def test_validation_choices_need_a_validation_split(npz, student, tmp_path):
     real = load_npz(npz, val=0.0)
-    choosing, report = protocol(choices={"lr": [0.1]}), Report(tmp_path / "r.json")
+    choosing, report = protocol(candidates={"lr": [0.1]}), Report(tmp_path / "r.json")
     with pytest.raises(ValueError, match="validation split, which is empty: set data.val=0.1"):
-        evaluate(subset(real), real, {"convnet": student}, choosing, report, method="m", ipc=3)
+        judged(subset(real), real, {"convnet": student}, choosing, report)
 
 
 def test_a_set_of_another_space_size_or_class_list_is_refused(npz, real, student, tmp_path):
     def judge(synset):
-        evaluate(synset, real, {"convnet": student}, protocol(), Report(tmp_path / "r.json"), method="m", ipc=3)
+        judged(synset, real, {"convnet": student}, protocol(), Report(tmp_path / "r.json"))
 
     with pytest.raises(ValueError, match="lives in zca:.*, the real images in normalised:"):
         judge(subset(load_npz(npz, zca=True)))

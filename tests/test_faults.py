@@ -152,7 +152,7 @@ def test_a_line_killed_again_and_again_ends_where_an_unbroken_one_does(method, t
 def test_experts_killed_within_an_epoch_go_on_from_the_last_one_kept(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir(), broken.mkdir()
-    arguments = toy("ast", "task=experts", "method.experts.recipe.decay_epoch=1")
+    arguments = toy("ast", "task=experts", "method.experts.recipe.schedule.decay_epoch=1")
 
     assert in_a_process(arguments, whole) == 0
     for die_at in (3, 6):  # manifest and epochs; the second run begins where the first stood

@@ -25,7 +25,7 @@ METHODS = {
     ],
     "rded": [
         "student.convnet.norm=batch", "method.pool=8", "method.committee.networks=[convnet]", "method.committee.count=1",
-        "method.committee.recipe.epochs=1", "method.committee.minimum=0", "protocol.epochs=2", "protocol.soft=stored",
+        "method.committee.recipe.epochs=1", "method.committee.minimum=0", "protocol.recipe.epochs=2", "protocol/labels=stored",
     ],
 }  # fmt: skip
 
@@ -50,7 +50,7 @@ def test_a_changed_number_is_another_store_and_another_row(line, tmp_path):  # n
     assert code == 1 and "belongs to another configuration" in message and "experts" in message
     assert len(list((tmp_path / "run" / "experts").iterdir())) == 3
     code, _, message = line(
-        *RUN, "method=mtt", *METHODS["mtt"], "protocol.batch=3", "task=evaluate", "synset=run/toy-mtt-ipc1-seed0"
+        *RUN, "method=mtt", *METHODS["mtt"], "protocol.recipe.batch=3", "task=evaluate", "synset=run/toy-mtt-ipc1-seed0"
     )
     assert code == 0, message
     rows = json.loads((tmp_path / "run" / "report.json").read_text())["rows"]

@@ -139,9 +139,9 @@ def test_a_lazy_folder_goes_the_whole_line(line, tmp_path):  # noqa: F811
     folder = ["data=folder", "data.path=pets", "data.size=32", "data.crop=true", "data.lazy=true", "data.val=0.2"]
     student = ["data.mean=[.5,.5,.5]", "data.std=[.2,.2,.2]", "student=[convnet_bn]", "student.convnet_bn.width=8"]
     teachers = ["networks=[convnet_bn]", "recipe.epochs=1", "recipe.lr=0.001", "minimum=0", "recipe.batch=8"]
-    asked = [f"{group}.committee.{setting}" for group in ("method", "protocol") for setting in teachers]
+    asked = [f"{group}.committee.{setting}" for group in ("method", "protocol.labels") for setting in teachers]
     method = ["method=cda", "method.roll=4", "method.iterations=2", "ipc=1", "device=cpu", "compile=false"]
-    protocol = ["protocol=sre2l-in", "protocol.epochs=1", "protocol.students=1", "baselines.random=1"]
+    protocol = ["protocol=sre2l-in", "protocol.recipe.epochs=1", "protocol.students=1", "baselines.random=1"]
     code, _, message = line(*folder, *student, *asked, *method, *protocol)
     assert code == 0, message
     synset = distill.load(tmp_path / "outputs" / "folder-cda-ipc1-seed0")

@@ -18,7 +18,7 @@ from distill.methods.base import Method
 ROOT = Path(__file__).parent.parent
 METHODS = sorted(path.stem for path in (ROOT / "configs" / "method").glob("*.yaml"))
 TOY = [
-    "data=digits", "ipc=1", "student.convnet.width=8", "method.steps=4", "method.snapshot_every=2", "protocol.epochs=2",
+    "data=digits", "ipc=1", "student.convnet.width=8", "method.steps=4", "method.snapshot_every=2", "protocol.recipe.epochs=2",
     "student_epochs=[2]", "protocol.students=2", "baselines.random=2", "baselines.whole=false", "device=cpu",
 ]  # fmt: skip
 
@@ -127,7 +127,13 @@ def test_experts_are_known_by_what_they_are_not_by_where_the_recipe_is_written(m
     assert "distill.training" not in manifest.read_text()
 
 
-QUICK = ["task=evaluate", "protocol.epochs=2", "protocol.students=1", "baselines.random=0", "baselines.whole=false"]
+QUICK = [
+    "task=evaluate",
+    "protocol.recipe.epochs=2",
+    "protocol.students=1",
+    "baselines.random=0",
+    "baselines.whole=false",
+]
 
 
 def test_a_set_somebody_gave_you_is_judged_by_other_students_on_its_own_data(line, made, tmp_path):

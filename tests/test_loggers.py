@@ -17,7 +17,7 @@ from distill.runs.loggers import Service
 
 SETS = ["digits-dm-ipc1-seed0", "digits-dm-ipc1-seed1"]
 BOTH, RANDOM = "digits-dm-ipc1", "digits-random-real-ipc1"  # what the rows of the report judge
-TWO = [*toy("dm", "syntheses=2", "protocol=dcb-none"), "method.batch_real=8", "protocol.epochs=20"]
+TWO = [*toy("dm", "syntheses=2", "protocol=dcb-none"), "method.batch_real=8", "protocol.recipe.epochs=20"]
 
 
 def metrics_of(folder):

@@ -11,14 +11,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import preset
 
+from distill.evaluation.entry import Entry, Network
 from distill.evaluation.evaluate import evaluate
 from distill.report.figures import Axis, running_mean
 from distill.report.page import Made, metrics, write_page
 from distill.report.rows import RANDOM, WHOLE, Published, Report, gap_to_published
 from distill.report.table import lines, table
+from distill.sets.coreset import Coreset
 from distill.sets.synthetic import SyntheticSet
-from distill.training.protocol import Protocol
+from distill.teachers.labels import Own
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -30,11 +33,7 @@ FLAGS = [
 @pytest.fixture
 def report(real, student, tmp_path) -> Report:
     """Rows of a method, of random real images and of the whole set; pictures and metrics beside them."""
-    protocol = Protocol(
-        name="toy", epochs=2, extra_epochs=0, optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=0.0, decay=1.0,
-        decay_epoch=None, decay_momentum=None, batch=16, augment="none", precision="fp32", artefact_lr=False, labels="own",
-        students=2, iterate="last", test_every=None, choices={},
-    )  # fmt: skip
+    protocol = preset("dcb-none", epochs=2, lr=0.1, batch=16, labels=Own(False), students=2)
     home = tmp_path / "toy-mtt-ipc2-seed0"
     made = SyntheticSet.from_real(real.train, 2, torch.Generator().manual_seed(0))
     made = made.with_(images=made.images + 0.3 * torch.randn_like(made.images), lr=torch.tensor(0.02))
@@ -49,26 +48,16 @@ def report(real, student, tmp_path) -> Report:
         file.write_text("step,matching_loss,student_rate\n" + "\n".join(lines) + (half or "\n"))
     report = Report(tmp_path / "report.json")
     near = "toy-mtt-ipc2-seed0/synset.safetensors"
-    settings = dict(seed=0)
-    about = dict(command="python run.py method=mtt")
-    nets = {"convnet": student}
-    number = Published("46.2 ± 0.8", "", [])
-    evaluate(
-        made,
-        real,
-        nets,
-        protocol,
-        report,
-        method="mtt",
-        ipc=2,
-        published=number,
-        about={**about, "synsets": [near]},
-        **settings,
-    )
-    subset = SyntheticSet.from_real(real.train, 2, torch.Generator().manual_seed(1))
-    evaluate(subset, real, nets, protocol, report, method=RANDOM, ipc=2, **settings)
-    whole = SyntheticSet.of_images(real.train, torch.arange(len(real.train)))
-    return evaluate(whole, real, nets, protocol, report, method=WHOLE, ipc=None, **settings)
+    about = {"command": "python run.py method=mtt", "synsets": [near]}
+    nets, number = {"convnet": Network(student)}, Published("46.2 ± 0.8", "", [])
+    subset = Coreset(real.train, torch.cat([real.train.of_class(k)[1:3] for k in range(3)]))
+    for entry in (
+        Entry([made], "mtt", 2, about=about, published=number),
+        Entry([subset], RANDOM, 2),
+        Entry([Coreset.whole(real.train)], WHOLE, None),
+    ):
+        evaluate(entry, real, nets, protocol, report)
+    return report
 
 
 def test_the_page_stands_alone_and_shows_what_was_measured(report):

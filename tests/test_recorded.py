@@ -130,7 +130,13 @@ def test_values_of_a_record_are_checked_as_those_of_a_command_line(evaluated):
 
 def test_a_set_is_judged_elsewhere_as_its_maker_judged_it(line, tmp_path):  # noqa: F811
     write_folder(tmp_path / "pets", train=10, test=8)
-    judging = ["protocol=dcb-dsa", "protocol.epochs=3", "protocol.students=2", "baselines.random=1", "device=cpu"]
+    judging = [
+        "protocol=dcb-dsa",
+        "protocol.recipe.epochs=3",
+        "protocol.students=2",
+        "baselines.random=1",
+        "device=cpu",
+    ]
     data = [
         "data=folder", "data.path=pets", "data.size=16", "data.crop=true", "data.lazy=true", "data.mean=[.5,.5,.5]",
         "data.std=[.25,.25,.25]", "data.strategy=color_crop", "data.classes=[c2,c0,c1]", "data.val=0.2",
@@ -160,9 +166,9 @@ def test_experts_that_saw_other_families_are_another_store(real):
 
     assert "families" not in folder(None).identity  # as in stores of before
     assert folder("color_crop").folder != folder(None).folder
-    plain = "method.experts.recipe.augment=none"
+    plain = "method.experts.recipe.views.augment=none"
     assert folder("color_crop", plain).folder == folder(None, plain).folder
-    mirrors = "method.experts.recipe.augment=crop_flip"
+    mirrors = "method.experts.recipe.views.augment=crop_flip"
     assert folder("color", mirrors).folder == folder(None, mirrors).folder != folder("flip", mirrors).folder
     wide = folder(None, images=real.train.images[..., :6]).identity  # experts of before saw those sheared
     assert wide["geometry"] == "exact" and "geometry" not in folder(None).identity

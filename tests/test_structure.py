@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import composed
+from conftest import changed, composed, preset
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from distill.training.protocol import Protocol
-from distill.training.recipe import Recipe
+from distill.identity import flat_protocol, parts_of
+from distill.training.losses import Clipped
+from distill.training.optimizers import Sgd
+from distill.training.schedules import Drop
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"
@@ -25,19 +27,13 @@ ORDER = [
     *("distill.data", "distill.data.selection", "distill.data.preprocessing", "distill.data.pictures"),
     *("distill.data.folders", "distill.data.readers", "distill.data.lazy", "distill.data.content"),
     *("distill.data.split", "distill.data.real"),
-    *("distill.training", "distill.training.losses", "distill.training.recipe", "distill.training.expert_recipe"),
-    *("distill.training.protocol", "distill.training.views", "distill.training.gradients", "distill.training.loop"),
-    "distill.training.accuracy",
-    *(
-        "distill.sets",
-        "distill.sets.foreign",
-        "distill.sets.soundness",
-        "distill.sets.looks",
-        "distill.sets.synthetic",
-        "distill.sets.reading",
-    ),
-    "distill.sets.union",
-    *("distill.teachers", "distill.teachers.store", "distill.teachers.committee", "distill.teachers.labels"),
+    *("distill.sets", "distill.sets.base", "distill.sets.coreset", "distill.sets.foreign", "distill.sets.soundness"),
+    *("distill.sets.looks", "distill.sets.synthetic", "distill.sets.reading", "distill.sets.union"),
+    *("distill.training", "distill.training.losses", "distill.training.optimizers", "distill.training.schedules"),
+    *("distill.training.views", "distill.training.recipe", "distill.training.batch", "distill.training.gradients"),
+    *("distill.training.loop", "distill.training.accuracy"),
+    *("distill.teachers", "distill.teachers.store", "distill.teachers.committee", "distill.teachers.label_store"),
+    "distill.teachers.labels",
     *("distill.methods", "distill.methods.base", "distill.methods.synthesis"),
     *(
         "distill.methods.matching",
@@ -57,10 +53,12 @@ ORDER = [
     *(
         "distill.evaluation",
         "distill.evaluation.statistics",
+        "distill.evaluation.protocol",
         "distill.evaluation.trial",
         "distill.evaluation.rehearsal",
     ),
-    *("distill.evaluation.planned", "distill.evaluation.measure", "distill.evaluation.evaluate"),
+    *("distill.evaluation.planned", "distill.evaluation.measure", "distill.evaluation.entry"),
+    "distill.evaluation.evaluate",
     *("distill.experts", "distill.experts.train"),
     *(
         "distill.runs",
@@ -153,9 +151,10 @@ def options(group):
 
 @pytest.mark.parametrize("name", options("protocol"))
 def test_a_preset_is_a_complete_protocol_under_its_own_name(name):
-    protocol = instantiate(composed(f"protocol={name}", "data=cifar10").protocol)
-    assert isinstance(protocol, Protocol)
-    assert protocol.name == name
+    protocol = preset(name)
+    assert (protocol.name, protocol.version) == (name, 1)
+    lines = (CONFIGS / "protocol" / f"{name}.yaml").read_text().splitlines()
+    assert len(lines) <= 20  # over shared recipes
 
 
 # Field by field from the tables of the evaluation specification, section 7:
@@ -176,29 +175,27 @@ PRESETS = {
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_equal_the_table(name):
-    p = instantiate(composed(f"protocol={name}", "data=cifar10").protocol)
-    assert (p.passes, p.lr, p.artefact_lr, p.batch, p.augment, p.labels, p.students, p.iterate) == PRESETS[name]
-    assert (p.optimizer, p.momentum, p.weight_decay, p.decay) == ("sgd", 0.9, 5e-4, 0.1)
-    assert p.last_epoch_before_decay == p.epochs // 2 + 1
-    assert bool(p.choices) == (name == "ours")
-    assert p.decay_momentum is None and p.test_every is None
+    protocol = preset(name)
+    p, recipe = flat_protocol(parts_of(protocol)), protocol.recipe
+    names = ("lr", "artefact_lr", "batch", "augment", "labels", "students", "iterate")
+    assert (recipe.passes, *(p[each] for each in names)) == PRESETS[name]
+    assert (recipe.optimizer, recipe.schedule) == (Sgd(0.9, 5e-4), Drop(0.1, None, None))
+    assert recipe.schedule.last(recipe.epochs) == recipe.epochs // 2 + 1
+    assert bool(protocol.candidates) == (name == "ours") and p["test_every"] is None
 
 
 def test_asts_preset_differs_from_mtts_as_the_table_says():
-    ast, mtt = (instantiate(composed(f"protocol={name}", "data=cifar10").protocol) for name in ("ast", "mtt"))
-    changes = dict(name="ast", weight_decay=1e-3, decay=0.5, decay_momentum=0.8, students=1, test_every=20)
-    assert ast == mtt.with_(**changes)
-    script = instantiate(
-        composed("experiment=ast_cifar100_ipc10").protocol
-    )  # trains its students shorter than the others
-    assert script == ast.with_(epochs=300)
+    ast, changes = preset("ast"), dict(weight_decay=1e-3, decay=0.5, decay_momentum=0.8, students=1, test_every=20)
+    assert ast == preset("mtt", **changes).with_(name="ast")
+    script = instantiate(composed("experiment=ast_cifar100_ipc10").protocol, _convert_="all")
+    assert script == changed(ast, epochs=300)  # it trains its students shorter than the others
 
 
 def test_asts_experts_are_those_of_the_table():
-    recipe = instantiate(composed("method=ast", "data=cifar10").method.experts.recipe)
-    assert (recipe.lr, recipe.momentum, recipe.weight_decay, recipe.batch) == (0.003, 0.9, 1e-3, 256)
-    assert (recipe.decay, recipe.last_epoch_before_decay, recipe.epochs) == (0.6, 26, 50)
-    assert (recipe.ramp_start, recipe.ramp_epochs, recipe.gradient_penalty) == (0.5, 10, 2.0)
+    experts = instantiate(composed("method=ast", "data=cifar10").method.experts)
+    recipe = experts.recipe
+    assert (recipe.lr, recipe.batch, recipe.epochs, recipe.optimizer) == (0.003, 256, 50, Sgd(0.9, 1e-3))
+    assert (recipe.schedule, experts.loss) == (Drop(0.6, 26, None), Clipped(0.5, 10, 2.0))
 
 
 CELLS = [name for name in options("experiment") if "ipc" in name]
@@ -241,7 +238,7 @@ def test_a_published_cell_is_complete_and_has_its_papers_values(name):
     assert (cfg.syntheses, cfg.protocol.students) == (5, 20) if method in POOLED else cfg.syntheses == 1
     if method == "cvdd":
         own = composed("student=[mobilenet_v2,densenet121]").student
-        assert set(cfg.protocol.committee.networks) > {"mobilenet_v2", "densenet121"} < set(own)
+        assert set(cfg.protocol.labels.committee.networks) > {"mobilenet_v2", "densenet121"} < set(own)
         assert [own[name]._target_ for name in ("mobilenet_v2", "densenet121")] == [
             "distill.networks.cvdd.MobileNetV2",
             "distill.networks.cvdd.DenseNet121",
@@ -262,9 +259,8 @@ LEARN = [method for method in options("method") if "experts" in composed(f"metho
 def test_a_published_cells_experts_are_long_enough(name):
     cfg = composed(f"experiment={name}", f"data.path={ROOT}")
     recipe = instantiate(cfg.method.experts.recipe)
-    assert isinstance(recipe, Recipe)
     assert cfg.method.max_start_epoch + cfg.method.expert_epochs - 1 <= recipe.passes
-    assert (recipe.name, recipe.epochs) == {"datm": ("ftd", 100), "ast": ("ast", 50)}.get(
+    assert (cfg.method.experts.name, recipe.epochs) == {"datm": ("ftd", 100), "ast": ("ast", 50)}.get(
         cfg.protocol.name, ("mtt", 50)
     )
 

@@ -14,7 +14,7 @@ from distill.cli.typed import quoted
 ROOT = Path(__file__).parent.parent
 TINY = [
     "data=digits", "ipc=1", "student.convnet.width=4", "method=dm", "method.steps=1", "method.batch_real=4",
-    "protocol=dcb-none", "protocol.epochs=1", "protocol.students=2", "baselines.random=1", "device=cpu", "workers=1",
+    "protocol=dcb-none", "protocol.recipe.epochs=1", "protocol.students=2", "baselines.random=1", "device=cpu", "workers=1",
 ]  # fmt: skip
 
 

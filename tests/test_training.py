@@ -1,38 +1,33 @@
 import copy
 import itertools
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import make_recipe
+from conftest import batches_of, make_recipe
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from distill import augment
 from distill.augment.makers import MAKERS
+from distill.identity import flat_experts, parts_of
 from distill.networks.convnet import ConvNet
 from distill.networks.flat import flatten
 from distill.training.accuracy import accuracy, hits
+from distill.training.batch import Batch
 from distill.training.gradients import Gradients, way_to_train
 from distill.training.loop import train
-from distill.training.losses import gradient_penalty, gsam_gradient
-from distill.training.views import augmentation, families
+from distill.training.losses import Clipped, CrossEntropy, gradient_penalty, gsam_gradient
+from distill.training.optimizers import Gsam, Sgd
+from distill.training.schedules import Drop
+from distill.training.views import Augmented, Cropped
 
 
 def trained(student, real, recipe, seed=0, **kw):
     torch.manual_seed(0)
     net = student()
-    train(
-        [net],
-        real.train.images,
-        real.train.labels,
-        recipe,
-        seeds=[seed],
-        augment=augmentation(recipe, real.train),
-        **kw,
-    )
+    train([net], batches_of(real.train, recipe), seeds=[seed], **kw)
     return flatten(net)
 
 
@@ -40,7 +35,7 @@ def test_training_learns_and_is_a_function_of_its_seed_alone(student, real):
     recipe = make_recipe(epochs=15, augment="dsa", momentum=0.9)
     torch.manual_seed(0)
     net = student()
-    train([net], real.train.images, real.train.labels, recipe, seeds=[3], augment=augmentation(recipe, real.train))
+    train([net], batches_of(real.train, recipe), seeds=[3])
     assert accuracy(net, real.test, recipe) > 0.8
     first = trained(student, real, recipe, seed=3)
     torch.rand(17)
@@ -54,7 +49,7 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("epoch", [1, 5, 6])  # 5 is the first epoch after the decay
 def test_training_goes_on_bit_by_bit_from_where_it_stood(student, real, epoch):
-    recipe = make_recipe(epochs=7, augment="dsa", momentum=0.9, decay=0.1, decay_momentum=0.8)
+    recipe = make_recipe(epochs=7, augment="dsa", momentum=0.9, schedule=Drop(0.1, None, 0.8))
     kept = []
 
     def stop(now):
@@ -68,17 +63,21 @@ def test_training_goes_on_bit_by_bit_from_where_it_stood(student, real, epoch):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, dict(gsam_rho=0.05, gsam_alpha=0.3), dict(ramp_start=0.5, ramp_epochs=3, gradient_penalty=0.5)]
+    "optimizer, loss",
+    [
+        (Sgd(0.9, 0.0), CrossEntropy()),
+        (Gsam(0.9, 0.0, 0.05, 0.3), CrossEntropy()),
+        (Sgd(0.9, 0.0), Clipped(0.5, 3, 0.5)),
+    ],
 )
-def test_a_stack_of_networks_trains_each_as_if_it_were_alone(student, real, changes):
-    recipe = make_recipe(augment="dsa", momentum=0.9, **changes)
+def test_a_stack_of_networks_trains_each_as_if_it_were_alone(student, real, optimizer, loss):
+    batches = batches_of(real.train, make_recipe(augment="dsa", optimizer=optimizer), loss)
     torch.manual_seed(0)
     nets = [student() for _ in range(3)]
     alone = [copy.deepcopy(net) for net in nets]
-    images, labels = real.train.images, real.train.labels
-    train(nets, images, labels, recipe, seeds=[5, 6, 7], augment=augmentation(recipe, real.train))
+    train(nets, batches, seeds=[5, 6, 7])
     for net, seed in zip(alone, [5, 6, 7], strict=True):
-        train([net], images, labels, recipe, seeds=[seed], augment=augmentation(recipe, real.train))
+        train([net], batches, seeds=[seed])
     for one, other in zip(nets, alone, strict=True):
         assert torch.allclose(flatten(one), flatten(other), atol=1e-4)
     assert not torch.allclose(flatten(nets[0]), flatten(nets[1]), atol=1e-1)
@@ -87,7 +86,7 @@ def test_a_stack_of_networks_trains_each_as_if_it_were_alone(student, real, chan
 @pytest.mark.parametrize("stack", [1, 2])
 def test_compiled_gradients_equal_eager_ones(real, stack):
     """The whole objective of AST's experts: ramp, penalty (a gradient inside) and cross-entropy."""
-    recipe = make_recipe(ramp_start=0.5, ramp_epochs=3, gradient_penalty=0.5)
+    recipe, loss = make_recipe(), Clipped(0.5, 3, 0.5)
     torch.manual_seed(0)
     nets = [
         ConvNet((3, 8, 8), 3, depth=2, width=6, norm="instance", pooling="avg", activation="softplus")
@@ -95,12 +94,39 @@ def test_compiled_gradients_equal_eager_ones(real, stack):
     ]
     weights = torch.stack([flatten(net) for net in nets])
     x = real.train.images[: 16 * stack].view(stack, 16, 3, 8, 8)
-    batch = dict(images=x, views=x.flip(-1), targets=real.train.labels[: 16 * stack].view(stack, 16))
-    eager, compiled = (Gradients(nets, recipe, compiled) for compiled in (None, 16))
+    index = torch.arange(16 * stack).view(stack, 16)
+    batch = Batch(x, x.flip(-1), real.train.labels[index], torch.rand(stack, 16), index, 0)
+    eager, compiled = (Gradients(nets, recipe, loss, compiled) for compiled in (None, 16))
     for epoch in (0, 5):
-        a, b = (g(weights, **batch, epoch=epoch) for g in (eager, compiled))
+        one, other = (gradients.on(replace(batch, epoch=epoch)) for gradients in (eager, compiled))
+        a, b = one(weights), other(weights)
         assert torch.allclose(a, b, atol=1e-5 * float(a.abs().max()))
-    assert compiled.full_batch is not compiled.loss
+        assert torch.allclose(one.outputs.losses, other.outputs.losses, atol=1e-5)
+    assert compiled.full_batch is not compiled.losses
+
+
+def test_a_gradient_is_that_of_the_weighted_mean_of_what_is_told_of_each_image(real, student):
+    torch.manual_seed(0)
+    net, index, weight = student(), torch.arange(6)[None], torch.rand(1, 6)
+    batch = Batch(real.train.images[index], real.train.images[index], real.train.labels[index], weight, index, 0)
+    step = Gradients([net], make_recipe(), CrossEntropy(), None).on(batch)
+    gradient = step(flatten(net)[None])[0]
+    logits = net.requires_grad_()(real.train.images[:6])
+    losses = F.cross_entropy(logits, real.train.labels[:6], reduction="none")
+    (weight[0] * losses).sum().div(6).backward()
+    assert torch.allclose(gradient, torch.cat([p.grad.flatten() for p in net.parameters()]), atol=1e-6)
+    assert torch.allclose(step.outputs.losses[0], losses) and torch.allclose(step.outputs.logits[0], logits)
+
+
+def test_a_listener_is_told_every_image_once_an_epoch(real, student):
+    heard = []
+    batches = batches_of(real.train, make_recipe(epochs=2, batch=10, momentum=0.9))
+    train([student()], batches, seeds=[0], after_batch=lambda batch, said: heard.append((batch, said)))
+    assert [batch.epoch for batch, _ in heard] == [0] * 5 + [1] * 5
+    for epoch in (heard[:5], heard[5:]):
+        assert torch.equal(torch.cat([batch.index[0] for batch, _ in epoch]).sort().values, torch.arange(48))
+    first, last = (torch.cat([said.losses[0] for _, said in epoch]).mean() for epoch in (heard[:5], heard[5:]))
+    assert last < first  # the networks learn from one epoch to the next
 
 
 def test_compiled_hits_are_the_eager_ones(real, student):
@@ -113,9 +139,10 @@ def test_bf16_is_close_to_fp32_and_leaves_the_weights_in_fp32(real, student):
     torch.manual_seed(0)
     net = student()
     x = real.train.images[None, :16]
-    batch = dict(images=x, views=x, targets=real.train.labels[None, :16], epoch=0)
+    batch = Batch(x, x, real.train.labels[None, :16], torch.ones(1, 16), torch.arange(16)[None], 0)
     exact, rough = (
-        Gradients([net], make_recipe(precision=p), None)(flatten(net)[None], **batch)[0] for p in ("fp32", "bf16")
+        Gradients([net], make_recipe(precision=p), CrossEntropy(), None).on(batch)(flatten(net)[None])[0]
+        for p in ("fp32", "bf16")
     )
     assert rough.dtype == torch.float32
     assert 0.98 < float(F.cosine_similarity(exact, rough, 0)) < 1 - 1e-6
@@ -127,18 +154,19 @@ def test_networks_with_state_train_one_at_a_time(real, norm, dropout):
     if dropout:
         net.features.append(torch.nn.Dropout(0.5))
     before = [buffer.clone() for buffer in net.buffers()]
-    recipe, images, labels = make_recipe(epochs=10), real.train.images, real.train.labels
-    assert way_to_train(lambda: net, images, labels, recipe, 3, 3, "auto") == (False, 1)
+    recipe = make_recipe(epochs=10)
+    batches = batches_of(real.train, recipe)
+    assert way_to_train(lambda: net, batches, 3, 3, "auto") == (False, 1)
     with pytest.raises(ValueError, match="train one at a time"):
-        train([net, net], images, labels, recipe, seeds=[0, 1], augment=augment.none)
-    train([net], images, labels, recipe, seeds=[0], augment=augment.none)
+        train([net, net], batches, seeds=[0, 1])
+    train([net], batches, seeds=[0])
     assert accuracy(net, real.test, recipe) > 0.5
     assert all(not torch.equal(a, b) for a, b in zip(before, net.buffers(), strict=True))
 
 
 def test_asts_ramp_grows_linearly_to_one():
-    recipe = make_recipe(ramp_start=0.5, ramp_epochs=10)
-    weights = [float(recipe.ramp(torch.tensor(float(epoch)))) for epoch in range(12)]
+    loss = Clipped(0.5, 10, 0.0)
+    weights = [float(loss.ramp(torch.tensor(float(epoch)))) for epoch in range(12)]
     assert weights == pytest.approx([0.5 + 0.05 * epoch for epoch in range(10)] + [1.0, 1.0])
 
 
@@ -146,7 +174,7 @@ def test_the_gradient_penalty_squares_before_it_averages():
     images, mix = torch.randn(4, 3, 5, 6), torch.tensor([0.6, 0.0, 0.8]).view(3, 1, 1)  # norm 1 over the channels
     slope = torch.where(torch.arange(6) < 3, 0.5, 1.5)  # norms of one half of the pixels and of the other: 1 on average
     net = lambda x: (x * mix * slope).flatten(1).sum(1, keepdim=True)  # noqa: E731
-    assert float(gradient_penalty(net, images)) == pytest.approx(0.25)
+    assert gradient_penalty(net, images).tolist() == pytest.approx([0.25] * 4)
 
 
 def test_the_gradient_penalty_of_a_curved_network_equals_finite_differences():
@@ -159,23 +187,25 @@ def test_the_gradient_penalty_of_a_curved_network_equals_finite_differences():
             moves = step * torch.eye(48, dtype=torch.float64).view(48, 3, 4, 4)  # one channel of one pixel each
             slope = (net(image + moves).sum(1) - net(image - moves).sum(1)) / (2 * step)
             terms.append((slope.view(3, 16).norm(dim=0) - 1) ** 2)
-    penalty = gradient_penalty(net, images)
+    penalty = gradient_penalty(net, images).mean()
     assert float(penalty.detach()) == pytest.approx(float(torch.stack(terms).mean()), rel=1e-7)
     weights = list(net.parameters())[:3]  # it shapes the weights: its gradient in them is a second derivative
     assert all(part.abs().max() > 0 for part in torch.autograd.grad(penalty, weights))
 
 
 def test_experts_made_under_the_former_penalty_are_not_taken_for_others():
-    assert make_recipe().identity == asdict(make_recipe())  # stores without a penalty are still found
-    recipe = make_recipe(gradient_penalty=2.0)
-    assert recipe.identity != asdict(recipe)
+    recipe = parts_of(make_recipe())
+    plain, clipped = (
+        flat_experts({"name": "toy", "recipe": recipe, "loss": parts_of(loss)})
+        for loss in (CrossEntropy(), Clipped(1.0, 0, 2.0))
+    )
+    assert "penalty" not in plain and clipped["penalty"] == "mean of squares"
 
 
 def test_a_thousand_epochs_are_502_at_the_base_rate_and_499_after_it():
-    recipe = make_recipe(epochs=1000, extra_epochs=1, decay=0.1)
-    assert recipe.passes == 1001
-    assert recipe.last_epoch_before_decay + 1 == 502
-    assert recipe.passes - (recipe.last_epoch_before_decay + 1) == 499
+    recipe = make_recipe(epochs=1000, extra_epochs=1, lr=0.2, schedule=Drop(0.1, None, None))
+    rates = [recipe.rate(epoch) for epoch in range(recipe.passes)]
+    assert [rates.count(0.2), rates.count(0.2 * 0.1), len(rates)] == [502, 499, 1001]
 
 
 def test_the_optimiser_starts_afresh_at_the_decay(student, real, monkeypatch):
@@ -189,7 +219,7 @@ def test_the_optimiser_starts_afresh_at_the_decay(student, real, monkeypatch):
         return optimizer
 
     epochs: list[int] = []
-    recipe = make_recipe(epochs=6, extra_epochs=1, decay=0.1, momentum=0.9, decay_momentum=0.8, lr=0.2)
+    recipe = make_recipe(epochs=6, extra_epochs=1, momentum=0.9, schedule=Drop(0.1, None, 0.8), lr=0.2)
     monkeypatch.setattr(type(recipe), "make_optimizer", watched)
     trained(student, real, recipe, after_epoch=lambda now: epochs.append(now.epochs))
     assert epochs == list(range(1, 8))
@@ -205,7 +235,7 @@ def test_every_image_is_seen_once_an_epoch(real, student):
         return images
 
     torch.manual_seed(0)
-    train([student()], real.train.images, real.train.labels, make_recipe(epochs=2, batch=10), seeds=[0], augment=watch)
+    train([student()], replace(batches_of(real.train, make_recipe(epochs=2, batch=10)), augment=watch), seeds=[0])
     assert [len(batch) for batch in seen] == [10, 10, 10, 10, 8] * 2
     assert torch.equal(torch.cat(seen[:5]).sort().values, torch.cat(seen[5:]).sort().values)
 
@@ -257,17 +287,17 @@ def test_rates_that_diverged_are_refused(lr):
 
 
 def test_unknown_parts_of_a_recipe_are_told_with_the_known_ones():
-    with pytest.raises(ValueError, match="unknown recipe.optimizer 'rmsprop': one of sgd, adam"):
-        make_recipe(optimizer="rmsprop")
+    with pytest.raises(ValueError, match="unknown recipe.views.augment 'x': one of none, dsa"):
+        make_recipe(augment="x")
     with pytest.raises(ValueError, match="unknown recipe.precision 'fp8': one of fp32, bf16"):
         make_recipe(precision="fp8")
-    with pytest.raises(ValueError, match="gsam_rho is 0.1 and gsam_alpha None: give both"):
-        make_recipe(gsam_rho=0.1)
+    with pytest.raises(ValueError, match=r"recipe.optimizer.gsam_rho is -1.0, expected a number in \[0, 1000\]"):
+        Gsam(0.0, 0.0, -1.0, 0.3)
 
 
 def test_a_recipe_says_what_its_crops_are_filled_with(real):
     views = {
-        name: augmentation(make_recipe(augment=name), real.train)(real.train.images[:20], 3)
+        name: Augmented(name).on(real.train)(real.train.images[:20], 3)
         for name in ("none", "crop_flip", "crop_flip_black")
     }
     assert torch.equal(views["none"], real.train.images[:20])
@@ -277,15 +307,18 @@ def test_a_recipe_says_what_its_crops_are_filled_with(real):
     assert torch.allclose(views["crop_flip_black"][~filled], views["crop_flip"][~filled], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", sorted({*MAKERS, "crop_flip_black"}))
-def test_families_tell_apart_what_an_augmentation_tells_apart(real, name):
-    recipe, images = make_recipe(augment=name), torch.rand(4, 3, 8, 8)
+ALL_VIEWS = [*map(Augmented, sorted({*MAKERS, "crop_flip_black"})), Cropped(0.5, 1)]
+
+
+@pytest.mark.parametrize("of_recipe", ALL_VIEWS)
+def test_families_tell_apart_what_views_tell_apart(real, of_recipe):
+    images = torch.rand(4, 3, 8, 8)
     strategies = ["color_crop_flip", "color_crop", "flip", "color"]
     splits = {strategy: replace(real.train, strategy=strategy) for strategy in strategies}
 
     def views(strategy):
-        return torch.stack([augmentation(recipe, splits[strategy])(images, draw) for draw in range(20)])
+        return torch.stack([of_recipe.on(splits[strategy])(images, draw) for draw in range(20)])
 
     for one, other in itertools.combinations(strategies, 2):
-        alike = families(recipe, one) == families(recipe, other)
+        alike = of_recipe.families(one) == of_recipe.families(other)
         assert torch.equal(views(one), views(other)) == alike, (one, other)

@@ -79,7 +79,7 @@ def test_what_is_no_union_is_refused(part):
 
 def test_a_union_goes_the_whole_line(line, tmp_path):  # noqa: F811
     write_npz(tmp_path / "four.npz", classes=4)
-    shared = ["data.path=four.npz", "student.convnet.width=6", "data.val=0", "protocol=dsa", "protocol.epochs=1"]
+    shared = ["data.path=four.npz", "student.convnet.width=6", "data.val=0", "protocol=dsa", "protocol.recipe.epochs=1"]
     one = ["protocol.students=1", "baselines.random=0", "device=cpu", "method.steps=1", "method.batch_real=4"]
     for classes in ("c2,c0", "c3,c1"):
         made = ["data=npz", "method=dm", "ipc=1", f"data.classes=[{classes}]", f"out={classes[:2]}", "task=distill"]

@@ -31,12 +31,12 @@ HABITS = {
     "min_start_epoch": "method.min_start_epoch", "current_max_start_epoch": "method.initial_max_start_epoch",
     "expansion_end_epoch": "method.expansion_steps", "threshold": "method.max_error", "dis_metric": "method.distance",
     "buffer_path": "experts_path", "num_experts": "method.experts.count", "train_epochs": "method.experts.recipe.epochs",
-    "rho_max": "method.experts.recipe.gsam_rho", "rho_alpha": "method.experts.recipe.gsam_alpha",
+    "rho_max": "method.experts.recipe.optimizer.gsam_rho", "rho_alpha": "method.experts.recipe.optimizer.gsam_alpha",
     "r_bn": "method.bn_weight", "first_bn_multiplier": "method.first_bn_weight", "jitter": "method.roll",
     "mipc": "method.pool", "num_crop": "method.patches", "factor": "method.factor",
-    "num_exp": "syntheses", "num_eval": "protocol.students", "epoch_eval_train": "protocol.epochs",
-    "re_epochs": "protocol.epochs", "batch_train": "protocol.batch", "re_batch_size": "protocol.batch",
-    "temperature": "protocol.temperature", "mix_type": "protocol.mix", "save_path": "out", "gpu": "device", "gpu_id": "device",
+    "num_exp": "syntheses", "num_eval": "protocol.students", "epoch_eval_train": "protocol.recipe.epochs",
+    "re_epochs": "protocol.recipe.epochs", "batch_train": "protocol.recipe.batch", "re_batch_size": "protocol.recipe.batch",
+    "temperature": "protocol.labels.temperature", "save_path": "out", "gpu": "device", "gpu_id": "device",
 }  # fmt: skip
 
 

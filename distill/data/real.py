@@ -203,7 +203,7 @@ def _lazy(
     def split(files: list[tuple[Path, int]]) -> Split:
         images: Any = LazyImages([file for file, _ in files], side, crop, prepare, device, workers)
         labels = torch.tensor([cls for _, cls in files], dtype=torch.long, device=device)
-        return Split(images, labels, names, name, prepare, strategy)
+        return Split(images, labels, names, name, prepare, strategy, in_memory=False)
 
     splits = [split([train[i] for i in first]), split([train[i] for i in held_out]), split(test)]
     source = hashlib.sha256(repr((val, side, crop, names, prepare.fingerprint)).encode())

@@ -22,6 +22,7 @@ class Split:
         preprocessing: how pixels in [0, 1] became these images.
         strategy: the DSA families that keep this set's classes apart, joined by ``_``.
         held_out: how many images of each class validation took from this split; empty if none.
+        in_memory: False where the images stay in their files.
     """
 
     images: Tensor
@@ -31,6 +32,7 @@ class Split:
     preprocessing: Preprocessing
     strategy: str
     held_out: tuple[int, ...] = ()
+    in_memory: bool = True
 
     def __len__(self) -> int:
         return len(self.labels)

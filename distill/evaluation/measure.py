@@ -4,8 +4,8 @@ import itertools
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,56 +14,67 @@ from torch import nn
 
 from distill.data.real import RealData
 from distill.data.split import Split
+from distill.evaluation.protocol import Protocol
 from distill.evaluation.statistics import by_class, statistics
-from distill.evaluation.trial import Trial, label_stores, rate
+from distill.evaluation.trial import Trial, rate
 from distill.parallel import crew, side_by_side
-from distill.progress import HowFar
+from distill.progress import HowFar, silent
 from distill.report.rows import Row, Unfinished
-from distill.sets.synthetic import SyntheticSet
-from distill.teachers.committee import Committee
+from distill.sets.base import TrainingSet
+from distill.teachers.labels import Teaching
 from distill.training.gradients import way_to_train
-from distill.training.protocol import CommitteeProtocol, Protocol
 
-Iterates = Sequence[Mapping[int, SyntheticSet]]
+Iterates = Sequence[Mapping[int, TrainingSet]]  # for every synthesis its snapshots by outer step
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What students are trained with.
+
+    Attributes:
+        seed: student j of synthesis i is a function of (seed, i, j) alone.
+        teaching: who is asked for labels.
+        workers: processes that train students side by side on a CPU; the numbers are the same for any count.
+        compile: see `distill.autotune.fastest`; where it is faster, too, the students of a set are trained as one stack.
+        progress: called with (text, students done, students in all).
+    """
+
+    seed: int = 0
+    teaching: Teaching = field(default_factory=Teaching)
+    workers: int = 1
+    compile: bool | str = False
+    progress: HowFar = silent
 
 
 class Measurement:
-    """One row: the choices, then R x S students."""
+    """One row: the choices, then R x S students.
 
-    def __init__(
-        self,
-        real: RealData,
-        make: Callable[[], nn.Module],
-        seed: int,
-        workers: int,
-        compile: bool | str,
-        unfinished: Unfinished,
-        committee: Committee | None,
-        labels_path: Path,
-        text: str,
-        progress: HowFar,
-    ):
-        self.real, self.make, self.seed, self.workers, self.compile = real, make, seed, workers, compile
-        self.unfinished = unfinished
-        self.committee, self.labels_path = committee, labels_path
-        self.text, self.progress = text, progress
+    Args:
+        make: makes a student's network.
+        unfinished: the row's students so far.
+        text: what the row is called while it is made.
+    """
+
+    def __init__(self, real: RealData, make: Callable[[], nn.Module], bench: Bench, unfinished: Unfinished, text: str):
+        self.real, self.make, self.bench, self.unfinished, self.text = real, make, bench, unfinished, text
+        self.device = real.train.labels.device
         self.tried = 0
         self.began = time.monotonic() - unfinished.spent  # of this row, before a kill too
 
     def measure(
         self,
-        synsets: list[SyntheticSet],
+        sets: Sequence[TrainingSet],
         iterates: Iterates,
         protocol: Protocol,
         selection: str,
         steps: list[int] | None,
     ) -> Row:
         """The row's numbers; ``steps`` are the snapshots that the row of the maximum chose on the test split."""
-        test, device = self.real.test, self.real.train.images.device
+        test = self.real.test
         chosen: dict[str, Any] = {}
         hits: list[list[int]] = []
-        if protocol.choices:
-            protocol, chosen = self.choose(synsets[0], protocol)
+        if protocol.candidates:
+            protocol, chosen = self.choose(sets[0], protocol)
         if selection == "val" and iterates:
             steps, _ = self.best_iterates(protocol, iterates, self.real.val, 1)
         if selection == "maximum" and iterates:
@@ -71,37 +82,37 @@ class Measurement:
             self.tried -= len(hits)
         if steps:
             chosen["step"] = steps
-            synsets = [snapshots[step].to(device) for snapshots, step in zip(iterates, steps, strict=True)]
-        trials = self.trials(protocol, synsets, test, protocol.students, peak=selection == "maximum")
+            sets = [snapshots[step].to(self.device) for snapshots, step in zip(iterates, steps, strict=True)]
+        trials = self.trials(protocol, sets, test, protocol.students, peak=selection == "maximum")
         hits = hits or self.hits(trials, "students")
         accuracies = [sum(each) / len(test) for each in hits]
-        told, own = trials[0].labels(), synsets[0].hard if protocol.labels == "hard" else synsets[0].labels
+        told = trials[0].told()[1]
         return {
             "accuracies": accuracies,
-            **statistics(np.array(accuracies).reshape(len(synsets), -1)),
+            **statistics(np.array(accuracies).reshape(len(sets), -1)),
             **({"ci95": None} if selection == "maximum" else {}),  # the largest of several means has no such interval
             **by_class(hits, test),
-            "syntheses": len(synsets),
+            "syntheses": len(sets),
             "students": protocol.students,
-            "lr": [rate(synset, protocol) for synset in synsets],
+            "lr": [rate(each, protocol) for each in sets],
             "chosen": chosen,
             "students_for_choices": self.tried,
             "seconds": time.monotonic() - self.began,
-            "device": _device_name(synsets[0].images.device, self.workers),
-            "image_bytes": _bytes(synsets[0].stored["images"]),
-            "label_bytes": told.bytes if told else _bytes(own),
-            "committee": told.votes if told else {},
+            "device": _device_name(self.device, self.bench.workers),
+            "image_bytes": sets[0].image_bytes,
+            "label_bytes": told.bytes(),
+            "committee": dict(told.votes),
             "torch": torch.__version__,
         }
 
-    def choose(self, synset: SyntheticSet, protocol: Protocol) -> tuple[Protocol, dict[str, Any]]:
-        """The best combination of the protocol's choices, by the same single student on the validation split."""
-        candidates = {field: list(values) for field, values in protocol.choices.items()}
-        if "lr" in candidates and synset.lr is not None:
-            candidates["lr"].append(float(synset.lr))
+    def choose(self, data: TrainingSet, protocol: Protocol) -> tuple[Protocol, dict[str, Any]]:
+        """The best combination of the protocol's candidates, by the same single student on the validation split."""
+        candidates = {name: list(values) for name, values in protocol.candidates.items()}
+        if "lr" in candidates and data.lr is not None:
+            candidates["lr"].append(float(data.lr))
         combinations = [dict(zip(candidates, each, strict=True)) for each in itertools.product(*candidates.values())]
-        fixed = [protocol.with_(artefact_lr=False, **fields) for fields in combinations]
-        trials = [t for each in fixed for t in self.trials(each, [synset], self.real.val, 1, "choice")]
+        fixed = [protocol.trained(**values).with_(artefact_lr=False) for values in combinations]
+        trials = [t for each in fixed for t in self.trials(each, [data], self.real.val, 1, "choice")]
         scores = [sum(hits) / len(self.real.val) for hits in self.hits(trials, "choices on validation")]
         self.tried += len(scores)
         best = int(np.argmax(scores))
@@ -118,7 +129,7 @@ class Measurement:
         chosen, kept = [], []
         for i, snapshots in enumerate(iterates):
             steps = sorted(snapshots)
-            sets = [snapshots[step].to(self.real.train.images.device) for step in steps]
+            sets = [snapshots[step].to(self.device) for step in steps]
             peak = split is self.real.test
             trials = [t for s in sets for t in self.trials(protocol, [s], split, students, "iterate", i, peak)]
             hits = self.hits(trials, "choice of the snapshot")
@@ -132,7 +143,7 @@ class Measurement:
     def trials(
         self,
         protocol: Protocol,
-        synsets: list[SyntheticSet],
+        sets: Sequence[TrainingSet],
         split: Split,
         students: int,
         purpose: str = "student",
@@ -140,23 +151,26 @@ class Measurement:
         peak: bool = False,
     ) -> list[Trial]:
         """Synthesis by synthesis."""
-        seeds = seeds_of(synsets, position)
-        images, targets = synsets[0].images, synsets[0].hard if protocol.labels == "hard" else synsets[0].targets
-        count = len(synsets) * students
-        if isinstance(protocol, CommitteeProtocol):
-            compiled, stack = False, 1
-        else:
+        seeds, hashes = seeds_of(sets, position), [each.hash for each in sets]
+
+        def trial(place: int, own: range, compiled: bool) -> Trial:
+            return Trial(
+                sets[place], hashes[place], protocol, split, self.bench.seed, purpose, seeds[place], tuple(own), compiled,
+                peak, self.bench.teaching,
+            )  # fmt: skip
+
+        compiled, stack = False, 1
+        if protocol.labels.committee is None:
+            batches, _ = trial(0, range(1), False).told()
+            count = len(sets) * students
             compiled, stack = crew().agree(
-                lambda: way_to_train(self.make, images, targets, protocol, students, count, self.compile)
+                lambda: way_to_train(self.make, batches, students, count, self.bench.compile)
             )
         return [
-            Trial(
-                synset, protocol, split, self.seed, purpose, synthesis, tuple(range(first, min(first + stack, students))),
-                compiled, peak and protocol.test_every is not None, self.committee, self.labels_path,
-            )
-            for synset, synthesis in zip(synsets, seeds, strict=True)
+            trial(place, range(first, min(first + stack, students)), compiled)
+            for place in range(len(sets))
             for first in range(0, students, stack)
-        ]  # fmt: skip
+        ]
 
     def hits(self, trials: list[Trial], what: str) -> list[list[int]]:
         """What each student classifies correctly, in order; each is trained once.
@@ -169,14 +183,14 @@ class Measurement:
         todo = crew().share(missing)
         left = sum(len(keys[i]) for i in todo)
         total = sum(map(len, keys)) - sum(len(keys[i]) for i in missing) + left  # without the others' shares
-        for store in label_stores([trials[i] for i in missing]):
-            store.fill()
+        for trial in {(trials[i].data_hash, *trials[i].seeds): trials[i] for i in missing}.values():
+            trial.told()[1].prepare()
 
         def tell() -> None:
-            self.progress(f"{self.text}: {what}", total - left, total)
+            self.bench.progress(f"{self.text}: {what}", total - left, total)
 
         tell()
-        with side_by_side([partial(trials[i].hits, self.make) for i in todo], self.workers) as new:
+        with side_by_side([partial(trials[i].hits, self.make) for i in todo], self.bench.workers) as new:
             for i, hits in zip(todo, new, strict=True):
                 self.unfinished.keep(dict(zip(keys[i], hits, strict=True)), time.monotonic() - self.began)
                 left -= len(keys[i])
@@ -187,13 +201,9 @@ class Measurement:
         return [known[key] for own in keys for key in own]
 
 
-def seeds_of(synsets: Sequence[SyntheticSet], first: int = 0) -> list[int]:
+def seeds_of(sets: Sequence[TrainingSet], first: int = 0) -> list[int]:
     """What tells syntheses apart: the seed each was made with, not its place in a list, unless it has none."""
-    return [int(synset.record.get("seed", first + i)) for i, synset in enumerate(synsets)]
-
-
-def _bytes(tensor: torch.Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+    return [int(each.record.get("seed", first + i)) for i, each in enumerate(sets)]
 
 
 def _device_name(device: torch.device, workers: int) -> str:

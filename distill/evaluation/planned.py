@@ -7,6 +7,7 @@ from typing import Any
 
 from distill.parallel import crew
 from distill.report.rows import Report, Row, Unfinished
+from distill.teachers.labels import Labels
 from distill.text import shown
 
 
@@ -23,10 +24,10 @@ class Planned:
     """
 
     row: Row
-    former: Mapping[str, Any]
+    former: Mapping[str, Sequence[Any]]
     after: Row | None
     student: str
-    labels: str
+    labels: Labels
     selection: str
     text: str
 

@@ -9,11 +9,10 @@ from torch import nn
 
 from distill.data.real import RealData
 from distill.data.split import Split
+from distill.evaluation.protocol import Protocol
 from distill.teachers.committee import Committee, batch_norms
 from distill.text import command
-from distill.training.protocol import Protocol
 from distill.training.recipe import Recipe
-from distill.training.views import augmentation
 
 
 def check_protocol(protocol: Protocol, real: RealData, images: int, snapshots: bool) -> Protocol:
@@ -25,40 +24,44 @@ def check_protocol(protocol: Protocol, real: RealData, images: int, snapshots: b
     Raises:
         ValueError: there is no validation split to choose on, or a combination of choices or sizes is impossible.
     """
-    if (protocol.choices or (snapshots and protocol.iterate == "val")) and not len(real.val):
+    if (protocol.candidates or (snapshots and protocol.choice.val)) and not len(real.val):
         raise ValueError(
             f"protocol {protocol.name} makes choices on the validation split, which is empty: set data.val=0.1, or name "
             f"a protocol without choices (`{command()} task=list` shows them)"
         )
     protocol = protocol.sized(images, real.train.num_classes)
-    for values in itertools.product(*protocol.choices.values()):
-        protocol.with_(**dict(zip(protocol.choices, values, strict=True)))
+    for values in itertools.product(*protocol.candidates.values()):
+        protocol.trained(**dict(zip(protocol.candidates, values, strict=True)))
     return protocol
 
 
-def rehearse(net: nn.Module, recipe: Recipe, split: Split, images: int) -> None:
-    """Raise ValueError if ``net`` could not be trained under ``recipe`` on so many images that are like the split's."""
+def rehearse(net: nn.Module, recipe: Recipe, split: Split, images: int, name: str) -> None:
+    """Raise ValueError if ``net`` could not be trained under ``recipe`` on so many images that are like the split's.
+
+    Args:
+        name: of the recipe, for the message.
+    """
     empty = torch.zeros(2, *split.shape, device=split.labels.device)
     try:
-        sound = bool(augmentation(recipe, split)(empty, 0).isfinite().all())
+        sound = bool(recipe.views.on(split)(empty, 0).isfinite().all())
     except (RuntimeError, IndexError, ZeroDivisionError):
         sound = False
     if not sound:
         raise ValueError(
-            f"{recipe.group}.augment={recipe.augment} makes no views of {split.shape[1]}x{split.shape[2]} images: images of "
-            "more pixels, or fewer strips (shuffle), may help"
+            f"{name}.views make no views of {split.shape[1]}x{split.shape[2]} images ({recipe.views}): images of more pixels, "
+            "or fewer strips (shuffle), may help"
         )
-    part = math.ceil(recipe.batch / recipe.parts)
+    part = math.ceil(recipe.batch / recipe.micro_batches)
     if recipe.passes and any((size - 1) % part == 0 for size in batches(images, recipe.batch)):
-        _check_one_image(net.to(empty.device), empty, f"{recipe.group}.batch={recipe.batch}, {images} images")
+        _check_one_image(net.to(empty.device), empty, f"{name}.batch={recipe.batch}, {images} images")
 
 
-def rehearse_labels(committee: Committee, protocol: Protocol, split: Split, images: int) -> None:
+def rehearse_labels(committee: Committee, recipe: Recipe, split: Split, images: int) -> None:
     """Raise ValueError if teachers that normalise with the batch at hand would be asked about a single image."""
-    if any((size - 1) % math.ceil(size / protocol.parts) == 0 for size in batches(images, protocol.batch)):
+    if any((size - 1) % math.ceil(size / recipe.micro_batches) == 0 for size in batches(images, recipe.batch)):
         empty = torch.zeros(2, *split.shape, device=split.labels.device)
         for net in committee.nets:
-            _check_one_image(net.to(empty.device), empty, f"protocol.batch={protocol.batch}, {images} images")
+            _check_one_image(net.to(empty.device), empty, f"protocol.recipe.batch={recipe.batch}, {images} images")
 
 
 def batches(images: int, batch: int) -> Iterable[int]:

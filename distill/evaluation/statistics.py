@@ -9,7 +9,7 @@ from scipy import stats
 
 from distill.checks import inside
 from distill.data.split import Split
-from distill.sets.synthetic import SyntheticSet
+from distill.sets.base import TrainingSet
 
 
 def statistics(accuracies: np.ndarray) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def by_class(hits: Sequence[Sequence[int]], split: Split) -> dict[str, Any]:
     }
 
 
-def outer_steps(synsets: Sequence[SyntheticSet]) -> dict[str, Any]:
+def outer_steps(synsets: Sequence[TrainingSet]) -> dict[str, Any]:
     """How far the sets were made.
 
     Returns:

@@ -144,10 +144,9 @@ class Report:
         """Twelve hex digits that stand for what a row measures."""
         return digits({key: row.get(key) for key in cls.KEY})
 
-    def find(self, row: Mapping[str, Any], former: Mapping[str, Any] = MappingProxyType({})) -> Row | None:
+    def find(self, row: Mapping[str, Any], former: Mapping[str, Sequence[Any]] = MappingProxyType({})) -> Row | None:
         """The row that measures the same, if there is one; ``former`` has the values of keys that earlier versions wrote."""
-        now = [row.get(key) for key in self.KEY]
-        ways = [(own, former.get(key, own)) for key, own in zip(self.KEY, now, strict=True)]
+        ways = [(row.get(key), *former.get(key, ())) for key in self.KEY]
         return next(
             (old for old in self.rows if all(old.get(key) in way for key, way in zip(self.KEY, ways, strict=True))),
             None,

@@ -10,14 +10,13 @@ from omegaconf import OmegaConf
 
 from distill.checks import check_tree
 from distill.data.real import RANGES as REAL
+from distill.evaluation.protocol import Protocol
 from distill.methods.base import Method
 from distill.networks.base import Student
 from distill.parallel import Crew
 from distill.report.rows import check_published
 from distill.sizes import check_size
-from distill.training.expert_recipe import TEACHERS
-from distill.training.protocol import Protocol
-from distill.training.recipe import PRECISIONS
+from distill.training.recipe import PRECISIONS, TEACHERS
 
 LIGHTNING = "one of pytorch_lightning.loggers."
 

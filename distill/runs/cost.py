@@ -15,9 +15,10 @@ from distill.networks.flat import flatten
 from distill.presets import options
 from distill.runs.line import Line
 from distill.runs.progress import duration
+from distill.sets.coreset import Coreset
+from distill.training.batch import Batches
 from distill.training.loop import train
 from distill.training.recipe import Recipe
-from distill.training.views import augmentation
 
 PROBE = 32  # images of a measured step
 
@@ -77,7 +78,7 @@ def seconds_an_image(make: Callable[[], nn.Module], recipe: Recipe | None, real:
             F.cross_entropy(net(images), labels).backward()
         else:
             short = recipe.with_(epochs=1, extra_epochs=0)
-            train([net], images, labels, short, seeds=[0], augment=augmentation(recipe, real))
+            train([net], Batches(Coreset(real, torch.arange(size)), short, recipe.views.on(real)), seeds=[0])
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         times.append(time.perf_counter() - began)

@@ -48,7 +48,7 @@ def places(node: DictConfig, name: str, parent: str = "") -> list[str]:
     """Where below ``node`` a setting of this name is, at most three of them."""
     found = []
     for key, child in node.items_ex(resolve=False):
-        found += [f"{parent}{key!s}"] if key == name and parent else []
+        found += [f"{parent}{key!s}"] if key == name else []
         found += places(child, name, f"{parent}{key!s}.") if isinstance(child, DictConfig) else []
     return found[:3]
 
@@ -57,7 +57,7 @@ def unknown_value(key: str, stated: Sequence[str]) -> str:
     """What to say where a run sets a value that this choice of groups does not have."""
     groups = [path.name for path in CONFIGS.iterdir() if path.is_dir()]
     choices = [item for item in stated if item.split("=", 1)[0] in groups]
-    whole = node = compose(*choices).cfg
+    node = compose(*choices).cfg
     parents: list[str] = []
     for name in key.split("."):
         known = [str(each) for each in node] if isinstance(node, DictConfig) else []
@@ -66,7 +66,9 @@ def unknown_value(key: str, stated: Sequence[str]) -> str:
         node = node[name]
         parents.append(name)
     known += [] if parents else ["experiment", "scale"]  # groups that leave no value of their own name
-    close = difflib.get_close_matches(name, known, 1) or (places(whole, name) if "." not in key else [])
+    leaf, above = key.rpartition(".")[2], "".join(f"{parent}." for parent in parents)
+    close = places(node, leaf, above) if isinstance(node, DictConfig) else []
+    close = close or difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     names = ", ".join(known) or "no values with these choices"
     return f"unknown value {key}: {hint}{'.'.join(parents) or 'the run'} has {names}"

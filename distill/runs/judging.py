@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -17,20 +18,26 @@ from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
 from distill import rng
+from distill.evaluation.entry import Entry, Network
 from distill.evaluation.evaluate import evaluate as train_students
+from distill.evaluation.measure import Bench
+from distill.evaluation.protocol import Protocol
 from distill.evaluation.statistics import outer_steps
 from distill.methods.synthesis import iterates
 from distill.report.page import write_page
-from distill.report.rows import RANDOM, WHOLE, Published, Report, Row
+from distill.report.rows import RANDOM, WHOLE, Report, Row
 from distill.report.runs import collect, is_collected
 from distill.report.table import table
 from distill.runs.cells import protocol_changes, published, told
 from distill.runs.line import Line
 from distill.runs.loggers import services
 from distill.runs.signals import goes_on
+from distill.sets.base import TrainingSet
+from distill.sets.coreset import Coreset
 from distill.sets.reading import file_of, load
 from distill.sets.synthetic import SyntheticSet
 from distill.sizes import spread
+from distill.teachers.labels import Teaching
 from distill.text import command, shown
 
 # Of a row, and what loggers call it: the same for every set.
@@ -44,7 +51,7 @@ def evaluate(line: Line) -> None:
 
 
 def report_rows(line: Line) -> None:
-    report = Report(line.out / "report.json")
+    report, protocol = Report(line.out / "report.json"), line.protocol()
     groups: list[tuple[Sequence[str | Path], list[SyntheticSet]]] = [(line.paths, line.synsets)] if line.synsets else []
     if not groups:
         for ipc in line.ipcs:
@@ -61,12 +68,13 @@ def report_rows(line: Line) -> None:
                 f"warning: {shown(found[0].parent)} was cut at {cut}: it is judged as it is, and its rows say so",
                 file=sys.stderr,
             )
-        snapshots = [] if line.cfg.union else [iterates(path) for path in found]
-        near = [os.path.relpath(path, line.out) for path in found]
-        rows(line, report, synsets, method, synsets[0].ipc, snapshots, published(line.run, synsets, size), near)
-        random_rows(line, report, counts)
+        snapshots = [iterates(path) for path in found] if protocol.choice.chooses and not line.cfg.union else []
+        about = {"synsets": [os.path.relpath(path, line.out) for path in found]}
+        number = published(line.run, synsets, size)
+        rows(line, report, protocol, Entry(synsets, method, synsets[0].ipc, snapshots, about, number))
+        random_rows(line, report, protocol, counts)
     if line.cfg.baselines.whole:
-        whole_row(line, report)
+        rows(line, report, protocol, Entry([Coreset.whole(line.real.train)], WHOLE, None))
     if line.crew.first:
         written(line, report)
 
@@ -112,25 +120,19 @@ def cell(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float) else json.dumps(value)
 
 
-def rows(
-    line: Line,
-    report: Report,
-    synsets: list[SyntheticSet],
-    method: str,
-    ipc: float | None,
-    snapshots: Any = (),
-    number: Published | None = None,
-    paths: Sequence[str] = (),
-) -> None:
-    students = {name: line.student(name) for name in line.students}
-    about = {"synsets": list(paths), "command": line.command, "protocol_changes": told(protocol_changes(line.run))}
-    train_students(
-        synsets, line.real, students, line.protocol(), report, method=method, ipc=ipc, seed=line.cfg.seed,
-        iterates=snapshots, about=about, published=number, networks=line.students,
-        committee=None if line.judges is None else line.committee(line.judges),
-        labels_path=labels_path(line, method),
-        workers=line.cfg.workers if line.device.type == "cpu" else 1, compile=line.cfg.compile, progress=line.progress,
-    )  # fmt: skip
+def rows(line: Line, report: Report, protocol: Protocol, entry: Entry) -> None:
+    """Train students of every network on the sets of ``entry``."""
+    about = {**entry.about, "command": line.command, "protocol_changes": told(protocol_changes(line.run))}
+    committee = None if line.judges is None else line.committee(line.judges)
+    bench = Bench(
+        line.cfg.seed,
+        Teaching(committee, labels_path(line, entry.method)),
+        line.cfg.workers if line.device.type == "cpu" else 1,
+        line.cfg.compile,
+        line.progress,
+    )
+    students = {name: Network(line.student(name), config) for name, config in line.students.items()}
+    train_students(replace(entry, about=about), line.real, students, protocol, report, bench)
 
 
 def labels_path(line: Line, method: str) -> Path:
@@ -139,24 +141,15 @@ def labels_path(line: Line, method: str) -> Path:
     return line.out / "labels" if method == RANDOM and (given / "labels.json").exists() else given
 
 
-def random_rows(line: Line, report: Report, counts: Sequence[int]) -> None:
+def random_rows(line: Line, report: Report, protocol: Protocol, counts: Sequence[int]) -> None:
     """Random real images of each class, as many as the set has, or as there are."""
-    train, subsets = line.real.train, []
+    train = line.real.train
+    subsets: list[TrainingSet] = []
     for i in range(line.cfg.baselines.random):
         g = rng.generator(line.cfg.seed, "random subset", i)
-        subsets.append(SyntheticSet.of_images(train, torch.cat([train.draw(k, n, g) for k, n in enumerate(counts)])))
+        subsets.append(Coreset(train, torch.cat([train.draw(k, n, g) for k, n in enumerate(counts)])))
     if subsets:
-        rows(line, report, subsets, RANDOM, subsets[0].ipc)
-
-
-def whole_row(line: Line, report: Report) -> None:
-    rows(
-        line,
-        report,
-        [SyntheticSet.of_images(line.real.train, torch.arange(len(line.real.train)))],
-        WHOLE,
-        None,
-    )
+        rows(line, report, protocol, Entry(subsets, RANDOM, subsets[0].ipc))
 
 
 def report(cfg: DictConfig) -> list[Path]:

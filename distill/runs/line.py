@@ -16,8 +16,10 @@ from torch import nn
 from distill.checks import check_ranges
 from distill.data.real import RealData
 from distill.data.real import load as load_data
+from distill.evaluation.protocol import Protocol
 from distill.evaluation.rehearsal import check_protocol, rehearse, rehearse_labels
 from distill.files import digest
+from distill.identity import flat_experts, flat_teachers, pathless
 from distill.methods.base import Inputs, Method
 from distill.parallel import crew
 from distill.presets import CONFIGS, options, unknown
@@ -34,8 +36,6 @@ from distill.sizes import Size, short
 from distill.teachers.committee import Committee, check_settings
 from distill.teachers.store import ExpertStore
 from distill.text import command
-from distill.training.protocol import Protocol
-from distill.training.views import families
 
 
 class Line:
@@ -86,10 +86,11 @@ class Line:
         for node in [self.cfg.experts] if self.teachers_alone else self.committees():
             check_settings(plain(node))
             for name in node.networks:
-                rehearse(self.student(name)(), instantiate(node.recipe), train, len(train))
+                rehearse(self.student(name)(), instantiate(node.recipe), train, len(train), "committee.recipe")
         if self.cfg.task != "evaluate" and not self.teachers_alone:
             if "experts" in self.cfg.method:
-                rehearse(students[0], instantiate(self.cfg.method.experts.recipe), train, len(train))
+                recipe = instantiate(self.cfg.method.experts.recipe)
+                rehearse(students[0], recipe, train, len(train), "method.experts.recipe")
             for ipc in self.ipcs:
                 self.method(ipc, self.cfg.seed, self.untrained)
         if self.cfg.task in ("evaluate", "all"):
@@ -102,9 +103,9 @@ class Line:
         for images in made | ({len(train)} if self.cfg.baselines.whole else set()):
             sized = check_protocol(protocol, self.real, images, snapshots=self.cfg.task == "all")
             for net in students:
-                rehearse(net, sized, train, images)
+                rehearse(net, sized.recipe, train, images, "protocol.recipe")
             if self.judges is not None and self.judges.mode == "batch":
-                rehearse_labels(self.untrained(self.judges), sized, train, images)
+                rehearse_labels(self.untrained(self.judges), sized.recipe, train, images)
 
     # --- real images -> experts ---------------------------------------------------------------------------------------
 
@@ -115,19 +116,20 @@ class Line:
         return self.store(self.cfg.method.experts, self.first_student)
 
     def store(self, experts: DictConfig, network: str) -> ExpertStore:
-        """Where ``experts`` of this network are or will be."""
-        train, recipe = self.real.train, instantiate(experts.recipe)
+        """Where ``experts`` of this network are or will be: trajectories, which have a loss of their own, or teachers."""
+        known = flat_experts if "loss" in experts else flat_teachers
+        train, views = self.real.train, instantiate(experts.recipe.views)
         usual = OmegaConf.load(CONFIGS / "data" / f"{self.choices['data']}.yaml").strategy
         identity = {
             "data": {"name": train.name, "fingerprint": self.real.fingerprint, "classes": list(train.class_names)},
             "preprocessing": str(train.preprocessing),
             "shape": list(train.shape),
             "student": self.network(network),
-            "recipe": recipe.identity,  # no class path: where the class lives may change
+            "recipe": known(pathless(plain(experts))),
             "seed": self.cfg.seed,
         }
-        seen = families(recipe, train.strategy)
-        if seen != families(recipe, usual):  # a store that tells none saw the usual ones
+        seen = views.families(train.strategy)
+        if seen != views.families(usual):  # a store that tells none saw the usual ones
             identity["families"] = seen
         if train.shape[1] != train.shape[2]:  # a store that tells none saw rotations that sheared such images
             identity["geometry"] = "exact"
@@ -141,7 +143,7 @@ class Line:
     @property
     def judges(self) -> DictConfig | None:
         """Configuration of the teachers whose labels the protocol's students are told; None where it asks none."""
-        return self.cfg.protocol.committee if self.cfg.protocol.get("soft", "none") != "none" else None
+        return self.cfg.protocol.labels.get("committee")
 
     def committees(self) -> list[DictConfig]:
         """Configurations of the teachers that the method and the protocol ask."""
@@ -239,5 +241,6 @@ class Line:
     def protocol(self) -> Protocol:
         """The preset; its name tells another precision than fp32, and by a plus that this configuration changes it."""
         changed = bool(protocol_changes(self.run))
-        precision = "" if self.cfg.protocol.precision == "fp32" else f" {self.cfg.protocol.precision}"
-        return instantiate(self.cfg.protocol, name=self.cfg.protocol.name + "+" * changed + precision)
+        protocol: Protocol = instantiate(self.cfg.protocol, _convert_="all")
+        precision = "" if protocol.recipe.precision == "fp32" else f" {protocol.recipe.precision}"
+        return protocol.with_(name=protocol.name + "+" * changed + precision)

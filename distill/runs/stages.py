@@ -27,9 +27,10 @@ def experts(line: Line) -> None:
     store = None if line.teachers_alone else line.expert_store()
     if store is not None:
         if is_to_train(line, store):
-            recipe, net = instantiate(line.cfg.method.experts.recipe), line.student(line.first_student)
+            recipe, loss = (instantiate(line.cfg.method.experts[name]) for name in ("recipe", "loss"))
+            net = line.student(line.first_student)
             with goes_on(lambda: "the last epoch kept"), line.crew.alone_in(store.folder):
-                train_experts(store, line.real, net, recipe, line.cfg.seed, line.progress, line.cfg.compile)
+                train_experts(store, line.real, net, recipe, loss, line.cfg.seed, line.progress, line.cfg.compile)
         line.written.append(store.folder)
     for node in [line.cfg.experts] if line.teachers_alone else line.committees():
         for name, store in line.teacher_stores(node).items():

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from distill.checks import check_ranges
 from distill.data.preprocessing import Preprocessing
-from distill.training.recipe import MAX_LR
+
+MAX_LR = 10.0  # no published student rate is near it; beyond lies a learned rate that exploded
 
 LABEL_KINDS = ("hard", "logits", "probabilities")
 

@@ -1,5 +1,6 @@
 """SyntheticSet: the artefact, with all that a stranger needs to train on it a year later."""
 
+import copy
 import html
 import json
 import platform
@@ -21,6 +22,7 @@ from distill.data.pictures import from_array, pixels, zoomed
 from distill.data.preprocessing import Preprocessing, to_pixels
 from distill.data.split import Split
 from distill.files import hash_tensors, save_tensors, write_json
+from distill.sets.base import TrainingSet
 from distill.sets.looks import as_uri, eight_bit, grid
 from distill.sets.soundness import check_images, check_labels, check_names, check_rate
 from distill.sizes import Size, spread
@@ -29,7 +31,7 @@ MOST_SHOWN = 20  # classes whose images a notebook shows unasked
 
 
 @dataclass(repr=False)
-class SyntheticSet(Dataset):
+class SyntheticSet(TrainingSet, Dataset):
     """A synthetic set, ordered by class; as a torch ``Dataset`` it gives (image (C, H, W), target).
 
     Attributes:
@@ -92,9 +94,6 @@ class SyntheticSet(Dataset):
         labels = real.labels[index]
         return cls(real.images[index], labels, labels.clone(), real.class_names, real.preprocessing, real.name)
 
-    def __len__(self) -> int:
-        return len(self.images)
-
     def __repr__(self) -> str:
         shape, told = "x".join(map(str, self.images.shape[1:])), self.record.get("method")
         of = f"{self.data}, {spread(self.counts)} per class: {len(self)} images {shape} of {self.num_classes} classes"
@@ -112,31 +111,6 @@ class SyntheticSet(Dataset):
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
         label = self.labels[i]
         return self.images[i], label.softmax(-1) if self.label_kind == "logits" else label
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
-
-    @property
-    def counts(self) -> tuple[int, ...]:
-        """Images of each class."""
-        return tuple(torch.bincount(self.classes, minlength=self.num_classes).tolist())
-
-    @property
-    def ipc(self) -> float:
-        """Images per class, on average; whole where every class has as many."""
-        mean = len(self) / self.num_classes
-        return int(mean) if len(set(self.counts)) == 1 else mean
-
-    @property
-    def targets(self) -> Tensor:
-        """What `torch.nn.functional.cross_entropy` takes: classes (N,), or probabilities (N, K)."""
-        return self.labels.softmax(1) if self.label_kind == "logits" else self.labels
-
-    @property
-    def hard(self) -> Tensor:
-        """Classes (N,): the labels, arg-maxed if they are soft."""
-        return self.labels if self.label_kind == "hard" else self.labels.argmax(1)
 
     @property
     def transform(self) -> Callable[[Any], Tensor]:
@@ -180,26 +154,41 @@ class SyntheticSet(Dataset):
 
     def quantised(self) -> "SyntheticSet":
         """The same set with pixels in eight bits, rounded once; it is judged as it is stored."""
-        return self.with_(images=self.preprocessing(self._bytes.float() / 255), eight_bit=True)
+        return self._but(images=self.preprocessing(self._bytes.float() / 255), eight_bit=True)
 
     @property
     def hash(self) -> str:
         """Twelve hex digits of the stored tensors."""
         return hash_tensors(self.stored)[:12]
 
+    @property
+    def image_bytes(self) -> int:
+        return self.images.numel() * (1 if self.eight_bit else self.images.element_size())
+
     def with_(self, **fields: Any) -> "SyntheticSet":
-        """A copy with other values."""
+        """A copy with other values, which are checked."""
         return replace(self, **{"path": None, **fields})
+
+    def _but(self, **fields: Any) -> "SyntheticSet":
+        """A copy with the same values in another form."""
+        other = copy.copy(self)
+        vars(other).update({"path": None, **fields})
+        return other
+
+    @property
+    def detached(self) -> "SyntheticSet":
+        """The same set, its images without their graph; nothing is copied."""
+        return self._but(images=self.images.detach())
 
     def to(self, device: torch.device) -> "SyntheticSet":
         """The same set on another device."""
         moved = {name: tensor.to(device) for name, tensor in self.tensors.items() if "." not in name}
-        return self.with_(**moved, path=self.path)
+        return self._but(**moved, path=self.path)
 
     def copy(self) -> "SyntheticSet":
         """Its own tensors, on the CPU, without gradients."""
         own = {name: tensor.detach().cpu().clone() for name, tensor in self.tensors.items() if "." not in name}
-        return self.with_(**own, record=dict(self.record))
+        return self._but(**own, record=dict(self.record))
 
     def save(self, path: Path, record: Mapping[str, Any] | None = None) -> None:
         """Write ``path`` (.safetensors, self-contained) and the same record beside it as .json, for people to read."""

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from distill.data.split import Split
 from distill.files import hash_tensors
 from distill.networks.base import Student
 from distill.teachers.store import HELP, ExpertStore
-from distill.training.expert_recipe import TEACHERS
+from distill.training.recipe import TEACHERS
 from distill.wording import difference
 
 SCORED = 2000  # real images that a teacher is scored on before it is asked
@@ -87,7 +88,7 @@ class Committee:
         names, nets, priors = zip(*chosen, strict=True)
         return Committee(names, nets, priors)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Twelve hex digits of the members' weights and statistics."""
         states = {f"{i}.{name}": value for i, net in enumerate(self.nets) for name, value in net.state_dict().items()}

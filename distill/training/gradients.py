@@ -1,9 +1,10 @@
-"""Gradients of a recipe's loss for several networks at once, and the fastest way to them here."""
+"""Gradients of a loss for several networks at once, and the fastest way to them here."""
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,59 +13,74 @@ from torch.func import vmap
 from distill.autotune import EAGER, fastest, fuse
 from distill.networks.base import stateless
 from distill.networks.flat import FlatStudent, flatten
+from distill.training.batch import Batch, Batches
+from distill.training.losses import Loss
 from distill.training.recipe import Recipe
 
 
+class Outputs(NamedTuple):
+    """What S networks said of a batch: losses (S, B), unweighted, and logits (S, B, K), without their graph."""
+
+    losses: Tensor
+    logits: Tensor
+
+
 class Gradients:
-    """The gradient (S, P) of a recipe's loss at weights (S, P), for S networks at once.
+    """The gradient (S, P) of the weighted mean of a batch's losses at weights (S, P), for S networks at once.
 
     Args:
         compiled: size of the batches to use torch.compile for; None does without, as do networks with state.
     """
 
-    def __init__(self, nets: Sequence[nn.Module], recipe: Recipe, compiled: int | None):
+    def __init__(self, nets: Sequence[nn.Module], recipe: Recipe, loss: Loss, compiled: int | None):
         self.flats = [FlatStudent(net, with_state=True) for net in nets]
         self.stacked, self.batch = len(nets) > 1, compiled
-        self.part = math.ceil(recipe.batch / recipe.parts)
+        self.part = math.ceil(recipe.batch / recipe.micro_batches)
         self.parts = math.ceil(recipe.batch / self.part)  # of a full batch
         if not stateless(nets[0]):
             if self.stacked:
                 raise ValueError(f"{type(nets[0]).__name__} keeps statistics or drops units: train one at a time")
             compiled = None
-        self.loss = self.full_batch = self.objective(recipe)
+        self.losses = self.full_batch = self.objective(recipe, loss)
         if compiled is not None:
-            key = (repr(nets[0]), recipe.loss_settings, self.stacked)
-            self.full_batch = COMPILED.setdefault(key, fuse(self.loss))
+            key = (repr(nets[0]), recipe.precision, loss, self.stacked)
+            self.full_batch = COMPILED.setdefault(key, fuse(self.losses))
 
-    def objective(self, recipe: Recipe) -> Callable[..., Tensor]:
-        """The sum of the networks' losses as a function of tensors alone."""
+    def objective(self, recipe: Recipe, loss: Loss) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+        """The sum of the networks' weighted means, losses (S, B) and logits (S, B, K) as a function of tensors alone."""
         flat = self.flats[0]
 
-        def loss(weights: Tensor, images: Tensor, views: Tensor, targets: Tensor, epoch: Tensor) -> Tensor:
-            return recipe.loss(partial(flat, weights), images, views, targets, epoch)
+        def one(
+            theta: Tensor, images: Tensor, views: Tensor, targets: Tensor, weight: Tensor, epoch: Tensor
+        ) -> tuple[Tensor, Tensor, Tensor]:
+            net = partial(flat, theta)
+            logits = recipe.logits(net, views)
+            losses = loss(net, images, logits, targets, epoch)
+            return (weight * losses).mean(), losses.detach(), logits.detach()
 
         if self.stacked:
-            return lambda *tensors: vmap(loss, in_dims=(0, 0, 0, 0, None))(*tensors).sum()
-        if stateless(flat.net):
-            return lambda weights, images, views, targets, epoch: loss(
-                weights[0], images[0], views[0], targets[0], epoch
-            )
 
-        def alone(weights: Tensor, images: Tensor, views: Tensor, targets: Tensor, epoch: Tensor) -> Tensor:
-            # Batch norm and depthwise convolutions are faster with the channels last; measured on a CPU alone.
-            layout = torch.channels_last if views.device.type == "cpu" else torch.contiguous_format
-            return loss(weights[0], images[0], views[0].contiguous(memory_format=layout), targets[0], epoch)
+            def together(*tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+                means, losses, logits = vmap(one, in_dims=(0, 0, 0, 0, 0, None))(*tensors)
+                return means.sum(), losses, logits
+
+            return together
+        channels_last = not stateless(flat.net)
+
+        def alone(
+            theta: Tensor, images: Tensor, views: Tensor, targets: Tensor, weight: Tensor, epoch: Tensor
+        ) -> tuple[Tensor, Tensor, Tensor]:
+            view = views[0]
+            if channels_last and view.device.type == "cpu":  # faster with batch norm; measured on a CPU alone
+                view = view.contiguous(memory_format=torch.channels_last)
+            mean, losses, logits = one(theta[0], images[0], view, targets[0], weight[0], epoch)
+            return mean, losses[None], logits[None]
 
         return alone
 
-    def __call__(self, weights: Tensor, images: Tensor, views: Tensor, targets: Tensor, epoch: int) -> Tensor:
-        leaf = weights.detach().requires_grad_()
-        loss = self.full_batch if views.shape[1] == self.batch else self.loss
-        when = torch.tensor(float(epoch), device=views.device)
-        parts = list(zip(*(tensor.split(self.part, 1) for tensor in (images, views, targets)), strict=True))
-        total = sum(loss(leaf, *part, when) for part in parts) / self.parts
-        assert isinstance(total, Tensor)
-        return torch.autograd.grad(total, leaf)[0]
+    def on(self, batch: Batch) -> "Step":
+        """The gradient on one batch, as a function of weights (S, P)."""
+        return Step(self, batch)
 
     def put(self, weights: Tensor) -> None:
         """Copy ``weights`` into the networks."""
@@ -73,41 +89,68 @@ class Gradients:
                 parameter.copy_(value)
 
 
-COMPILED: dict[Any, Callable[..., Tensor]] = {}  # a second network of the same kind is not compiled again
+class Step:
+    """The gradient (S, P) on one batch, as a function of weights (S, P).
+
+    Attributes:
+        outputs: what the networks said under the weights that were asked about first.
+    """
+
+    def __init__(self, gradients: Gradients, batch: Batch):
+        self.gradients, self.batch = gradients, batch
+        self.outputs: Outputs | None = None
+
+    def __call__(self, weights: Tensor) -> Tensor:
+        of, batch = self.gradients, self.batch
+        leaf = weights.detach().requires_grad_()
+        objective = of.full_batch if batch.views.shape[1] == of.batch else of.losses
+        when = torch.tensor(float(batch.epoch), device=batch.views.device)
+        tensors = (batch.images, batch.views, batch.targets, batch.weight)
+        parts = zip(*(tensor.split(of.part, 1) for tensor in tensors), strict=True)
+        means, losses, logits = zip(*(objective(leaf, *part, when) for part in parts), strict=True)
+        if self.outputs is None:
+            self.outputs = Outputs(torch.cat(losses, 1), torch.cat(logits, 1))
+        total = sum(means) / of.parts
+        assert isinstance(total, Tensor)
+        return torch.autograd.grad(total, leaf)[0]
+
+
+COMPILED: dict[Any, Callable[..., Any]] = {}  # a network of the same kind is not compiled again
 
 
 def way_to_train(
-    make: Callable[[], nn.Module],
-    images: Tensor,
-    targets: Tensor,
-    recipe: Recipe,
-    stack: int,
-    count: int,
-    compile: bool | str,
+    make: Callable[[], nn.Module], batches: Batches, stack: int, count: int, compile: bool | str
 ) -> tuple[bool, int]:
     """Whether to compile, and how many networks to train as one stack: whatever takes the least time here.
 
     Args:
         make: makes a network.
-        images, targets: what the networks are going to be trained on.
+        batches: what the networks are going to be trained on; told the labels of the set.
         stack: networks that may go together.
         count: networks in all.
         compile: see `distill.autotune.fastest`.
     """
+    data, recipe, loss = batches.data, batches.recipe, batches.loss
+    device = data.images.device
     with torch.random.fork_rng():
-        nets = [make().to(images.device) for _ in range(stack)]
+        nets = [make().to(device) for _ in range(stack)]
     if not stateless(nets[0]):
         return False, 1
-    weights = torch.stack([flatten(net) for net in nets])
-    size = min(recipe.batch, len(images))
-    x, y = (part[:size].expand(stack, *part[:size].shape) for part in (images, targets))
+    stack = 1 if data.observes else stack
+    weights = torch.stack([flatten(net) for net in nets[:stack]])
+    size = min(recipe.batch, len(data))
+    index = torch.arange(size, device=device)
+    images, targets = (part[index].expand(stack, *part[index].shape) for part in (data.images, data.targets))
+    ones = torch.ones(stack, size, device=device)
+    whole = Batch(images, images, targets, ones, index.expand(stack, size), 0)
 
     def work(compiled: bool, together: int) -> Callable[[], object]:
         def run() -> None:
-            for part in range(0, stack, together):
-                own = slice(part, part + together)
-                gradients = Gradients(nets[own], recipe, size if compiled else None)
-                recipe.direction(partial(gradients, images=x[own], views=x[own], targets=y[own], epoch=0), weights[own])
+            for first in range(0, stack, together):
+                own = slice(first, first + together)
+                gradients = Gradients(nets[own], recipe, loss, size if compiled else None)
+                parts = {name: getattr(whole, name)[own] for name in ("images", "views", "targets", "weight", "index")}
+                recipe.optimizer.direction(gradients.on(replace(whole, **parts)), weights[own])
 
         return run
 
@@ -116,9 +159,9 @@ def way_to_train(
         ways = {name: way for name, way in ways.items() if "stacked" not in name}
     about = {
         "training": repr(nets[0]),
-        "images": [stack, *x.shape[1:]],
+        "images": [stack, *images.shape[1:]],
         "targets": str(targets.dtype),
-        "loss": recipe.loss_settings,
+        "loss": [recipe.precision, repr(loss)],
     }
-    calls = math.ceil(count / stack) * recipe.steps(len(images))
-    return ways[fastest({name: work(*way) for name, way in ways.items()}, about, calls, images.device, compile)]
+    calls = math.ceil(count / stack) * recipe.steps(len(data))
+    return ways[fastest({name: work(*way) for name, way in ways.items()}, about, calls, device, compile)]

@@ -1,29 +1,24 @@
-"""How networks are trained and tested, experts, teachers and students alike: as their `distill.training.recipe.Recipe` says."""
+"""The one loop that trains networks: experts, teachers, proxies and students alike."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from distill import rng
-from distill.augment.families import Augment
 from distill.networks.flat import flatten
-from distill.training.gradients import Gradients
-from distill.training.recipe import Recipe
+from distill.training.batch import Batch, Batches
+from distill.training.gradients import Gradients, Outputs
 
 
 def train(
     nets: Sequence[nn.Module],
-    images: Tensor,
-    targets: Tensor,
-    recipe: Recipe,
+    batches: Batches,
     *,
     seeds: Sequence[int],
-    augment: Augment,
-    label: "Label | None" = None,
     compiled: bool = False,
+    after_batch: Callable[[Batch, Outputs], None] | None = None,
     after_epoch: "Callable[[Progress], None] | None" = None,
     progress: "Progress | None" = None,
 ) -> None:
@@ -31,52 +26,43 @@ def train(
 
     Args:
         nets: S networks on the device of the images; S > 1 takes networks without state (`stateless`).
-        images: (N, C, H, W).
-        targets: classes (N,) int64 or soft labels (N, K) whose rows sum to 1.
         seeds: one for each network; its batches, augmentation and dropout are functions of it.
-        augment: what ``recipe.augment`` stands for on this data set (`augmentation`).
-        label: what a batch of views finally is and shows, where that is more than ``targets``: see `Label`.
         compiled: use torch.compile, for full batches of networks without state.
+        after_batch: called with a batch and what the networks said of it, before their step.
         after_epoch: called with where training stands; the networks hold their weights of that moment.
         progress: where an earlier call stood: training goes on from there.
     """
-    gradients = Gradients(nets, recipe, min(recipe.batch, len(images)) if compiled else None)
+    recipe, data = batches.recipe, batches.data
+    gradients = Gradients(nets, recipe, batches.loss, min(recipe.batch, len(data)) if compiled else None)
     weights = torch.stack([flatten(net) for net in nets]) if progress is None else progress.weights.clone()
     first = 0 if progress is None else progress.epochs
     optimizer = recipe.make_optimizer(weights, first)
     matrices = gradients.flats[0].matrices().to(weights)
-    mean = weights.clone() if recipe.mean_decay is not None else None
+    mean = weights.clone() if recipe.ema is not None else None
     if progress is not None:
         restore_optimizer(optimizer, progress.optimizer)
     for net in nets:
         net.train()
     for epoch in range(first, recipe.passes):
-        orders = [torch.randperm(len(images), generator=rng.generator(seed, "batches", epoch)) for seed in seeds]
+        lr = optimizer.param_groups[0]["lr"] = recipe.rate(epoch)
         with rng.seeded(seeds[0], "dropout", epoch):
-            for batch, index in enumerate(torch.stack(orders).to(images.device).split(recipe.batch, dim=1)):
-                own = images[index]
-                draws = [rng.derive(seed, "augment", epoch, batch) for seed in seeds]
-                views = torch.stack([augment(part, draw) for part, draw in zip(own, draws, strict=True)])
-                shown = targets[index]
-                if label is not None:
-                    seen = [label(*each, epoch) for each in zip(views, index, draws, strict=True)]
-                    views, shown = (torch.stack(parts) for parts in zip(*seen, strict=True))
-                gradient = partial(gradients, images=own, views=views, targets=shown, epoch=epoch)
-                weights.grad = recipe.direction(gradient, weights)
-                recipe.prepare(weights, optimizer, epoch, matrices)
+            for batch in batches.epoch(seeds, epoch):
+                step = gradients.on(batch)
+                weights.grad = recipe.optimizer.direction(step, weights)
+                assert step.outputs is not None
+                data.observe(batch.index, step.outputs.losses)
+                if after_batch:
+                    after_batch(batch, step.outputs)
+                recipe.optimizer.decay(weights, lr, matrices)
                 optimizer.step()
-                if mean is not None and recipe.mean_decay is not None:
-                    mean.lerp_(weights.detach(), 1 - recipe.mean_decay)
-        if recipe.decay != 1 and epoch == recipe.last_epoch_before_decay:
+                if mean is not None and recipe.ema is not None:
+                    mean.lerp_(weights.detach(), 1 - recipe.ema)
+        if recipe.schedule.restarts_after(epoch, recipe.epochs):
             optimizer = recipe.make_optimizer(weights, epoch + 1)
         if after_epoch:
             gradients.put(weights)
             after_epoch(Progress(epoch + 1, weights.detach().clone(), optimizer_tensors(optimizer)))
     gradients.put(weights if mean is None else mean)
-
-
-# (views (B, C, H, W), indices of their images (B,), draw, epoch) -> (what the student sees, what it is told of it)
-Label = Callable[[Tensor, Tensor, int, int], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,100 @@
-"""Losses and directions that papers add to cross-entropy."""
+"""Losses image by image, and directions that papers take for the gradient."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor
 from torch.func import grad
 
+from distill.checks import check_ranges, setting, stated
+
 Net = Callable[[Tensor], Tensor]  # images (B, C, H, W) -> logits (B, K)
 
 
+@dataclass(frozen=True)
+class Loss(ABC):
+    """What a step lowers, for each image.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    def __post_init__(self) -> None:
+        check_ranges("loss", vars(self), stated(type(self)))
+
+    @abstractmethod
+    def __call__(self, net: Net, images: Tensor, logits: Tensor, targets: Tensor, epoch: Tensor) -> Tensor:
+        """Losses (B,).
+
+        Args:
+            net: maps images to logits, under the weights of the step.
+            images: as they are, (B, C, H, W).
+            logits: what ``net`` says of their views, (B, K).
+            targets: classes (B,), or for each class a probability, or a teacher's logit (B, K).
+            epoch: scalar, 0 in the first one.
+        """
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    """With classes (B,) or probabilities (B, K)."""
+
+    def __call__(self, net: Net, images: Tensor, logits: Tensor, targets: Tensor, epoch: Tensor) -> Tensor:
+        return F.cross_entropy(logits, targets, reduction="none")
+
+
+@dataclass(frozen=True)
+class Clipped(CrossEntropy):
+    """Cross-entropy whose weight grows, and the gradient penalty, which makes experts easier to follow.
+
+    Attributes:
+        ramp_start, ramp_epochs: the cross-entropy's weight grows linearly from ``ramp_start`` in epoch 0 to 1 in epoch
+            ``ramp_epochs``.
+        gradient_penalty: weight of `gradient_penalty`, which is not ramped.
+
+    Source: AST, arXiv:2310.10541.
+    """
+
+    ramp_start: float = setting("(0, 1]")
+    ramp_epochs: int = setting("whole [0, 100000]")
+    gradient_penalty: float = setting("[0, 1000000]")
+
+    def ramp(self, epoch: Tensor) -> Tensor:
+        """Weight of the cross-entropy in ``epoch``."""
+        return (self.ramp_start + (1 - self.ramp_start) * epoch / max(1, self.ramp_epochs)).clamp(max=1.0)
+
+    def __call__(self, net: Net, images: Tensor, logits: Tensor, targets: Tensor, epoch: Tensor) -> Tensor:
+        losses = self.ramp(epoch) * super().__call__(net, images, logits, targets, epoch)
+        return losses + self.gradient_penalty * gradient_penalty(net, images) if self.gradient_penalty else losses
+
+
+@dataclass(frozen=True)
+class Divergence(Loss):
+    """KL(softmax(teacher / tau) || softmax(student / tau)) from a teacher's logits.
+
+    Attributes:
+        temperature: tau.
+        squared: multiply by tau squared.
+    """
+
+    temperature: float = setting("(0, 1000000]")
+    squared: bool = setting("true or false")
+
+    def __call__(self, net: Net, images: Tensor, logits: Tensor, targets: Tensor, epoch: Tensor) -> Tensor:
+        losses = divergence(logits, targets, self.temperature)
+        return self.temperature**2 * losses if self.squared else losses
+
+
 def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Mean over images of KL(softmax(teacher / tau) || softmax(student / tau)), logits (B, K); no factor tau squared."""
+    """KL(softmax(teacher / tau) || softmax(student / tau)) of logits (B, K), for each image (B,); no factor tau squared."""
     target, own = (logits.div(temperature).log_softmax(1) for logits in (teacher, student))
-    return F.kl_div(own, target, reduction="batchmean", log_target=True)
+    return F.kl_div(own, target, reduction="none", log_target=True).sum(1)
 
 
 def gradient_penalty(net: Net, images: Tensor) -> Tensor:
-    """Mean over images and pixels of (n - 1)^2, a scalar >= 0; n is the 2-norm over colour channels of d/dx (sum of logits).
+    """Mean over pixels of (n - 1)^2 for each image, (B,) >= 0; n is the 2-norm over colour channels of d/dx (sum of logits).
 
     Args:
         net: maps images to logits.
@@ -25,7 +103,7 @@ def gradient_penalty(net: Net, images: Tensor) -> Tensor:
     Source: AST, arXiv:2310.10541, as its code has it.
     """
     slope = grad(lambda x: net(x).sum())(images)
-    return (slope.square().sum(1).clamp_min(1e-24).sqrt() - 1).square().mean()
+    return (slope.square().sum(1).clamp_min(1e-24).sqrt() - 1).square().flatten(1).mean(1)
 
 
 def gsam_gradient(gradient: Callable[[Tensor], Tensor], weights: Tensor, rho: float, alpha: float) -> Tensor:

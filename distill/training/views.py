@@ -1,25 +1,105 @@
-"""What a recipe's augmentation is on a data set."""
+"""What a student sees of a batch: augmented, and perhaps mixed with partners."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Generator, Tensor
 
 from distill import augment
 from distill.augment.families import Augment
+from distill.augment.makers import MAKERS
+from distill.checks import check_ranges, setting, stated
 from distill.data.split import Split
-from distill.training.protocol import CommitteeProtocol
-from distill.training.recipe import Recipe
 
 
-def augmentation(recipe: Recipe, split: Split) -> Augment:
-    """The recipe's augmentation of a data set's images, with its DSA families and its preprocessing."""
-    mirror = "flip" in split.strategy
-    if recipe.augment == "crop_flip_black":
-        return augment.PaddedCrop(mirror, split.preprocessing)
-    if isinstance(recipe, CommitteeProtocol) and recipe.augment == "resized_crop":
-        return augment.ResizedCrop(recipe.area, recipe.shuffle, mirror)
-    return augment.make(recipe.augment, split.strategy)
+@dataclass(frozen=True)
+class Views(ABC):
+    """Augmentation of a recipe, on whatever data set.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    def __post_init__(self) -> None:
+        check_ranges("recipe.views", vars(self), stated(type(self)))
+
+    @abstractmethod
+    def on(self, split: Split) -> Augment:
+        """On a data set's images, with its DSA families and its preprocessing."""
+
+    @abstractmethod
+    def families(self, strategy: str) -> str:
+        """What `on` depends on of DSA families: all of them, whether images are mirrored (``flip``), or nothing."""
 
 
-def families(recipe: Recipe, strategy: str) -> str:
-    """What `augmentation` depends on of a data set's DSA families: all of them, whether images are mirrored, or nothing."""
-    if recipe.augment in ("dsa", "siamese"):
-        return strategy
-    mirrors = recipe.augment in ("crop_flip", "crop_flip_black", "resized_crop")
-    return "flip" if mirrors and "flip" in strategy else ""
+@dataclass(frozen=True)
+class Augmented(Views):
+    """Views by name.
+
+    Attributes:
+        augment: ``none``, ``dsa``, ``siamese``, ``crop_scale_rotate`` (DC's), ``crop_flip`` (what comes in is mean grey) or
+            ``crop_flip_black``.
+    """
+
+    augment: str = setting(f"one of {', '.join([*MAKERS, 'crop_flip_black'])}")
+
+    def on(self, split: Split) -> Augment:
+        if self.augment == "crop_flip_black":
+            return augment.PaddedCrop("flip" in split.strategy, split.preprocessing)
+        return augment.make(self.augment, split.strategy)
+
+    def families(self, strategy: str) -> str:
+        if self.augment in ("dsa", "siamese"):
+            return strategy
+        return "flip" if self.augment.startswith("crop_flip") and "flip" in strategy else ""
+
+
+@dataclass(frozen=True)
+class Cropped(Views):
+    """Resized crops, half of them mirrored (`distill.augment.ResizedCrop`).
+
+    Attributes:
+        area: smallest share of an image that a crop keeps.
+        shuffle: strips along each axis that change places before the crop (RDED); 1 for none.
+    """
+
+    area: float = setting("(0, 1]")
+    shuffle: int = setting("whole [1, 1000]")
+
+    def on(self, split: Split) -> Augment:
+        return augment.ResizedCrop(self.area, self.shuffle, "flip" in split.strategy)
+
+    def families(self, strategy: str) -> str:
+        return "flip" if "flip" in strategy else ""
+
+
+@dataclass(frozen=True)
+class Mix(ABC):
+    """Views mixed with those of partners; one share for a batch, drawn from Beta(alpha, alpha).
+
+    Attributes:
+        mix_alpha: alpha.
+    """
+
+    mix_alpha: float = setting("(0, 1000000]")
+
+    def __post_init__(self) -> None:
+        check_ranges("recipe.mix", vars(self), stated(type(self)))
+
+    @abstractmethod
+    def __call__(self, views: Tensor, g: Generator) -> tuple[Tensor, Tensor, float]:
+        """The mixed views (B, C, H, W), the partners (B,), and the share of each that is its own."""
+
+
+class CutMix(Mix):
+    """A box of the partner, one for a batch (arXiv:1905.04899)."""
+
+    def __call__(self, views: Tensor, g: Generator) -> tuple[Tensor, Tensor, float]:
+        return augment.cutmix(views, g, self.mix_alpha)
+
+
+class MixUp(Mix):
+    """A blend with the partner (arXiv:1710.09412)."""
+
+    def __call__(self, views: Tensor, g: Generator) -> tuple[Tensor, Tensor, float]:
+        return augment.mixup(views, g, self.mix_alpha)

@@ -16,7 +16,7 @@ from distill.methods.base import Inputs, Method, Settings, given
 from distill.sets.synthetic import SyntheticSet
 from distill.sizes import Size
 from distill.teachers.committee import Committee
-from distill.training.expert_recipe import TEACHERS
+from distill.training.recipe import TEACHERS
 
 
 @dataclass(frozen=True, kw_only=True)

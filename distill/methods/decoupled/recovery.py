@@ -24,8 +24,7 @@ from distill.methods.decoupled.rded import check_pool, composites
 from distill.methods.decoupled.units import Unit, stacks_of
 from distill.sets.synthetic import SyntheticSet
 from distill.teachers.committee import batch_norms
-from distill.training.expert_recipe import TEACHERS
-from distill.training.recipe import PRECISIONS
+from distill.training.recipe import PRECISIONS, TEACHERS
 
 CURRICULA = {
     "none": lambda done: 0.0,

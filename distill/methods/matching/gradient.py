@@ -12,8 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from distill import rng
-from distill.augment.families import Augment
-from distill.augment.makers import make
 from distill.autotune import EAGER
 from distill.checks import setting
 from distill.methods.base import Inputs
@@ -22,6 +20,7 @@ from distill.methods.matching.matcher import DISTANCES, Matcher
 from distill.networks.base import restart, stateless
 from distill.networks.flat import FlatStudent, flatten
 from distill.sizes import are_equal, spread
+from distill.training.batch import Batches
 from distill.training.gradients import way_to_train
 from distill.training.loop import train
 from distill.training.recipe import Recipe
@@ -41,7 +40,6 @@ class GradientSettings(ClassSettings):
             k < warmup_networks and t < warmup_updates.
         distance: ``rows`` (DC's), ``squared`` or ``cosine`` (ablations).
         network: recipe of the network's training, its epochs aside.
-        network_augment: of that training, image by image.
     """
 
     networks: int = setting("whole [1, 1000000]")
@@ -52,7 +50,6 @@ class GradientSettings(ClassSettings):
     warmup_updates: int = setting("whole [0, 1000000]")
     distance: str = setting(f"one of {', '.join(DISTANCES)}")
     network: Recipe = setting(Recipe)
-    network_augment: Augment = setting(make)
 
 
 class GradientMatching(ClassMatching):
@@ -107,15 +104,13 @@ class GradientMatching(ClassMatching):
             with rng.seeded(self.seed, "network", network):
                 restart(self.net)
             return
-        train(
-            [self.net],
-            self.synset.images.detach(),
-            self.synset.labels,
-            self.network,
-            seeds=[rng.derive(self.seed, "network training", network, update)],
-            augment=self.settings.network_augment,
-            compiled=self.compiled,
-        )
+        seeds = [rng.derive(self.seed, "network training", network, update)]
+        train([self.net], self.of_the_set, seeds=seeds, compiled=self.compiled)
+
+    @property
+    def of_the_set(self) -> Batches:
+        """Of the network on the synthetic set."""
+        return Batches(self.synset.detached, self.network, self.network.views.on(self.real))
 
     def set_statistics(self, step: int) -> None:
         """Batch norm's running statistics move once, on 16 real images of each class, and stand still for the matching."""
@@ -128,8 +123,7 @@ class GradientMatching(ClassMatching):
     @cached_property
     def compiled(self) -> bool:
         """Whether torch.compile makes the network's training faster on this machine."""
-        images, labels, calls = self.synset.images.detach(), self.synset.labels, self.steps
-        return way_to_train(self.student, images, labels, self.network, 1, calls, self.settings.compile)[0]
+        return way_to_train(self.student, self.of_the_set, 1, self.steps, self.settings.compile)[0]
 
     @cached_property
     def matcher(self) -> Matcher:

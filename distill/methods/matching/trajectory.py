@@ -29,8 +29,7 @@ from distill.methods.matching.unroll import (
 )
 from distill.networks.flat import FlatStudent
 from distill.sets.synthetic import SyntheticSet
-from distill.training.expert_recipe import EXPERTS
-from distill.training.recipe import MAX_LR
+from distill.training.recipe import EXPERTS, MAX_LR
 
 
 def trajectory_error(student: Tensor, start: Tensor, target: Tensor) -> Tensor:

@@ -1,0 +1,113 @@
+"""TrainingSet: what a student trains on, whoever made it and wherever its images lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from distill import rng
+from distill.data.preprocessing import Preprocessing
+
+
+class Images(Protocol):
+    """Images (N, C, H, W) float32: a tensor, or what decodes or picks them when they are asked for."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any) -> Tensor: ...
+
+
+class TrainingSet:
+    """Images with labels, and how a training walks them.
+
+    A walk of its own (random subsets, pruning) is a subclass with another `epoch`, and perhaps `observe`.
+
+    Attributes:
+        images: (N, C, H, W).
+        labels: classes (N,) int64, or soft labels (N, K): logits or probabilities, as ``label_kind`` says.
+        classes: the class each image stands for, (N,) int64.
+        class_names: K names, in the order of the labels.
+        preprocessing: how pixels in [0, 1] became these images.
+        lr: the student's step size learned with the images, scalar; None if there is none.
+        record: how it was made.
+    """
+
+    images: Any
+    labels: Tensor
+    classes: Tensor
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    label_kind: str
+    lr: Tensor | None
+    record: Mapping[str, Any]
+
+    observes: ClassVar[bool] = False  # whether `observe` changes the walk: then each student has one of its own
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Images of each class."""
+        return tuple(torch.bincount(self.classes, minlength=self.num_classes).tolist())
+
+    @property
+    def ipc(self) -> float:
+        """Images per class, on average; whole where every class has as many."""
+        mean = len(self) / self.num_classes
+        return int(mean) if len(set(self.counts)) == 1 else mean
+
+    @property
+    def targets(self) -> Tensor:
+        """What `torch.nn.functional.cross_entropy` takes: classes (N,), or probabilities (N, K)."""
+        return self.labels.softmax(1) if self.label_kind == "logits" else self.labels
+
+    @property
+    def hard(self) -> Tensor:
+        """Classes (N,): the labels, arg-maxed if they are soft."""
+        return self.labels if self.label_kind == "hard" else self.labels.argmax(1)
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits of its content."""
+        raise NotImplementedError
+
+    @property
+    def image_bytes(self) -> int:
+        """What the images take where they are stored."""
+        raise NotImplementedError
+
+    @property
+    def label_bytes(self) -> int:
+        """What the labels take."""
+        return self.labels.numel() * self.labels.element_size()
+
+    def epoch(self, number: int, seed: int) -> tuple[Tensor, Tensor]:
+        """The images of epoch ``number``, in the order of its batches: indices (n,) and their weights in the loss (n,)."""
+        order = torch.randperm(len(self), generator=rng.generator(seed, "batches", number))
+        return order, torch.ones(len(order))
+
+    def observe(self, index: Tensor, losses: Tensor) -> None:
+        """Be told the losses (B,) of a batch's images ``index`` (B,)."""
+
+    def to(self, device: torch.device) -> TrainingSet:
+        """The same set on another device."""
+        raise NotImplementedError
+
+
+def parts(images: Images, size: int) -> Iterator[Tensor]:
+    """One part of ``size`` after the other."""
+    return (images[first : first + size] for first in range(0, len(images), size))

@@ -1,0 +1,202 @@
+"""LabelStore: a committee's labels on disk, once for all students; views are functions of a draw, so logits alone are kept.
+
+Source: FKD as SRe2L (arXiv:2306.13092) uses it.
+"""
+
+import math
+import reprlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from distill import rng
+from distill.files import digest, load_tensors, read_record, save_tensors, write_record
+from distill.identity import LABELLED, flat_recipe, parts_of
+from distill.parallel import crew
+from distill.progress import tell
+from distill.training.batch import Batches, Seen
+
+Key = tuple[int, int]  # epoch and batch
+
+ASKING = "asking the committee for labels"
+
+VIEWS = ("epochs", "extra_epochs", "batch", "augment", "area", "shuffle", "mix", "mix_alpha", "micro_batches")
+
+
+class LabelStore(Dataset):
+    """A committee's logits for each view of each epoch, on disk in half precision; the views follow from the seed.
+
+    As a torch ``Dataset`` it maps a key (epoch, batch) to what a student sees and is told, ``(views, logits)``; with
+    ``DataLoader(store, sampler=store.keys(), batch_size=None)`` it is a whole training.
+
+    Args:
+        folder: of this store, or of many, where its own is found by content.
+        batches: what students see.
+        seed: of batches and views.
+        ask: what the committee says of views (B, C, H, W), logits (B, K); asked for epochs that are not there yet.
+        committee: who is asked, and how: its part of the store's identity.
+        temperature: of the loss.
+        top_k: logits kept of each; None keeps all.
+
+    Raises:
+        ValueError: the folder holds labels of other images, other views or another committee.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        batches: Batches,
+        seed: int,
+        ask: Callable[[Tensor], Tensor],
+        committee: Mapping[str, Any],
+        temperature: float,
+        top_k: int | None,
+    ):
+        self.batches, self.seed, self.ask, self.temperature, self.top_k = batches, seed, ask, temperature, top_k
+        self.data, self.recipe = batches.data, batches.recipe
+        values = flat_recipe(parts_of(self.recipe), LABELLED)
+        views = {name: values[name] for name in VIEWS}
+        self.identity = {
+            "images": self.data.hash,
+            "views": {**views, "seed": seed},
+            "committee": dict(committee),
+            "top_k": top_k,
+        }
+        named = (folder / "labels.json").exists()
+        self.folder = folder if named else folder / digest(self.identity)
+        if named:
+            theirs = read_record(folder / "labels.json", f"delete {folder} to have its labels made anew")
+            for key, value in self.identity.items():
+                if theirs.get(key) != value:
+                    raise ValueError(
+                        f"labels in {folder} were made for {key} {theirs.get(key)}, this run has {value}: "
+                        "name another labels_path, or leave it out to have them made"
+                    )
+        self.at_hand: tuple[int, Tensor] | None = None
+
+    def __len__(self) -> int:
+        return self.recipe.steps(len(self.data))
+
+    def keys(self) -> Sampler:
+        """The keys of a training, in order."""
+        return _Keys(self.recipe.passes, math.ceil(len(self.data) / self.recipe.batch))
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
+        seen = self.seen(*key)
+        return seen.views, self(seen)
+
+    def __call__(self, seen: Seen) -> Tensor:
+        """Logits (B, K) for the views of a batch; made and kept if they are not there."""
+        if self.at_hand is None or self.at_hand[0] != seen.epoch:
+            self.at_hand = seen.epoch, self.read(seen.epoch)
+        return self.at_hand[1][seen.index]
+
+    def order(self, epoch: int) -> Tensor:
+        """The images (N,) in the order of an epoch's batches."""
+        return self.data.epoch(epoch, self.seed)[0]
+
+    def seen(self, epoch: int, batch: int) -> Seen:
+        """What a student sees, and of which images."""
+        index = self.order(epoch).split(self.recipe.batch)[batch].to(self.data.images.device)
+        return self.batches.seen(self.data.images[index], index, rng.derive(self.seed, "augment", epoch, batch), epoch)
+
+    def read(self, epoch: int) -> Tensor:
+        """Logits (N, K) of an epoch, by image."""
+        path = self.path(epoch)
+        if not path.exists():
+            self.write(path, epoch)
+        tensors, _ = load_tensors(path)
+        seen = tensors.pop("seen", None)  # files of before have none
+        try:
+            check_labels(tensors, self.order(epoch), self.data.num_classes)
+            if seen is not None:
+                check_views(seen, glimpse(self.seen(epoch, 0).views))
+        except ValueError as error:
+            raise ValueError(f"{path} {error}: delete {self.folder} to have it made anew") from None
+        by_place = tensors["logits"].float()
+        if "classes" in tensors:
+            full = tensors["rest"].float()[:, None].expand(-1, self.data.num_classes)
+            by_place = full.scatter(1, tensors["classes"].long(), by_place)
+        device = self.data.images.device
+        return torch.empty_like(by_place).index_copy_(0, tensors["order"].long(), by_place).to(device)
+
+    def path(self, epoch: int) -> Path:
+        return self.folder / f"epoch_{epoch:05d}.safetensors"
+
+    def fill(self) -> None:
+        """Make the epochs that are not there, before students ask for them: each process of the crew makes its share."""
+        epochs = range(self.recipe.passes)
+        missing = crew().agree(lambda: [epoch for epoch in epochs if not self.path(epoch).exists()])
+        for epoch in crew().share(missing):
+            self.write(self.path(epoch), epoch)
+        crew().wait()
+
+    def write(self, path: Path, epoch: int) -> None:
+        """Ask the committee for one epoch."""
+        if not (self.folder / "labels.json").exists():
+            write_record(self.folder / "labels.json", self.identity)
+        order = self.order(epoch)
+        batches = range(math.ceil(len(order) / self.recipe.batch))
+        logits = torch.cat([self.ask(self.seen(epoch, batch).views) for batch in batches]).cpu()
+        tensors = {"order": order.int(), "logits": logits.half()}
+        if self.top_k is not None and self.top_k < logits.shape[1]:
+            kept, classes = logits.topk(self.top_k, 1)
+            # The others share what is left of the softmax at the loss's temperature.
+            others = logits.scatter(1, classes, -math.inf).div(self.temperature).logsumexp(1)
+            rest = self.temperature * (others - math.log(logits.shape[1] - self.top_k))
+            tensors = {"order": order.int(), "logits": kept.half(), "classes": classes.int(), "rest": rest.half()}
+        save_tensors(path, tensors | {"seen": glimpse(self.seen(epoch, 0).views)})
+        tell(ASKING, len(list(self.folder.glob("epoch_*.safetensors"))), self.recipe.passes)
+
+    @property
+    def bytes(self) -> int:
+        """Of what is on disk."""
+        return sum(path.stat().st_size for path in self.folder.glob("epoch_*.safetensors"))
+
+
+def check_labels(tensors: Mapping[str, Tensor], order: Tensor, num_classes: int) -> None:
+    """Raise ValueError, without the file's name, unless ``tensors`` are what `LabelStore.write` makes for ``order`` (N,)."""
+    n, some = len(order), "classes" in tensors
+    columns = tensors["classes"].shape[-1] if some and tensors["classes"].ndim else num_classes
+    expected = {"order": (torch.int32, (n,)), "logits": (torch.float16, (n, columns))}
+    expected |= {"classes": (torch.int32, (n, columns)), "rest": (torch.float16, (n,))} if some else {}
+    found = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    if found != expected:
+        raise ValueError(f"holds {reprlib.repr(found)}, expected {expected}")
+    if not torch.equal(tensors["order"].long(), order):
+        raise ValueError("was made for another order of the images")
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise ValueError("holds logits that are NaN or infinite")
+    if some:
+        classes = tensors["classes"].sort(1).values
+        if columns and (
+            int(classes.min()) < 0 or int(classes.max()) >= num_classes or (classes.diff(dim=1) == 0).any()
+        ):
+            raise ValueError(f"names classes twice, or outside 0 to {num_classes - 1}")
+
+
+def glimpse(views: Tensor) -> Tensor:
+    """What tells views (B, C, H, W) from others, in few bytes: the means of four quarters of the first eight, float16."""
+    return F.adaptive_avg_pool2d(views[:8], 2).flatten(1).cpu().half()
+
+
+def check_views(seen: Tensor, now: Tensor) -> None:
+    """Raise ValueError, without the file's name, unless labels were made for the views at hand, up to rounding of devices."""
+    if seen.shape != now.shape or not torch.allclose(seen.float(), now.float(), rtol=0.01, atol=0.02):
+        raise ValueError("was made for other views: another mirroring or another augmentation")
+
+
+class _Keys(Sampler):
+    def __init__(self, epochs: int, batches: int):
+        self.epochs, self.batches = epochs, batches
+
+    def __len__(self) -> int:
+        return self.epochs * self.batches
+
+    def __iter__(self) -> Iterator[Key]:
+        return ((epoch, batch) for epoch in range(self.epochs) for batch in range(self.batches))

@@ -1,0 +1,120 @@
+"""Batches: what networks see of a training set and are told of it, as functions of (seed, epoch, batch)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from distill import rng
+from distill.augment.families import Augment
+from distill.sets.base import TrainingSet
+from distill.training.losses import CrossEntropy, Loss
+from distill.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What S networks are trained on in one step, each on B images of its own.
+
+    Attributes:
+        images: as they are, (S, B, C, H, W).
+        views: the same, augmented and mixed.
+        targets: classes (S, B), or for each class a probability or a teacher's logit (S, B, K).
+        weight: of each image in the loss, (S, B).
+        index: places of the images in the training set, (S, B).
+        epoch: 0 for the first.
+    """
+
+    images: Tensor
+    views: Tensor
+    targets: Tensor
+    weight: Tensor
+    index: Tensor
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Views of one network's batch.
+
+    Attributes:
+        views: (B, C, H, W).
+        index: places of their images, (B,).
+        partner: places of the images that they are mixed with, (B,); None where nothing is mixed.
+        share: of a view that is its own image's, in [0, 1].
+        epoch: 0 for the first.
+    """
+
+    views: Tensor
+    index: Tensor
+    partner: Tensor | None
+    share: float
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of a training.
+
+    Attributes:
+        data: what is walked.
+        recipe: how large batches are, how they are mixed.
+        augment: what ``recipe.views`` stands for on this data set.
+        loss: what the targets are for.
+        targets: what is told of views, where that is more than the set's own labels.
+    """
+
+    data: TrainingSet
+    recipe: Recipe
+    augment: Augment
+    loss: Loss = field(default_factory=CrossEntropy)
+    targets: Callable[[Seen], Tensor] | None = None
+
+    def epoch(self, seeds: Sequence[int], number: int) -> Iterator[Batch]:
+        """The batches of epoch ``number``; each of S networks has its own, a function of its seed."""
+        walks = [self.data.epoch(number, seed) for seed in seeds]
+        device, size = self.data.images.device, self.recipe.batch
+        orders, weights = (torch.stack(parts).to(device).split(size, dim=1) for parts in zip(*walks, strict=True))
+        for place, (index, weight) in enumerate(zip(orders, weights, strict=True)):
+            images = self.data.images[index]
+            draws = [rng.derive(seed, "augment", number, place) for seed in seeds]
+            seen = [self.seen(*each, number) for each in zip(images, index, draws, strict=True)]
+            views, targets = (
+                torch.stack(parts) for parts in zip(*((s.views, self.told(s)) for s in seen), strict=True)
+            )
+            yield Batch(images, views, targets, weight, index, number)
+
+    def seen(self, images: Tensor, index: Tensor, draw: int, epoch: int) -> Seen:
+        """Views of images (B, C, H, W), as the recipe augments and mixes them."""
+        views = self.augment(images, draw)
+        if self.recipe.mix is None:
+            return Seen(views, index, None, 1.0, epoch)
+        views, partner, share = self.recipe.mix(views, Generator().manual_seed(rng.derive(draw, "mix")))
+        return Seen(views, index, index[partner], share, epoch)
+
+    def told(self, seen: Seen) -> Tensor:
+        """What a network is told of its views: classes (B,), or (B, K)."""
+        return (self.targets or self._own)(seen)
+
+    @cached_property
+    def _own(self) -> "OwnLabels":
+        return OwnLabels(self.data.targets, self.data.num_classes)
+
+
+class OwnLabels:
+    """Labels of a set, classes (N,) or probabilities (N, K), for the views of a batch; mixed as the views are."""
+
+    def __init__(self, targets: Tensor, num_classes: int):
+        self.targets, self.num_classes = targets, num_classes
+
+    def __call__(self, seen: Seen) -> Tensor:
+        own = self.targets[seen.index]
+        if seen.partner is None:
+            return own
+        other = self.targets[seen.partner]
+        if own.ndim == 1:
+            own, other = (F.one_hot(part, self.num_classes).to(seen.views) for part in (own, other))
+        return seen.share * own + (1 - seen.share) * other

@@ -1,0 +1,97 @@
+"""Optimisers of weights (S, P), those of S networks at once."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from distill.checks import check_ranges, setting, stated
+from distill.training.losses import gsam_gradient
+
+Gradient = Callable[[Tensor], Tensor]  # weights (S, P) -> (S, P)
+
+
+@dataclass(frozen=True)
+class Optimizer(ABC):
+    """What takes the steps.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    def __post_init__(self) -> None:
+        check_ranges("recipe.optimizer", vars(self), stated(type(self)))
+
+    @abstractmethod
+    def make(self, weights: Tensor, lr: float, momentum: float | None) -> torch.optim.Optimizer:
+        """A fresh one over ``weights``; ``momentum`` is another than its own, where it has some."""
+
+    def direction(self, gradient: Gradient, weights: Tensor) -> Tensor:
+        """What it takes for the gradient, (S, P), at ``weights`` (S, P)."""
+        return gradient(weights)
+
+    def decay(self, weights: Tensor, lr: float, matrices: Tensor) -> None:  # noqa: B027  # most do nothing
+        """Shrink weights (S, P) before a step; ``matrices`` (P,) is 1 on kernels, 0 on biases and norms."""
+
+
+@dataclass(frozen=True)
+class Sgd(Optimizer):
+    """Stochastic gradient descent.
+
+    Attributes:
+        weight_decay: on all parameters, added to the gradient.
+    """
+
+    momentum: float = setting("[0, 1)")
+    weight_decay: float = setting("[0, 1000]")
+
+    def make(self, weights: Tensor, lr: float, momentum: float | None) -> torch.optim.Optimizer:
+        own = self.momentum if momentum is None else momentum
+        return torch.optim.SGD([weights], lr, own, weight_decay=self.weight_decay)
+
+
+@dataclass(frozen=True)
+class Gsam(Sgd):
+    """SGD on FTD's direction (`gsam_gradient`).
+
+    Attributes:
+        gsam_rho, gsam_alpha: radius, and weight of the orthogonal part.
+    """
+
+    gsam_rho: float = setting("[0, 1000]")
+    gsam_alpha: float = setting("[0, 1000]")
+
+    def direction(self, gradient: Gradient, weights: Tensor) -> Tensor:
+        return gsam_gradient(gradient, weights, self.gsam_rho, self.gsam_alpha)
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adam; ``weight_decay`` is added to the gradient, of all parameters."""
+
+    weight_decay: float = setting("[0, 1000]")
+
+    def make(self, weights: Tensor, lr: float, momentum: float | None) -> torch.optim.Optimizer:
+        return torch.optim.Adam([weights], lr, weight_decay=self.weight_decay)
+
+
+@dataclass(frozen=True)
+class AdamW(Optimizer):
+    """Adam with weight decay that is no part of the gradient.
+
+    Attributes:
+        decoupled_decay: of kernels (tensors of two dimensions and more), or
+        decay_biases: of biases and norms too.
+    """
+
+    decoupled_decay: float = setting("[0, 1000]")
+    decay_biases: bool = setting("true or false")
+
+    def make(self, weights: Tensor, lr: float, momentum: float | None) -> torch.optim.Optimizer:
+        return torch.optim.Adam([weights], lr)
+
+    def decay(self, weights: Tensor, lr: float, matrices: Tensor) -> None:
+        reach = torch.ones_like(matrices) if self.decay_biases else matrices
+        weights.data.mul_(1 - lr * self.decoupled_decay * reach)

@@ -1,0 +1,138 @@
+"""Protocols are made of parts, and every value of every preset changes what is trained, planned or measured."""
+
+from dataclasses import fields, is_dataclass, replace
+
+import pytest
+import torch
+from conftest import ROOT, composed, preset
+from torch.nn.utils import parameters_to_vector
+
+from distill.evaluation.entry import Entry, Network
+from distill.evaluation.evaluate import evaluate
+from distill.evaluation.trial import Trial
+from distill.identity import digits, flat_experts, flat_teachers, pathless
+from distill.report.rows import Report
+from distill.runs.checks import plain
+from distill.sets.synthetic import SyntheticSet
+from distill.teachers.labels import Teaching
+from distill.training.loop import train
+
+PRESETS = sorted(path.stem for path in (ROOT / "configs" / "protocol").glob("*.yaml"))
+MEASURED = {"name", "version", "students", "artefact_lr", "batch_of_ipc", "candidates", "test_every", "twin"}
+OTHER = {  # than what stands there
+    "name": "x", "version": 2, "students": 3, "batch_of_ipc": {1: 2}, "candidates": {"lr": [0.1, 0.2]}, "test_every": 1,
+    "epochs": 4, "extra_epochs": 2, "lr": 0.3, "batch": 5, "micro_batches": 3, "ema": 0.5, "precision": "bf16",
+    "momentum": 0.2, "weight_decay": 0.3, "decoupled_decay": 0.3, "decay": 0.7, "decay_epoch": 0, "decay_momentum": 0.3,
+    "stretch": 3.0, "augment": "siamese", "area": 0.3, "shuffle": 2, "mix_alpha": 0.2, "temperature": 2.0,
+    "vote_temperature": 0.5, "top_k": 1,
+}  # fmt: skip
+
+
+def toy(name, **changes):
+    """A preset of few epochs for a dozen images."""
+    return preset(
+        name, **{"epochs": 3, "batch": 8, "students": 2, "lr": 0.05, "batch_of_ipc": None, "candidates": {}}, **changes
+    )
+
+
+def leaves(settings, path=()):
+    """Places of the values, part by part; a committee's are those of its teachers, but for how they are asked."""
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if is_dataclass(value):
+            yield from leaves(value, (*path, each.name))
+        elif each.name != "mix":  # None: no part
+            yield (*path, each.name)
+
+
+def with_other(settings, path):
+    value = settings
+    for name in path:
+        value = getattr(value, name)
+    if path[-1] == "committee":
+        other = {**value, "mode": "batch" if value["mode"] == "eval" else "eval"}
+    else:
+        other = not value if isinstance(value, bool) else OTHER[path[-1]]
+    assert other != value, path
+    return set_at(settings, path, other)
+
+
+def set_at(settings, path, value):
+    inner = value if len(path) == 1 else set_at(getattr(settings, path[0]), path[1:], value)
+    return replace(settings, **{path[0]: inner})
+
+
+@pytest.fixture
+def synset(real):
+    made = SyntheticSet.from_real(real.train, 4, torch.Generator().manual_seed(0))
+    logits = torch.randn(12, 3, generator=torch.Generator().manual_seed(1))
+    return made.with_(labels=logits, label_kind="logits", lr=torch.tensor(0.02))
+
+
+@pytest.fixture
+def weights(real, teacher, synset, committee, tmp_path):
+    """Of a student that was trained under a protocol."""
+    asked = replace(committee, priors=(60.0, 58.0))
+
+    def trained(protocol):
+        teaching, data = Teaching(asked, tmp_path), synset.with_(lr=None)  # a learned rate would take the place of lr
+        trial = Trial(data, data.hash, protocol, real.val, 0, "student", 0, (0,), False, False, teaching)
+        torch.manual_seed(0)
+        net = teacher()
+        train([net], trial.told()[0], seeds=trial.seeds)
+        return parameters_to_vector(net.parameters())
+
+    return trained
+
+
+@pytest.fixture
+def rows(real, teacher, synset, tmp_path):
+    """What is told of a protocol's rows, and the bytes of its students' accuracies."""
+    snapshots = [{0: synset.with_(images=synset.images.flip(0)), 1: synset}]
+    told = ("protocol", "protocol_hash", "labels", "selection", "students", "lr", "students_for_choices", "accuracies")
+
+    def measured(protocol):
+        report = Report(tmp_path / str(len(list(tmp_path.iterdir()))) / "report.json")
+        evaluate(Entry([synset], "m", 4, snapshots), real, {"net": Network(teacher)}, protocol, report)
+        skipped = set() if protocol.version == 2 else {"protocol_hash"}  # else every change would show in it
+        return [{name: row[name] for name in told if name not in skipped} for row in report.rows]
+
+    return measured
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_value_of_a_preset_changes_something(name, weights, rows, real):
+    base = toy(name)
+    trained, measured = weights(base), None
+    for path in leaves(base):
+        other = with_other(base, path)
+        if path[-1] not in MEASURED:
+            assert not torch.equal(weights(other), trained), path
+        elif path[-1] == "test_every":
+            assert [each.choice.tests(2) for each in (base, other)] == [False, True]
+        elif path[-1] == "batch_of_ipc":
+            assert other.sized(12, 3).recipe.batch != base.sized(12, 3).recipe.batch
+        elif base.labels.committee is None:
+            measured = measured or rows(base)
+            assert rows(other) != measured, path
+
+
+def test_parts_that_came_later_leave_what_is_known_of_other_protocols():
+    hashes = {
+        "ast": "f0a376c2a1ff", "cvdd": "646afb853c60", "datm": "c8b7267c8f39", "dc": "02f9d75ee94b", "dc_mnist": "693ef5a5dfe8",
+        "dcb-dsa": "d4a205104b89", "dcb-none": "f9ec44bfb396", "dm": "7e37d2eb6ba3", "dsa": "8a50e5f71c1e",
+        "mtt": "2d3a07041dbc", "ours": "631ee092ae0b", "rded": "305a7daee2f8", "rth-hard": "67a389d8b0a7",
+        "rth-soft": "4d02d06fefab", "sre2l-cifar": "8645fe1c320e", "sre2l-in": "90f5844bddb6", "tesla": "06f4a5c3338b",
+    }  # fmt: skip
+    assert {name: preset(name).hash for name in hashes} == hashes
+    assert preset("mtt").with_(version=2).hash != hashes["mtt"]
+
+
+def test_experts_are_known_by_what_they_were_known_by_before_recipes_had_parts():
+    hashes = {
+        "ast": "ae66af8424cb", "committee": "2a9ebe12cef8", "ftd": "0596c46b6d73", "mtt": "89faea407189",
+        "teacher": "20d6df48410e",
+    }  # fmt: skip
+    nodes = {name: pathless(plain(composed(f"experts={name}").experts)) for name in hashes}
+    known = {name: flat_experts(node) if "loss" in node else flat_teachers(node) for name, node in nodes.items()}
+    assert {name: digits({"recipe": recipe}) for name, recipe in known.items()} == hashes
