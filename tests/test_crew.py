@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -60,12 +61,14 @@ def test_each_process_has_the_card_of_its_local_rank():
 
 
 def test_experts_sets_and_students_of_two_processes_are_those_of_one(tmp_path):
-    heard, one, two = both(tmp_path, *toy("mtt", "ipc=[1,2]", "method.experts.count=3"))
+    heard, one, two = both(tmp_path, *toy("mtt", "ipc=[1,2]", "protocol.students=4", "method.experts.count=3"))
     for pattern, count in (("experts/*/expert_*", 3), ("digits-mtt-*/synset", 2)):
         assert len(contents(one, pattern)) == count
         assert contents(one, pattern) == contents(two, pattern)
     assert accuracies(one) == accuracies(two) and len(accuracies(one)) == 4
     assert heard["two"].count("training experts") == heard["one"].count("training experts") > 0  # one process speaks
+    shares = {out: [int(n) for n in re.findall(r"\w: students, 0 of (\d+)", said)] for out, said in heard.items()}
+    assert shares == {"one": [4, 8] * 2, "two": [2, 4] * 2}  # of the set's row and of that of two random subsets
     assert len(list(two.glob("digits-mtt-*/metrics/*/metrics.csv"))) == 2
 
 

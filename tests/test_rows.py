@@ -17,7 +17,8 @@ from distill.evaluation import trial
 from distill.evaluation.evaluate import evaluate
 from distill.files import digest, read_record, write_record
 from distill.networks.convnet import ConvNet
-from distill.report.rows import Report
+from distill.parallel import Crew, working_in
+from distill.report.rows import Report, Unfinished
 
 FORMER = Path(__file__).parent / "former" / "run"
 
@@ -80,6 +81,17 @@ def test_a_row_that_another_process_makes_is_left_to_it_with_one_line(real, tmp_
         said = capsys.readouterr().err
         assert said == "left to another process that is making it, for the same report: m ipc 3 b\n"
     assert judged("a", "b", "c") == ["a", "c", "b"] and not capsys.readouterr().err
+
+
+def test_students_that_any_process_of_a_crew_trained_are_known_to_whoever_goes_on(tmp_path):
+    report = Report(tmp_path / "report.json")
+    for rank, student in enumerate("ab"):
+        with working_in(Crew(rank, 2)):  # each has a file that no other writes
+            Unfinished(report.folder / f"unfinished_{report.name(ROW)}.json").keep({student: [rank]}, 1.0 + rank)
+    with report.making(ROW) as unfinished:
+        assert unfinished.hits == {"a": [0], "b": [1]} and unfinished.spent == 2.0
+        report.add(ROW)
+    assert not list(report.folder.glob("unfinished*"))
 
 
 def test_the_rows_of_an_earlier_version_become_files_with_the_first_that_is_added(tmp_path):
