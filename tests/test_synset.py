@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 import distill
 from distill.data.preprocessing import Preprocessing, normalised
+from distill.sets import synthetic
 from distill.sets.synthetic import SyntheticSet
 
 
@@ -39,6 +40,26 @@ def test_what_is_saved_is_what_is_loaded(synset, tmp_path):
     assert about == again.record
     assert about["versions"]["torch"] == torch.__version__
     assert [path.name for path in sorted((tmp_path / "run").iterdir())] == ["synset.json", "synset.safetensors"]
+
+
+def test_a_set_is_hashed_once_and_anew_where_anything_of_it_changes(synset, monkeypatch):
+    hashed, original = [], synthetic.hash_tensors
+    monkeypatch.setattr(synthetic, "hash_tensors", lambda tensors: hashed.append(1) or original(tensors))
+    first = synset.hash
+    assert synset.hash == synset.to(torch.device("cpu")).hash == first and len(hashed) == 1
+    assert synset.copy().hash == first
+    seen = {first}
+    with torch.no_grad():
+        synset.images[0] += 0.01
+        seen.add(synset.hash)
+        synset.images = synset.images + 0.01
+        seen.add(synset.hash)
+    seen |= {
+        synset.with_(lr=torch.tensor(0.5)).hash,
+        synset.quantised().hash,
+        synset._but(classes=synset.classes + 1).hash,
+    }
+    assert len(seen) == 6
 
 
 def test_labels_and_classes_may_be_one_tensor(synset, tmp_path):

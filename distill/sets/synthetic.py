@@ -158,8 +158,13 @@ class SyntheticSet(TrainingSet, Dataset):
 
     @property
     def hash(self) -> str:
-        """Twelve hex digits of the stored tensors."""
-        return hash_tensors(self.stored)[:12]
+        """Twelve hex digits of the stored tensors; computed once for as long as none of them changes."""
+        own = [tensor for tensor in (self.images, self.labels, self.classes, self.lr) if tensor is not None]
+        now = [self.eight_bit, *((id(tensor), tensor._version) for tensor in own)]
+        known = vars(self).get("_hashed")
+        if known is None or known[0] != now:
+            known = vars(self)["_hashed"] = now, own, hash_tensors(self.stored)[:12]  # own: no other tensor gets its id
+        return known[2]
 
     @property
     def image_bytes(self) -> int:
