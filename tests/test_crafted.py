@@ -7,11 +7,10 @@ import random
 
 import pytest
 import torch
-from test_evaluate import protocol, subset
+from test_evaluate import judged, protocol, subset
 from test_integrity import label_store, write_expert
 
 from distill.data.preprocessing import Preprocessing
-from distill.evaluation.evaluate import evaluate
 from distill.files import hash_tensors, load_tensors, save_tensors, sealed, write_record, write_safetensors
 from distill.methods.synthesis import _Home, iterates
 from distill.report.page import Made, write_page
@@ -331,8 +330,11 @@ def test_a_crafted_state_or_snapshot_is_refused_in_one_line(tensors, record, mat
 def test_a_crafted_report_is_refused_in_one_line_or_shown(real, student, tmp_path):
     path, draw, refused = tmp_path / "report.json", random.Random(0), 0
     report = Report(tmp_path / "judged" / "report.json")
-    judged = evaluate(subset(real), real, {"convnet": student}, protocol(epochs=1), report, method="m", ipc=3)
-    rows = {"rows": [*judged.rows, {**judged.rows[0], "published": "46.2 ± 0.8", "cell_changed": False}], "spent": 1.0}
+    measured = judged(subset(real), real, {"convnet": student}, protocol(epochs=1), report)
+    rows = {
+        "rows": [*measured.rows, {**measured.rows[0], "published": "46.2 ± 0.8", "cell_changed": False}],
+        "spent": 1.0,
+    }
     for _ in range(MUTANTS // 10):
         record = changed(rows, draw.choice(list(leaves(rows))), draw.choice([*ODD, DEEP]))
         path.write_text(json.dumps(record))

@@ -2,23 +2,21 @@
 
 import json
 import os
-from functools import cache
 
 import pytest
 import torch
 from conftest import load_npz
 from safetensors.torch import load_file, save_file
-from test_labels import protocol
+from test_labels import store
 
-from distill import augment
 from distill import autotune as fastest
 from distill.files import hash_tensors, load_tensors, parsed, read_record, save_tensors, write_record
 from distill.methods.synthesis import claim
 from distill.report.rows import Report, Unfinished
 from distill.sets.reading import load
 from distill.sets.synthetic import SyntheticSet
-from distill.teachers.labels import LabelStore
 from distill.teachers.store import ExpertStore
+from distill.training.views import Augmented
 
 SAMPLES = int(os.environ.get("DISTILL_BITS", 200))  # bytes of each file in which a bit is turned
 ROW = {
@@ -94,13 +92,8 @@ def write_manifest(folder, synset):
     return "manifest.json", lambda: make().identity
 
 
-@cache
-def stored_labels():
-    return protocol(soft="stored", epochs=1, batch=2, mix="none", augment="none")
-
-
 def label_store(folder, synset):
-    return LabelStore(folder, synset, stored_labels(), augment.none, 11, Voice())
+    return store(folder, synset, Voice(), epochs=1, batch=2, mix=None, views=Augmented("none"))
 
 
 def write_labels(folder, synset):
@@ -110,9 +103,9 @@ def write_labels(folder, synset):
 
 
 def write_label_epoch(folder, synset):
-    store = label_store(folder, synset)
-    store.read(0)
-    return str(store.folder.relative_to(folder) / "epoch_00000.safetensors"), lambda: store.read(0).tolist()
+    own = label_store(folder, synset)
+    own.read(0)
+    return str(own.folder.relative_to(folder) / "epoch_00000.safetensors"), lambda: own.read(0).tolist()
 
 
 def write_config(folder, synset):
