@@ -11,6 +11,7 @@ from typing import Any
 
 from distill.data.real import RealData
 from distill.data.real import load as read
+from distill.evaluation.evaluate import check_fits
 from distill.presets import CONFIGS, options, unknown
 from distill.report.rows import Report
 from distill.runs.checks import check_values, device_of, plain
@@ -208,6 +209,8 @@ def evaluate(
         ['dm', 'random real']
     """
     sets = [synsets] if isinstance(synsets, SyntheticSet) else list(synsets)
+    for synset in sets:  # before any is judged
+        check_fits(synset, real.train)
     stated = [f"student=[{','.join(known('student', name) for name in students)}]"]
     stated += [] if protocol is None else [f"protocol={known('protocol', protocol)}"]
     of_protocol = {}

@@ -26,10 +26,10 @@ def protocol(**changes) -> Protocol:
     return preset("dcb-dsa", **{"epochs": 6, "lr": 0.1, "batch": 16, "labels": Own(False), "students": 3, **changes})
 
 
-def judged(synsets, real, nets, with_protocol, report, bench=None, **entry):
+def judged(synsets, real, nets, with_protocol, report, bench=None, method="m", **entry):
     sets = synsets if isinstance(synsets, list) else [synsets]
     students = {name: Network(*([net] if callable(net) else net)) for name, net in nets.items()}
-    return evaluate(Entry(sets, "m", 3, **entry), real, students, with_protocol, report, bench)
+    return evaluate(Entry(sets, method, 3, **entry), real, students, with_protocol, report, bench)
 
 
 def subset(real, seed=0, **changes):

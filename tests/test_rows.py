@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 from conftest import load_npz, write_npz
-from test_evaluate import protocol, subset
+from test_evaluate import judged, protocol, subset
 from test_faults import PROCESSES, server_finds_the_tests  # noqa: F401  # a fixture
 from test_integrity import ROW
 
 from distill.evaluation import trial
-from distill.evaluation.evaluate import evaluate
 from distill.files import digest, read_record, write_record
 from distill.networks.convnet import ConvNet
 from distill.parallel import Crew, working_in
@@ -38,7 +37,7 @@ def judge(folder, number, of):
         time.sleep(0.01)
     for i in range(of):
         which = (number + i) % of
-        evaluate(subset(real, which), real, {"a": net, "b": net}, protocol(epochs=2), report, method=f"m{which}", ipc=3)
+        judged(subset(real, which), real, {"a": net, "b": net}, protocol(epochs=2), report, method=f"m{which}")
     seen = [row["method"] for row in report.rows]
     (folder / f"did_{number}").write_text(json.dumps([len(trained), seen]))
 
@@ -66,21 +65,21 @@ def test_four_processes_add_rows_at_once_and_none_is_lost_or_made_twice(tmp_path
 
 
 def test_a_row_that_another_process_makes_is_left_to_it_with_one_line(real, tmp_path, capsys):
-    def judged(*names):
+    def rows_of(*names):
         report = Report(tmp_path / "report.json")
-        evaluate(subset(real), real, dict.fromkeys(names, net), protocol(epochs=1), report, method="m", ipc=3)
+        judged(subset(real), real, dict.fromkeys(names, net), protocol(epochs=1), report)
         return [row["student"] for row in report.rows]
 
     report = Report(tmp_path / "report.json")
-    judged("a")
+    rows_of("a")
     (row,) = Report(tmp_path / "report.json").rows
     key = {**row, "student": "b"}
     with report.making(key) as held:
         assert held is not None
-        assert judged("a", "b", "c") == ["a", "c"]
+        assert rows_of("a", "b", "c") == ["a", "c"]
         said = capsys.readouterr().err
         assert said == "left to another process that is making it, for the same report: m ipc 3 b\n"
-    assert judged("a", "b", "c") == ["a", "c", "b"] and not capsys.readouterr().err
+    assert rows_of("a", "b", "c") == ["a", "c", "b"] and not capsys.readouterr().err
 
 
 def test_students_that_any_process_of_a_crew_trained_are_known_to_whoever_goes_on(tmp_path):

@@ -31,7 +31,7 @@ ORDER = [
     *("distill.sets.looks", "distill.sets.synthetic", "distill.sets.reading", "distill.sets.union"),
     *("distill.training", "distill.training.losses", "distill.training.optimizers", "distill.training.schedules"),
     *("distill.training.views", "distill.training.recipe", "distill.training.batch", "distill.training.gradients"),
-    *("distill.training.loop", "distill.training.accuracy"),
+    *("distill.training.dynamics", "distill.training.loop", "distill.training.accuracy"),
     *("distill.teachers", "distill.teachers.store", "distill.teachers.committee", "distill.teachers.label_store"),
     "distill.teachers.labels",
     *("distill.methods", "distill.methods.base", "distill.methods.synthesis"),

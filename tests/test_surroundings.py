@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import load_npz
-from test_evaluate import protocol, subset
+from test_evaluate import judged, protocol, subset
 
 from distill import autotune as fastest
 from distill.data import content
 from distill.data.preprocessing import ZCA_EPS, cached_zca, fit_zca
-from distill.evaluation.evaluate import evaluate
 from distill.files import alone_in, save_tensors, write_record
+from distill.parallel import Crew
 from distill.report.rows import Report
 from distill.runs import stages
 
@@ -105,11 +105,10 @@ def test_a_damaged_or_foreign_whitening_is_fitted_anew_with_a_word(tmp_path, cap
         assert cached_zca(pixels, "k", tmp_path).fingerprint == right.fingerprint and not capsys.readouterr().err
 
 
-def test_nothing_is_written_into_a_store_that_is_complete(experts, monkeypatch):
-    monkeypatch.setattr(stages, "alone_in", lambda folder: pytest.fail("locked"))
+def test_nothing_is_written_into_a_store_that_is_complete(experts):
     before = {path.name: path.stat().st_mtime_ns for path in [experts.folder, *experts.folder.iterdir()]}
     line = SimpleNamespace(
-        teachers_alone=False, expert_store=lambda: experts, written=[], committees=lambda: [SimpleNamespace()],
+        crew=Crew(), teachers_alone=False, expert_store=lambda: experts, written=[], committees=lambda: [SimpleNamespace()],
         teacher_stores=lambda node: {"other": SimpleNamespace(missing=[], folder="other")},
     )  # fmt: skip
     stages.experts(line)
@@ -121,8 +120,8 @@ def test_seconds_are_never_negative_when_the_clock_goes_back(real, student, tmp_
     clock = iter(range(10**6, 0, -1000))
     monkeypatch.setattr("time.time", lambda: float(next(clock)))
     report = Report(tmp_path / "report.json")
-    judged = protocol(epochs=1, extra_epochs=0, students=1)
-    (row,) = evaluate(subset(real), real, {"convnet": student}, judged, report, method="m", ipc=3).rows
+    quick = protocol(epochs=1, extra_epochs=0, students=1)
+    (row,) = judged(subset(real), real, {"convnet": student}, quick, report).rows
     assert 0 < row["seconds"] < 60
 
 

@@ -80,3 +80,35 @@ def test_a_folder_of_a_job_is_one_folder_and_two_jobs_have_two():
     assert folder_name("synset=a/b") != folder_name("synset=a_b")
     assert "/" not in folder_name("synset=a/b")
     assert len(folder_name("x" * 999)) < 255
+
+
+def test_a_job_that_fails_is_told_and_the_others_run(tmp_path):
+    with pytest.raises(AssertionError) as said:
+        run(tmp_path, *TINY, "baselines.random=0", "-m", "method.lr_img=-1,5")
+    message = str(said.value)
+    assert "error: method.lr_img is -1" in message and "(job method.lr_img=-1)" in message
+    assert "error: 1 of the sweep's jobs failed: method.lr_img=-1; the same command goes on" in message
+    assert (tmp_path / "multirun" / "method.lr_img=5" / "report.json").exists()
+
+
+def test_jobs_share_the_experts_that_they_have_in_common(tmp_path):
+    changed = {"method", "method.batch_real"}
+    toy = [item for item in TINY if item.split("=")[0] not in changed]
+    experts = [
+        "method.experts.count=1",
+        "method.experts.recipe.epochs=2",
+        "method.max_start_epoch=2",
+        "method.expert_epochs=1",
+    ]
+    run(
+        tmp_path,
+        *toy,
+        "method=mtt",
+        *experts,
+        "method.student_steps=1",
+        "baselines.random=0",
+        "-m",
+        "method.lr_img=1,5",
+    )
+    (store,) = tmp_path.rglob("manifest.json")
+    assert len(list(store.parent.glob("expert_*"))) == 1 and len(list(tmp_path.glob("multirun/*/report.json"))) == 2

@@ -16,6 +16,7 @@ from distill.networks.convnet import ConvNet
 from distill.networks.flat import flatten
 from distill.training.accuracy import accuracy, hits
 from distill.training.batch import Batch
+from distill.training.dynamics import Dynamics
 from distill.training.gradients import Gradients, way_to_train
 from distill.training.loop import train
 from distill.training.losses import Clipped, CrossEntropy, gradient_penalty, gsam_gradient
@@ -322,3 +323,25 @@ def test_families_tell_apart_what_views_tell_apart(real, of_recipe):
     for one, other in itertools.combinations(strategies, 2):
         alike = of_recipe.families(one) == of_recipe.families(other)
         assert torch.equal(views(one), views(other)) == alike, (one, other)
+
+
+def test_dynamics_are_what_a_network_said_of_each_image_before_its_step(real, student):
+    """Checked against a network of the weights of that moment, at a rate that leaves it where it is."""
+    recipe = make_recipe(epochs=2, batch=10, lr=1e-9)
+    kept, torch_net = Dynamics(2, len(real.train)), student()
+    train([torch_net], batches_of(real.train, recipe), seeds=[0], after_batch=kept)
+    with torch.no_grad():
+        logits = torch_net.eval()(real.train.images)
+    labels = real.train.labels
+    rivals = logits.masked_fill(F.one_hot(labels, 3).bool(), -torch.inf).max(1).values
+    for epoch in (0, 1):
+        assert torch.allclose(kept.losses[epoch], F.cross_entropy(logits, labels, reduction="none"), atol=1e-4)
+        assert torch.allclose(kept.margins[epoch], logits[range(48), labels] - rivals, atol=1e-4)
+        el2n = (logits.softmax(1) - F.one_hot(labels, 3)).square().sum(1).sqrt()
+        assert torch.allclose(kept.errors[epoch], el2n, atol=1e-4)
+
+
+def test_forgetting_counts_falls_from_right_to_wrong():
+    kept = Dynamics(4, 3)
+    kept.margins = torch.tensor([[1.0, -1.0, 1.0], [-1.0, 1.0, 1.0], [1.0, 1.0, 1.0], [-1.0, -1.0, 1.0]])
+    assert kept.forgotten.tolist() == [2, 1, 0]

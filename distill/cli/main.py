@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from distill import __version__
 from distill.cli.errors import errors_in_one_line
 from distill.cli.listing import listing
-from distill.cli.sweeps import placed, sweep_overrides
+from distill.cli.sweeps import jobs_go_on, of_failed_jobs, placed, sweep_overrides
 from distill.cli.typed import check_habits, is_sweep, quoted, swept
 from distill.presets import CONFIGS, check_experiment
 from distill.runs.recorded import complete_overrides
@@ -17,6 +17,7 @@ from distill.runs.signals import interruptible
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
+@jobs_go_on()
 @errors_in_one_line()
 def line(cfg: DictConfig) -> None:
     from distill.runs import judging  # what computes is imported here: --help and --cfg answer at once
@@ -47,3 +48,5 @@ def main() -> None:
         check_experiment([item for items in jobs for item in items])
         sys.argv[1:] = sweep_overrides(complete_overrides(sys.argv[1:]))
         line()
+        if told := of_failed_jobs():
+            sys.exit(told)

@@ -1,7 +1,9 @@
 """Sweeps: one command line, a job for each combination of values, each job in a folder named by what differs."""
 
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -51,6 +53,32 @@ def placed(run: Composed) -> Composed:
     names = ("out", *STORES)
     kept = [item for item in run.stated if item.partition("=")[0] not in names]
     return Composed(run.cfg, run.choices, [*kept, *quoted([f"{name}={run.cfg[name]}" for name in names])])
+
+
+_failed: list[str] = []
+
+
+@contextmanager
+def jobs_go_on() -> Iterator[None]:
+    """What ends one job of a sweep with an error is told, and the next one begins."""
+    try:
+        yield
+    except SystemExit as stop:
+        own = HydraConfig.get()
+        if own.mode is not RunMode.MULTIRUN or not str(stop.code).startswith("error: "):
+            raise
+        _failed.append(own.job.override_dirname)
+        print(f"{stop.code} (job {own.job.override_dirname})", file=sys.stderr)
+
+
+def of_failed_jobs() -> str:
+    """What to say at the end of a sweep; empty where every job ended well."""
+    names = "; ".join(_failed)
+    return (
+        f"error: {len(_failed)} of the sweep's jobs failed: {names}; the same command goes on with them"
+        if _failed
+        else ""
+    )
 
 
 def folder_name(differs: str) -> str:

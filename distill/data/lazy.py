@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +39,8 @@ class LazyImages:
     ):
         self.files, self.side, self.prepare, self.device, self.workers = list(files), side, prepare, device, workers
         self.decode = partial(picture, size=(side, side), crop=crop)
-        with ThreadPoolExecutor(workers) as pool:
-            for first in range(0, len(self), 1000):
-                list(pool.map(check, self.files[first : first + 1000]))
+        for first in range(0, len(self), 1000):
+            list(pool(workers).map(check, self.files[first : first + 1000]))
 
     @property
     def shape(self) -> torch.Size:
@@ -54,11 +53,16 @@ class LazyImages:
         """Images (*index.shape, 3, H, W)."""
         index = torch.arange(len(self))[index] if isinstance(index, slice) else index.cpu()
         files = [self.files[i] for i in index.flatten().tolist()]
-        with ThreadPoolExecutor(self.workers) as pool:
-            decoded = list(pool.map(self.decode, files))
+        decoded = list(pool(self.workers).map(self.decode, files))
         pixels = to_pixels(np.stack(decoded)) if decoded else torch.zeros(0, *self.shape[1:])
         return self.prepare(pixels.to(self.device)).view(*index.shape, *self.shape[1:])
 
     def split(self, size: int) -> Iterator[Tensor]:
         """One part after the other, as `torch.Tensor.split` gives them."""
         return (self[first : first + size] for first in range(0, len(self), size))
+
+
+@cache
+def pool(workers: int) -> ThreadPoolExecutor:
+    """The threads of this process that decode, kept between batches."""
+    return ThreadPoolExecutor(workers)

@@ -41,7 +41,7 @@ def evaluate(
     """
     bench = bench or Bench()
     for each in entry.sets:
-        _check_fits(each, real.train)
+        check_fits(each, real.train)
     device = real.train.labels.device
     iterates = entry.iterates if all(len(each) > 1 for each in entry.iterates) else ()
     entry = replace(entry, sets=[each.to(device) for each in entry.sets], iterates=iterates)
@@ -56,7 +56,8 @@ def evaluate(
     return report
 
 
-def _check_fits(data: TrainingSet, real: Split) -> None:
+def check_fits(data: TrainingSet, real: Split) -> None:
+    """Raise ValueError if a set lives in another space than the real images, or has other classes or another image size."""
     if data.preprocessing.fingerprint != real.preprocessing.fingerprint:
         raise ValueError(
             f"the synthetic set lives in {data.preprocessing}, the real images in {real.preprocessing}: "

@@ -171,11 +171,11 @@ class _Home(Callback):
 
     def write(self, method: Method, step: int, optimizer: Mapping[str, Tensor]) -> None:
         """Snapshot, set and state after ``step`` outer steps; the state last, so that what it promises is there."""
-        synset = method.synset.copy()
-        own = {name: tensor for name, tensor in synset.tensors.items() if not name.startswith("preprocessing.")}
+        synset, artefact = method.synset.copy(), method.artefact()
+        own, stored = _own(synset.tensors), _own(artefact.stored)
         kind = {"step": step, "label_kind": synset.label_kind}
-        save_tensors(self.folder / "snapshots" / f"step_{step:06d}{SUFFIX}", own, kind)
-        artefact = method.artefact()
+        told = {"step": step, "label_kind": artefact.label_kind}
+        save_tensors(self.folder / "snapshots" / f"step_{step:06d}{SUFFIX}", stored, told)
         artefact.save(
             self.synset_path, {**self.record, "step": step, "steps": self.steps, "skipped_steps": method.skips}
         )
@@ -245,6 +245,11 @@ def iterates(path: Path) -> dict[int, SyntheticSet]:
     return found if own else {}
 
 
+def _own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of a set itself, without its preprocessing's."""
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith("preprocessing.")}
+
+
 def _pop(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Take the tensors whose names begin with ``prefix`` out, under the rest of their names."""
     return {name[len(prefix) :]: tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
@@ -261,6 +266,8 @@ def _restored(
     try:
         check_types(tensors)
         check_ranges("", state, {"step": "whole [0, inf)", "label_kind": "text", **fields})
+        if tensors["images"].dtype == torch.uint8:
+            tensors = {**tensors, "images": synset.preprocessing(tensors["images"].float() / 255)}
         return synset.with_(label_kind=state["label_kind"], **{"lr": None, **tensors})
     except ValueError as error:
         raise ValueError(f"{file} is not what a run keeps of itself: {error}") from None
