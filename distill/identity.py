@@ -27,6 +27,8 @@ PARTS: dict[str, Values] = {  # what a part says by being of its kind
     **dict.fromkeys(("Adam", "AdamW"), {"optimizer": "adam"}),
     **dict.fromkeys(("Constant", "Drop", "Cosine", "WarmCosine", "CrossEntropy", "Clipped", "Augmented"), {}),
     "Cropped": {"augment": "resized_crop"},
+    "AutoAugment": {"augment": "auto_augment"},
+    "RandAugment": {"augment": "rand_augment"},
     "CutMix": {"mix": "cutmix"},
     "MixUp": {"mix": "mixup"},
     **{"Own": {"labels": "own"}, "Hard": {"labels": "hard"}},

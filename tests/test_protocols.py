@@ -5,6 +5,7 @@ from dataclasses import fields, is_dataclass, replace
 import pytest
 import torch
 from conftest import ROOT, composed, preset
+from hydra.utils import instantiate
 from torch.nn.utils import parameters_to_vector
 
 from distill.evaluation.entry import Entry, Network
@@ -24,7 +25,7 @@ OTHER = {  # than what stands there
     "epochs": 4, "extra_epochs": 2, "lr": 0.3, "batch": 5, "micro_batches": 3, "ema": 0.5, "precision": "bf16",
     "momentum": 0.2, "weight_decay": 0.3, "decoupled_decay": 0.3, "decay": 0.7, "decay_epoch": 0, "decay_momentum": 0.3,
     "stretch": 3.0, "augment": "siamese", "area": 0.3, "shuffle": 2, "mix_alpha": 0.2, "temperature": 2.0,
-    "vote_temperature": 0.5, "top_k": 1,
+    "vote_temperature": 0.5, "top_k": 1, "policy": "svhn", "operations": 1, "level": 25,
 }  # fmt: skip
 
 
@@ -115,6 +116,21 @@ def test_every_value_of_a_preset_changes_something(name, weights, rows, real):
         elif base.labels.committee is None:
             measured = measured or rows(base)
             assert rows(other) != measured, path
+
+
+@pytest.mark.parametrize("recipe", ["autoaugment", "randaugment"])
+def test_every_value_of_a_policys_views_changes_what_is_trained_and_its_hash(recipe, weights):
+    views = instantiate(
+        composed("protocol=dcb-dsa", f"protocol/recipe={recipe}").protocol, _convert_="all"
+    ).recipe.views
+    base = toy("dcb-dsa")
+    policy = base.with_(recipe=base.recipe.with_(views=views))
+    assert policy.hash != base.hash
+    trained = weights(policy)
+    for path in leaves(policy):
+        if path[:2] == ("recipe", "views"):
+            other = with_other(policy, path)
+            assert other.hash != policy.hash and not torch.equal(weights(other), trained), path
 
 
 def test_parts_that_came_later_leave_what_is_known_of_other_protocols():

@@ -23,7 +23,7 @@ ORDER = [
     *("distill.checks", "distill.rng", "distill.wording", "distill.sizes", "distill.configs", "distill.presets"),
     *("distill.networks", "distill.networks.base", "distill.networks.flat", "distill.networks.*"),
     *("distill.augment.families", "distill.augment.dc", "distill.augment.crops", "distill.augment.mixing"),
-    *("distill.augment.makers", "distill.augment"),
+    *("distill.augment.policies", "distill.augment.makers", "distill.augment"),
     *("distill.data", "distill.data.selection", "distill.data.preprocessing", "distill.data.pictures"),
     *("distill.data.folders", "distill.data.readers", "distill.data.lazy", "distill.data.content"),
     *("distill.data.split", "distill.data.real"),

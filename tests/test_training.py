@@ -22,7 +22,7 @@ from distill.training.loop import train
 from distill.training.losses import Clipped, CrossEntropy, gradient_penalty, gsam_gradient
 from distill.training.optimizers import Gsam, Sgd
 from distill.training.schedules import Drop
-from distill.training.views import Augmented, Cropped
+from distill.training.views import Augmented, AutoAugment, Cropped, RandAugment
 
 
 def trained(student, real, recipe, seed=0, **kw):
@@ -308,7 +308,12 @@ def test_a_recipe_says_what_its_crops_are_filled_with(real):
     assert torch.allclose(views["crop_flip_black"][~filled], views["crop_flip"][~filled], atol=1e-5)
 
 
-ALL_VIEWS = [*map(Augmented, sorted({*MAKERS, "crop_flip_black"})), Cropped(0.5, 1)]
+ALL_VIEWS = [
+    *map(Augmented, sorted({*MAKERS, "crop_flip_black"})),
+    Cropped(0.5, 1),
+    AutoAugment("svhn"),
+    RandAugment(2, 9),
+]
 
 
 @pytest.mark.parametrize("of_recipe", ALL_VIEWS)
