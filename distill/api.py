@@ -12,11 +12,11 @@ from typing import Any
 from distill.data.real import RealData
 from distill.data.real import load as read
 from distill.evaluation.evaluate import check_fits
-from distill.presets import CONFIGS, options, unknown
+from distill.presets import options, unknown
 from distill.report.rows import Report
 from distill.runs.checks import check_values, device_of, plain
-from distill.runs.composed import Composed, compose, overrides
-from distill.runs.explained import places, words_explained
+from distill.runs.composed import Composed, compose, overrides, protocol_override
+from distill.runs.explained import words_explained
 from distill.runs.line import Line
 from distill.runs.pipeline import carry_out
 from distill.sets.reading import load
@@ -34,7 +34,7 @@ def load_data(
         name: one of ``configs/data``: ``digits``, ``cifar10``, ``folder`` (with ``path=``), ...
         like: a set into whose space the images are brought; None follows the configuration.
         device: ``auto``, ``cpu`` or ``cuda``.
-        settings: of `distill.data.real.load`.
+        settings: of `distill.data.settings.DataSettings`.
 
     Raises:
         ValueError: a name or a value is unknown, or the set is unusable.
@@ -275,19 +275,6 @@ RUN = (
     "threads",
     "workers",
 )
-
-
-def protocol_override(name: str, value: Any, stated: Sequence[str]) -> list[str]:
-    """A value of the protocol as a command line states it, wherever below the protocol its name is.
-
-    >>> protocol_override("epochs", 2, []), protocol_override("labels", "hard", [])
-    (['protocol.recipe.epochs=2'], ['protocol/labels=hard'])
-    """
-    if (CONFIGS / "protocol" / name).is_dir():
-        return [f"protocol/{name}={known(f'protocol/{name}', value)}"]
-    found = [] if "." in name else places(composed(*stated).cfg.protocol, name)
-    found = [place for place in found if not place.startswith("candidates.")]
-    return overrides("protocol", {found[0] if found else name: value})
 
 
 def go(

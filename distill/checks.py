@@ -18,7 +18,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, fields, is_dataclass
+from dataclasses import MISSING, field, fields, is_dataclass
 from functools import cache
 from typing import Any
 
@@ -27,9 +27,9 @@ LITERALS = {"null": None, "true": True, "false": False}
 STRUCTURE = {"_partial_": "true or false", "_convert_": "one of none, partial, object, all"}  # Hydra's
 
 
-def setting(statement: Any) -> Any:
+def setting(statement: Any, default: Any = MISSING) -> Any:
     """A field of a dataclass that takes what ``statement`` says."""
-    return field(metadata={"range": statement})
+    return field(default=default, metadata={"range": statement})
 
 
 def check_ranges(group: str, values: Mapping[str, Any], ranges: Mapping[str, Any]) -> None:

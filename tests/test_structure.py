@@ -24,7 +24,8 @@ ORDER = [
     *("distill.networks", "distill.networks.base", "distill.networks.flat", "distill.networks.*"),
     *("distill.augment.families", "distill.augment.dc", "distill.augment.crops", "distill.augment.mixing"),
     *("distill.augment.policies", "distill.augment.makers", "distill.augment"),
-    *("distill.data", "distill.data.selection", "distill.data.preprocessing", "distill.data.pictures"),
+    *("distill.data", "distill.data.selection", "distill.data.preprocessing", "distill.data.settings"),
+    "distill.data.pictures",
     *("distill.data.folders", "distill.data.readers", "distill.data.lazy", "distill.data.content"),
     *("distill.data.split", "distill.data.real"),
     *("distill.sets", "distill.sets.base", "distill.sets.coreset", "distill.sets.foreign", "distill.sets.soundness"),
@@ -311,3 +312,18 @@ def test_student_configs_make_networks(name):
     cfg = composed(f"student={name}")
     net = instantiate(cfg.student[name])((3, 32, 32), 10)
     assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_code_is_short():
+    """Modules up to 300 lines, functions up to 60 lines and 8 arguments."""
+    long = []
+    for path in [*MODULES.values(), *ROOT.glob("benchmarks/*.py")]:
+        text = path.read_text()
+        long += [f"{path.name}: {len(text.splitlines())} lines"] * (len(text.splitlines()) > 300)
+        for each in ast.walk(ast.parse(text)):
+            if isinstance(each, ast.FunctionDef):
+                lines, takes = each.end_lineno - each.lineno + 1, each.args
+                every = (*takes.posonlyargs, *takes.args, *takes.kwonlyargs, takes.vararg, takes.kwarg)
+                count = len({one.arg for one in every if one} - {"self", "cls"})
+                long += [f"{path.name}: {each.name} has {lines} lines, {count} arguments"] * (lines > 60 or count > 8)
+    assert not long

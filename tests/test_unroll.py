@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.augment.families import DSA
-from distill.methods.matching.unroll import CompiledDerivatives, Derivatives, InnerStep, chunks, unroll
+from distill.methods.matching.unroll import CompiledDerivatives, Derivatives, InnerLoop, InnerStep, chunks, unroll
 from distill.networks.convnet import ConvNet
 from distill.networks.flat import FlatStudent, flatten
 
@@ -31,6 +31,10 @@ def toy():
     return loss, start, images, logits, lr
 
 
+def unrolled(derivatives, start, images, labels, lr, plan, mode="recompute", **loop):
+    return unroll(InnerLoop(derivatives, plan, **loop), start, images, labels, lr, mode)
+
+
 def plan_of(steps, batch=4, seed=0):
     g = torch.Generator().manual_seed(seed)
     return [InnerStep(index, draw) for draw, index in enumerate(chunks(N, batch, steps, g))]
@@ -38,7 +42,7 @@ def plan_of(steps, batch=4, seed=0):
 
 def gradients(loss, start, images, labels, lr, plan, stops=None, make=Derivatives, **settings):
     torch.manual_seed(1)
-    landed = unroll(make(loss), start, images, labels, lr, plan, stops=stops, augment=DSA(ALL), **settings)
+    landed = unrolled(make(loss), start, images, labels, lr, plan, stops=stops, augment=DSA(ALL), **settings)
     targets = start + 0.1 * torch.randn(len(landed), len(start), dtype=start.dtype)
     value = ((landed - targets).square().sum(1) / (start - targets).square().sum(1)).sum()
     return value.detach(), torch.autograd.grad(value, (images, labels, lr))
@@ -105,7 +109,7 @@ def test_hard_labels_get_no_gradient_and_images_the_exact_one(toy):
 
     grads = {}
     for mode in ("full", "recompute"):
-        landed = unroll(Derivatives(hard), start, images, classes, lr, plan_of(3), mode=mode)
+        landed = unrolled(Derivatives(hard), start, images, classes, lr, plan_of(3), mode=mode)
         grads[mode] = torch.autograd.grad(landed.square().sum(), (images, lr))
     assert max(relative(a, b) for a, b in zip(grads["recompute"], grads["full"], strict=True)) < 1e-12
 
@@ -135,7 +139,7 @@ def test_closed_form_of_a_quadratic_loss(mode, factor):
     x = torch.randn(1, 1, 2, 3, dtype=torch.float64, requires_grad=True)
     lr = torch.tensor(ALPHA, dtype=torch.float64, requires_grad=True)
     plan = [InnerStep(torch.tensor([0]), i) for i in range(STEPS)]
-    (landed,) = unroll(Derivatives(quadratic), start, x, torch.tensor([0]), lr, plan, mode=mode)
+    (landed,) = unrolled(Derivatives(quadratic), start, x, torch.tensor([0]), lr, plan, mode=mode)
     moved = (start - target).square().sum()
     grad_x, grad_lr = torch.autograd.grad((landed - target).square().sum() / moved, (x, lr))
     q = (1 - ALPHA * H) ** STEPS
@@ -160,7 +164,7 @@ def test_closed_form_of_one_step_towards_a_target_it_can_reach(toy, mode):
     target = start - best * g
     for alpha in (0.1, best):
         rate = torch.tensor(alpha, dtype=torch.float64, requires_grad=True)
-        (landed,) = unroll(Derivatives(loss), start, images, labels, rate, [step], mode=mode)
+        (landed,) = unrolled(Derivatives(loss), start, images, labels, rate, [step], mode=mode)
         value = (landed - target).square().sum() / (start - target).square().sum()
         grad_x, grad_lr = torch.autograd.grad(value, (images, rate))
         assert float(value) == pytest.approx((alpha / best - 1) ** 2, abs=1e-12)
@@ -174,7 +178,7 @@ def test_a_student_with_rate_zero_stays_and_only_its_rate_learns(toy, mode):
     lr = torch.zeros((), dtype=torch.float64, requires_grad=True)
     plan = plan_of(3)
     target = start + 0.1
-    (landed,) = unroll(Derivatives(loss), start, images, labels, lr, plan, mode=mode)
+    (landed,) = unrolled(Derivatives(loss), start, images, labels, lr, plan, mode=mode)
     value = (landed - target).square().sum() / (start - target).square().sum()
     grad_x, grad_lr = torch.autograd.grad(value, (images, lr))
     total = torch.zeros_like(start)
@@ -197,7 +201,7 @@ def test_the_second_pass_replays_every_loss_bit_for_bit(toy):
         seen.append(float(value.detach()))
         return value
 
-    landed = unroll(Derivatives(watched), start, images, labels, lr, plan_of(4), augment=DSA(ALL), mode="recompute")
+    landed = unrolled(Derivatives(watched), start, images, labels, lr, plan_of(4), augment=DSA(ALL), mode="recompute")
     landed.sum().backward()
     assert len(set(seen)) == 4 and seen[4:] == seen[3::-1]
 
@@ -218,7 +222,7 @@ def test_memory_of_activations_does_not_grow_with_the_steps(toy):
             with torch.autograd.graph.saved_tensors_hooks(
                 lambda t, kept=kept: kept.append(t.numel()) or t, lambda t: t
             ):
-                landed = unroll(Derivatives(loss), start, images, labels, lr, plan_of(steps), mode=mode)
+                landed = unrolled(Derivatives(loss), start, images, labels, lr, plan_of(steps), mode=mode)
             alive[mode, steps] = _reachable(landed)
     assert alive["full", 6] > 2 * alive["full", 2] > 0
     assert alive["recompute", 6] == alive["recompute", 2] <= 3

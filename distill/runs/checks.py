@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from distill.checks import check_tree
-from distill.data.real import RANGES as REAL
+from distill.checks import check_tree, stated
+from distill.data.settings import DataSettings
 from distill.evaluation.protocol import Protocol
 from distill.methods.base import Method
 from distill.networks.base import Student
@@ -59,7 +59,7 @@ RANGES = {  # of the run; what a group takes is stated where its class is
     "precision": f"one of {', '.join(PRECISIONS)}",
     "compile": "one of true, false, auto",
     "workers": "whole [1, 1024]",
-    "data": REAL,
+    "data": stated(DataSettings),
     "student": "map of text to anything",
     "method": Method,
     "protocol": Protocol,

@@ -89,3 +89,25 @@ def literal(value: Any) -> str:
     if isinstance(value, str | Path):
         return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
     return repr(value)
+
+
+def places(node: DictConfig, name: str, parent: str = "") -> list[str]:
+    """Where below ``node`` a setting of this name is, at most three of them."""
+    found = []
+    for key, child in node.items_ex(resolve=False):
+        found += [f"{parent}{key!s}"] if key == name else []
+        found += places(child, name, f"{parent}{key!s}.") if isinstance(child, DictConfig) else []
+    return found[:3]
+
+
+def protocol_override(name: str, value: Any, stated: Sequence[str]) -> list[str]:
+    """A value of the protocol as a command line states it, wherever below the protocol its name is.
+
+    >>> protocol_override("epochs", 2, []), protocol_override("labels", "hard", [])
+    (['protocol.recipe.epochs=2'], ['protocol/labels=hard'])
+    """
+    if (CONFIGS / "protocol" / name).is_dir():
+        return [f"protocol/{name}={value}"]
+    found = [] if "." in name else places(compose(*stated).cfg.protocol, name)
+    found = [place for place in found if not place.startswith("candidates.")]
+    return overrides("protocol", {found[0] if found else name: value})

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from distill.presets import CONFIGS, options, unknown
-from distill.runs.composed import compose
+from distill.runs.composed import compose, places
 
 
 @contextmanager
@@ -42,15 +42,6 @@ def explained(error: BaseException, stated: Sequence[str]) -> str:
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} is missing: give {error.full_key}=VALUE"
     return str(error)
-
-
-def places(node: DictConfig, name: str, parent: str = "") -> list[str]:
-    """Where below ``node`` a setting of this name is, at most three of them."""
-    found = []
-    for key, child in node.items_ex(resolve=False):
-        found += [f"{parent}{key!s}"] if key == name else []
-        found += places(child, name, f"{parent}{key!s}.") if isinstance(child, DictConfig) else []
-    return found[:3]
 
 
 def unknown_value(key: str, stated: Sequence[str]) -> str:

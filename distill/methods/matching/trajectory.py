@@ -22,6 +22,7 @@ from distill.methods.matching.unroll import (
     MODES,
     CompiledDerivatives,
     Derivatives,
+    InnerLoop,
     InnerLoss,
     InnerStep,
     chunks,
@@ -159,19 +160,16 @@ class TrajectoryMatching(Method):
         landings = self.landings()
         if self.settings.soft_label_assignment:
             self.assign_labels(self.weights(expert, epoch + self.settings.expert_epochs))
-        landed = unroll(
+        loop = InnerLoop(
             self.derivatives,
-            start,
-            self.synset.images,
-            self.synset.labels,
-            self.learned_rate,
             self.plan(step),
-            augment=self.settings.augment,
-            mode=self.settings.memory,
-            momentum=self.settings.student_momentum,
-            scale=self.inner_scale(epoch),
-            stops=[steps for steps, _, _ in landings],
+            self.settings.augment,
+            self.settings.student_momentum,
+            self.inner_scale(epoch),
+            [steps for steps, _, _ in landings],
         )
+        images, labels = self.synset.images, self.synset.labels
+        landed = unroll(loop, start, images, labels, self.learned_rate, self.settings.memory)
         error = sum(
             weight * trajectory_error(student, start, self.weights(expert, epoch + epochs))
             for student, (_, epochs, weight) in zip(landed, landings, strict=True)

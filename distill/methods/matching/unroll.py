@@ -121,68 +121,36 @@ class CompiledDerivatives(Derivatives):
         return g, found[0], found[1] if soft else None, found[-1] if exact else None
 
 
-def unroll(
-    derivatives: Derivatives,
-    start: Tensor,
-    images: Tensor,
-    labels: Tensor,
-    lr: Tensor,
-    plan: Sequence[InnerStep],
-    *,
-    augment: Augment = none,
-    mode: str = "recompute",
-    momentum: float = 0.0,
-    scale: float = 1.0,
-    stops: Sequence[int] | None = None,
-) -> Tensor:
-    """Weights of the student after the inner loop.
+@dataclass(frozen=True)
+class InnerLoop:
+    """The inner loop but for its tensors.
 
-    Args:
+    Attributes:
         derivatives: of the mean loss of one batch.
-        start: where the student begins, (P,); no gradient flows into it.
-        images: the synthetic set, (N, C, H, W).
-        labels: classes (N,) int64, or soft labels or logits (N, K).
-        lr: scalar, raw (not its logarithm).
         plan: the steps, fixed beforehand.
         augment: makes the views of a step from its images and its draw; called again, it must return the same.
-        mode: one of `MODES`.
         momentum: of the heavy ball, 0 in MTT, TESLA and DATM.
         scale: of the loss, the same in every step (AST's balanced inner loss).
-        stops: numbers of steps after which weights are wanted, ascending; the last step alone by default.
-
-    Returns:
-        (len(stops), P), differentiable once in images, labels and lr.
-
-    Raises:
-        ValueError: the mode is unknown, or is ``tesla`` with momentum or several stops, where its formula has no meaning.
+        stops: numbers of steps after which weights are wanted, ascending; None is the last step alone.
     """
-    stops = [len(plan)] if stops is None else list(stops)
-    if mode not in MODES:
-        raise ValueError(f"unknown memory mode {mode!r}: one of {', '.join(MODES)}")
-    if mode == "tesla" and (momentum or stops != [len(plan)]):
-        raise ValueError("memory mode tesla knows neither momentum nor intermediate stops: use recompute")
-    loop = _Loop(derivatives, plan, augment, momentum, scale, stops)
-    if mode == "full":
-        return torch.stack(loop.run(start.detach(), images, labels, lr, graph=True)[0])
-    return _Unroll.apply(images, labels, lr, start.detach(), loop, mode == "recompute")
-
-
-@dataclass(frozen=True)
-class _Loop:
-    """The inner loop but for its tensors."""
 
     derivatives: Derivatives
     plan: Sequence[InnerStep]
-    augment: Augment
-    momentum: float
-    scale: float
-    stops: Sequence[int]
+    augment: Augment = none
+    momentum: float = 0.0
+    scale: float = 1.0
+    stops: Sequence[int] | None = None
+
+    @property
+    def landings(self) -> list[int]:
+        """The stops."""
+        return [len(self.plan)] if self.stops is None else list(self.stops)
 
     def run(
         self, theta: Tensor, images: Tensor, labels: Tensor, lr: Tensor, graph: bool
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """The weights at the stops, and theta_i and v_i of every step."""
-        thetas, velocities, landed = [], [], []
+        thetas, velocities, landed, landings = [], [], [], self.landings
         velocity = torch.zeros_like(theta)
         for number, step in enumerate(self.plan, 1):
             views = self.augment(images[step.index], step.draw)
@@ -191,9 +159,36 @@ class _Loop:
             thetas.append(theta)
             velocities.append(velocity)
             theta = theta - lr * velocity
-            if number in self.stops:
+            if number in landings:
                 landed.append(theta)
         return landed, thetas, velocities
+
+
+def unroll(
+    loop: InnerLoop, start: Tensor, images: Tensor, labels: Tensor, lr: Tensor, mode: str = "recompute"
+) -> Tensor:
+    """Weights of the student after the inner loop.
+
+    Args:
+        start: where the student begins, (P,); no gradient flows into it.
+        images: the synthetic set, (N, C, H, W).
+        labels: classes (N,) int64, or soft labels or logits (N, K).
+        lr: scalar, raw (not its logarithm).
+        mode: one of `MODES`.
+
+    Returns:
+        (stops, P), differentiable once in images, labels and lr.
+
+    Raises:
+        ValueError: the mode is unknown, or is ``tesla`` with momentum or several stops, where its formula has no meaning.
+    """
+    if mode not in MODES:
+        raise ValueError(f"unknown memory mode {mode!r}: one of {', '.join(MODES)}")
+    if mode == "tesla" and (loop.momentum or loop.landings != [len(loop.plan)]):
+        raise ValueError("memory mode tesla knows neither momentum nor intermediate stops: use recompute")
+    if mode == "full":
+        return torch.stack(loop.run(start.detach(), images, labels, lr, graph=True)[0])
+    return _Unroll.apply(images, labels, lr, start.detach(), loop, mode == "recompute")
 
 
 class _Unroll(torch.autograd.Function):
@@ -201,7 +196,7 @@ class _Unroll(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, images: Tensor, labels: Tensor, lr: Tensor, start: Tensor, loop: _Loop, exact: bool
+        ctx: Any, images: Tensor, labels: Tensor, lr: Tensor, start: Tensor, loop: InnerLoop, exact: bool
     ) -> Tensor:
         landed, thetas, velocities = loop.run(start.clone(), images, labels, lr, graph=False)
         # Without momentum v_i is g_i, which the reverse pass rebuilds anyway.
@@ -216,7 +211,7 @@ class _Unroll(torch.autograd.Function):
         images, labels, lr = ctx.saved_tensors
         images_grad, lr_grad = torch.zeros_like(images), torch.zeros_like(lr)
         labels_grad = torch.zeros_like(labels) if labels.is_floating_point() else None
-        at_stop = dict(zip(loop.stops, cotangents[0], strict=True))
+        at_stop = dict(zip(loop.landings, cotangents[0], strict=True))
         towards = torch.zeros_like(thetas[0])  # dL/dtheta_(i+1), lambda in the derivation
         pull = torch.zeros_like(towards)  # dL/dg_i, nu in the derivation
         for i in reversed(range(len(loop.plan))):
