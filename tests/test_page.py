@@ -12,10 +12,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import preset
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.ticker import MaxNLocator
 
 from distill.evaluation.entry import Entry, Network
 from distill.evaluation.evaluate import evaluate
-from distill.report.figures import Axis, running_mean
+from distill.report.figures import Axis, round_ones, running_mean
 from distill.report.page import Made, metrics, write_page
 from distill.report.rows import RANDOM, WHOLE, Published, Report, gap_to_published
 from distill.report.table import lines, table
@@ -197,6 +200,17 @@ def test_places_are_percents_of_an_axis_with_round_ticks():
     assert (axis(axis.low), axis(axis.high), axis(45.0)) == (0, 100, 50) and axis.low < 20 < 70 < axis.high
     assert [told for _, told in axis.ticks] == ["20", "40", "60"]
     assert Axis.over([0.0]).ticks and Axis.over([3.0, 3.0]).ticks  # one value has an axis, too
+    assert Axis.over([-1e308, 1e308]).ticks == []
+
+
+@given(st.floats(-1e3, 1e3), st.floats(1, 1e6))
+def test_ticks_are_few_and_those_of_matplotlib_but_for_the_very_ends(low, length):
+    def inside(ticks):
+        return [each for each in ticks if low + 1e-6 * length < each < low + length - 1e-6 * length]
+
+    ticks, theirs = round_ones(low, low + length), MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, low + length)
+    assert len(ticks) <= 6 and inside(ticks) == pytest.approx(inside(theirs), abs=1e-9 * length)
+    assert len(round_ones(low - 0.04 * length, low + 1.04 * length)) >= 2  # an axis leaves room
 
 
 def test_a_running_mean_is_over_what_there_is():

@@ -5,14 +5,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from matplotlib.ticker import MaxNLocator
-
 from distill.report.rows import RANDOM, WHOLE, Row, gap_to_published
 from distill.text import shown
 
 MOST_POINTS = 600  # of a line; a screen shows no more
 
 SHOWN = {"matching_loss": "matching loss", "student_rate": "learned student rate"}
+
+
+def round_ones(low: float, high: float) -> list[float]:
+    """Two to six multiples of 1, 2 or 5 times a power of ten, from ``low`` to ``high``; none of an infinite range."""
+    if not math.isfinite(high - low):
+        return []
+    least = (high - low) / 5  # from one to the next
+    power = 10.0 ** math.floor(math.log10(least))
+    step = next(power * each for each in (1, 2, 5, 10) if power * each >= least)
+    multiples = [step * count for count in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    return [each for each in multiples if low <= each <= high]  # rounding may put one beyond
 
 
 @dataclass(frozen=True)
@@ -34,10 +43,7 @@ class Axis:
         low, high = min(values), max(values)
         room = 0.04 * (high - low) or 0.04 * abs(high) or 1.0
         axis = cls(low - room, high + room, [])
-        round_ones = MaxNLocator(nbins=5, steps=[1, 2, 5, 10]).tick_values(axis.low, axis.high)
-        return cls(
-            axis.low, axis.high, [(axis(v), f"{v:.6g}") for v in map(float, round_ones) if axis.low <= v <= axis.high]
-        )
+        return cls(axis.low, axis.high, [(axis(v), f"{v:.6g}") for v in round_ones(axis.low, axis.high)])
 
     def __call__(self, value: float) -> float:
         """Place of ``value`` in percent, two decimals."""
