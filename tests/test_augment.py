@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kornia import enhance
+from kornia.geometry.transform import rotate
 from PIL import Image
 from torchvision.transforms.functional import pad, to_tensor
 
@@ -92,6 +94,21 @@ def test_color_keeps_what_the_rules_keep():
     moved = families.color(flat, generator()) - flat
     assert moved.abs().max() <= 0.5 and moved.std() > 0.1
     assert torch.allclose(moved, moved[:, :1, :1, :1].expand_as(moved), atol=1e-6)
+
+
+def test_brightness_and_contrast_are_kornias_where_channels_are_alike_but_for_its_clipping():
+    images, g = torch.rand(20, 1, 8, 8).expand(-1, 3, -1, -1), generator()
+    brightness, _, contrast = (torch.rand(20, 1, 1, 1, generator=g).flatten() for _ in range(3))
+    theirs = enhance.adjust_brightness(images, brightness - 0.5, clip_output=False)
+    theirs = enhance.adjust_contrast_with_mean_subtraction(theirs, contrast + 0.5)
+    assert torch.allclose(families.color(images, generator()).clamp(0, 1), theirs, atol=1e-6)
+
+
+def test_rotation_is_kornias():
+    images = torch.rand(20, 3, 16, 16)
+    degrees = 15 * (2 * torch.rand(20, 1, 1, 1, generator=generator()).flatten() - 1)
+    theirs = rotate(images, degrees, padding_mode="zeros", align_corners=False)
+    assert torch.allclose(families.rotate(images, generator()), theirs, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,8 @@ def boxes(count: int, images: Tensor, area: float, g: Generator, stretch: float 
 def resize_boxes(images: Tensor, boxes: Tensor, size: tuple[int, int] | None = None) -> Tensor:
     """Each image's box (B, 4), or one for all (1, 4), as a whole image (of ``size``): bilinear, antialiased where it shrinks.
 
-    Two products with matrices; equal to cutting the box out and interpolating it, so that no pixel beyond it leaks in.
+    Two products with matrices; equal to cutting the box out and interpolating it, so that no pixel beyond it leaks in. That
+    is torchvision's; kornia's `crop_and_resize` puts the centres of a box's outer pixels on those of the image instead.
     """
     height, width = images.shape[2:]
     tall_to, wide_to = size or (height, width)

@@ -48,7 +48,10 @@ class DSA:
 
 
 def color(images: Tensor, g: Generator, draws: int | None = None) -> Tensor:
-    """Brightness, then saturation, then contrast, strengths 1, 2 and 0.5."""
+    """Brightness, then saturation, then contrast, strengths 1, 2 and 0.5.
+
+    Means weigh channels alike and nothing is clipped, unlike kornia's and torchvision's, which are of pixels in [0, 1].
+    """
     brightness, saturation, contrast = (_uniform(images, g, draws) for _ in range(3))
     x = images + (brightness - 0.5)
     grey = x.mean(1, keepdim=True)

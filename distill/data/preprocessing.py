@@ -146,7 +146,8 @@ def fit_zca(pixels: Tensor, eps: float = ZCA_EPS) -> Preprocessing:
     """ZCA whitening ``W = Q (L + eps)^-1/2 Q^T`` from the unbiased covariance ``Q L Q^T`` of pixels (N, C, H, W).
 
     The covariance of the whitened training images has eigenvalues L / (L + eps).
-    Source: kornia's convention, which MTT (arXiv:2203.11932) uses; sums here are float64.
+    Source: `kornia.enhance.ZCAWhitening`, which MTT (arXiv:2203.11932) uses; its constants differ by up to 1e-6, which is
+    another fingerprint, for its sums are float32.
     """
     flat = pixels.flatten(1)
     mean = flat.mean(0, dtype=torch.float64)
