@@ -241,7 +241,7 @@ print("HEAVY", sorted({"torch", "wandb", "sklearn", "kornia"} & set(sys.modules)
         (["data=cifar10", "data.download=false"], "no cifar10 under data and data.download=false"),
         (["model=ConvNet"], "unknown value model: did you mean student=convnet\\?"),
         (["--dataset", "CIFAR10"], "unknown flag --dataset CIFAR10: settings are NAME=VALUE .* data=cifar10"),
-        (["momentum=0.9"], "unknown value momentum: did you mean .*recipe.momentum"),
+        (["momentum=0.9"], "unknown value momentum: did you mean .*recipe.optimizer.momentum"),
         (
             ["task=evaluate", f"synset={ROOT / 'run.py'}"],
             "run.py is a file of another kind, no synthetic set of distill",

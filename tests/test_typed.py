@@ -84,7 +84,7 @@ def test_every_word_that_is_meant_exists():
     methods = ("mtt", "datm", "dc", "cda", "rded")
     settings = [composed(f"method={method}", "protocol=cvdd") for method in methods]
     for ours in set(HABITS.values()):
-        assert any(OmegaConf.select(cfg, ours, default=...) is not ... for cfg in settings), ours
+        assert any(OmegaConf.select(cfg, ours.replace("/", "."), default=...) is not ... for cfg in settings), ours
     assert not set(HABITS) & {name for cfg in settings for name in cfg}  # none hides a setting
 
 

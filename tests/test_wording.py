@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from distill.evaluation.evaluate import _check_fits
+from distill.evaluation.evaluate import check_fits
 from distill.teachers.committee import _complaint
 from distill.teachers.store import ExpertStore
 from distill.wording import difference, differing, listed
@@ -30,7 +30,7 @@ def test_what_differs_is_counted_and_the_first_is_named():
 
 def messages(tmp_path):
     fits = dict(preprocessing=SimpleNamespace(fingerprint="x"))
-    yield lambda: _check_fits(SimpleNamespace(class_names=SWAPPED, **fits), SimpleNamespace(class_names=NAMES, **fits))
+    yield lambda: check_fits(SimpleNamespace(class_names=SWAPPED, **fits), SimpleNamespace(class_names=NAMES, **fits))
     identity = {
         "data": {"name": "toy", "fingerprint": "x", "classes": list(SWAPPED)}, "preprocessing": "x", "shape": [3, 8, 8],
         "student": "convnet", "recipe": {"name": "mtt", "epochs": 1, "extra_epochs": 0}, "seed": 0,

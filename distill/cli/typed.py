@@ -19,7 +19,7 @@ FLAGS = {  # Hydra's, and whether a value follows
     "--shell-completion": False, "-sc": False, "--experimental-rerun": True,
 }  # fmt: skip
 SWEEP = ("--multirun", "-m")
-# What options of the papers' scripts (DC, DSA, DM, MTT, TESLA, FTD, DATM, SRe2L, RDED) are here.
+# What options of the papers' scripts (DC, DSA, DM, MTT, TESLA, FTD, DATM, SRe2L, RDED) and of earlier versions are here.
 HABITS = {
     "dataset": "data", "subset": "data.classes", "data_path": "data.root", "zca": "data.zca", "dsa_strategy": "data.strategy",
     "model": "student", "net": "student", "arch": "student", "arch_name": "student", "eval_mode": "student",
@@ -36,7 +36,9 @@ HABITS = {
     "mipc": "method.pool", "num_crop": "method.patches", "factor": "method.factor",
     "num_exp": "syntheses", "num_eval": "protocol.students", "epoch_eval_train": "protocol.recipe.epochs",
     "re_epochs": "protocol.recipe.epochs", "batch_train": "protocol.recipe.batch", "re_batch_size": "protocol.recipe.batch",
-    "temperature": "protocol.labels.temperature", "save_path": "out", "gpu": "device", "gpu_id": "device",
+    "temperature": "protocol.labels.temperature", "protocol.soft": "protocol/labels", "protocol.labels": "protocol/labels",
+    "protocol.iterate": "protocol/choice", "protocol.choice": "protocol/choice", "protocol.recipe": "protocol/recipe",
+    "save_path": "out", "gpu": "device", "gpu_id": "device",
 }  # fmt: skip
 
 
