@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -13,13 +14,13 @@ from distill.evaluation.evaluate import evaluate
 from distill.evaluation.measure import Bench
 from distill.evaluation.protocol import Last, OnTest, OnVal, Protocol
 from distill.evaluation.statistics import by_class, outer_steps, statistics
+from distill.evaluation.trial import Trial
 from distill.files import read_record, write_record
 from distill.report.rows import Published, Report, gap_to_published
 from distill.report.table import table
 from distill.sets.synthetic import SyntheticSet
 from distill.teachers.committee import Committee
 from distill.teachers.labels import Hard, OnTheFly, Own, Teaching
-from distill.training import accuracy, loop
 
 
 def protocol(**changes) -> Protocol:
@@ -30,6 +31,37 @@ def judged(synsets, real, nets, with_protocol, report, bench=None, method="m", *
     sets = synsets if isinstance(synsets, list) else [synsets]
     students = {name: Network(*([net] if callable(net) else net)) for name, net in nets.items()}
     return evaluate(Entry(sets, method, 3, **entry), real, students, with_protocol, report, bench)
+
+
+class Told:
+    """A progress that counts the students which were trained."""
+
+    def __init__(self):
+        self.events = []
+
+    def __call__(self, text, done, total):
+        self.events.append((text, done))
+
+    @property
+    def students(self):
+        return len(self.events) - len({text for text, _ in self.events})  # each stage says where it begins, too
+
+
+class Looked:
+    """Images that write into a log when they are looked at."""
+
+    def __init__(self, name, images, log):
+        self.name, self.images, self.log = name, images, log
+
+    def __getattr__(self, name):
+        return getattr(self.images, name)
+
+    def __len__(self):
+        return len(self.images)
+
+    def split(self, size):
+        self.log.append(self.name)
+        return self.images.split(size)
 
 
 def subset(real, seed=0, **changes):
@@ -75,7 +107,7 @@ def test_a_student_is_the_same_in_whatever_process(rows, real):
     assert alone["chosen"] == side_by_side["chosen"]
 
 
-def test_a_killed_evaluation_trains_no_student_twice(real, student, tmp_path, monkeypatch):
+def test_a_killed_evaluation_trains_no_student_twice(real, student, tmp_path):
     path = tmp_path / "report.json"
 
     def measure(bench=None, path=path):
@@ -94,11 +126,9 @@ def test_a_killed_evaluation_trains_no_student_twice(real, student, tmp_path, mo
     assert kept.name.startswith("unfinished_") and not Report(path).rows
     assert [sum(hits) / 30 for hits in record["hits"].values()] == expected[:2] and record["spent"] > 0
     write_record(kept, {**record, "spent": 1000.0})
-    trained = []
-    original = loop.train
-    monkeypatch.setattr("distill.evaluation.trial.train", lambda *a, **k: trained.append(1) or original(*a, **k))
-    (row,) = measure()
-    assert row["accuracies"] == expected and len(trained) == 1 and 1000 < row["seconds"] < 1100
+    told = Told()
+    (row,) = measure(Bench(progress=told))
+    assert row["accuracies"] == expected and told.students == 1 and 1000 < row["seconds"] < 1100
     assert read_record(path, "") == {"rows": [row]} and not kept.exists()
 
 
@@ -114,43 +144,44 @@ def test_asts_number_is_the_best_of_tests_on_the_way_and_marked(rows, real, monk
     assert next(tests, None) is None
 
 
-@pytest.mark.parametrize("way", [(False, 3), (False, 2)])
-def test_students_trained_as_a_stack_are_the_same_students(rows, real, monkeypatch, way):
-    alone = rows(subset(real), protocol())[0]["accuracies"]
-    monkeypatch.setattr("distill.evaluation.measure.way_to_train", lambda *a: way)
-    assert rows(subset(real), protocol())[0]["accuracies"] == pytest.approx(alone, abs=0.034)  # one of 30 test images
+def test_students_trained_as_a_stack_are_the_same_students(real, student):
+    data = subset(real)
+
+    def right(*students):
+        trial = Trial(data, data.hash, protocol(), real.test, 0, "student", 0, students, False, False, Teaching())
+        return [sum(hits) for hits in trial.hits(student)]
+
+    alone = right(0) + right(1) + right(2)
+    assert right(0, 1, 2) == pytest.approx(alone, abs=1) == right(0, 1) + right(2)  # of 30 test images
 
 
-def test_rows_are_found_again_and_not_trained_twice(real, student, tmp_path, monkeypatch):
-    def measure(**kw):
+def test_rows_are_found_again_and_not_trained_twice(real, student, tmp_path):
+    def measure(told=None, **kw):
         report = Report(tmp_path / "report.json")
-        return judged(subset(real), real, {"convnet": student}, protocol(**kw), report)
+        return judged(subset(real), real, {"convnet": student}, protocol(**kw), report, Bench(progress=told or Told()))
 
     first = measure().rows
     assert read_record(tmp_path / "report.json", "") == {"rows": first}
     assert len(measure(students=1).rows) == 2  # another protocol is another row, the first stays
-    monkeypatch.setattr("distill.evaluation.trial.train", lambda *a, **k: pytest.fail("trained again"))
-    assert measure().rows[0] == first[0]
+    told = Told()
+    assert measure(told).rows[0] == first[0] and told.students == 0
 
 
-def test_a_row_is_made_anew_when_anything_that_its_value_depends_on_changes(tmp_path, student, monkeypatch):
-    """Each input in turn; training and testing are left out, so that the key alone decides what is measured."""
-    tested = []
-    monkeypatch.setattr("distill.evaluation.trial.train", lambda *a, **k: None)
-    monkeypatch.setattr("distill.evaluation.trial.hits", lambda *a, **k: tested.append(1) or [1, 0, 0])
+def test_a_row_is_made_anew_when_anything_that_its_value_depends_on_changes(tmp_path, student):
+    """Each input in turn."""
     constants = dict(mean=[0.5] * 3, std=[0.25] * 3)
     path = write_npz(tmp_path / "toy.npz")
     with np.load(path) as file:
         arrays = dict(file)
     real = load_npz(path, **constants)
-    synset, toy = subset(real), protocol(choice=OnVal(), students=1)
+    synset, toy = subset(real), protocol(choice=OnVal(), students=1, epochs=1)
 
-    def tests(real=real, protocol=toy, synset=synset, other=1, net=student, bench=None):
+    def tests(real=real, protocol=toy, synset=synset, other=1, net=student, seed=0):
         synset = synset.with_(class_names=real.train.class_names)
         snapshots = [{0: subset(real, other).with_(class_names=real.train.class_names), 2: synset}]
-        before, report = len(tested), Report(tmp_path / "report.json")
-        judged(synset, real, {"convnet": net}, protocol, report, bench, iterates=snapshots)
-        return len(tested) - before
+        report, told = Report(tmp_path / "report.json"), Told()
+        judged(synset, real, {"convnet": net}, protocol, report, Bench(seed, progress=told), iterates=snapshots)
+        return told.students
 
     def with_array(name, place, value):
         values = arrays[name].copy()
@@ -174,7 +205,7 @@ def test_a_row_is_made_anew_when_anything_that_its_value_depends_on_changes(tmp_
         "seed of the synthesis": dict(synset=synset.with_(record={"seed": 5})),
         "protocol": dict(protocol=changed(toy, momentum=0.8)),
         "version": dict(protocol=toy.with_(version=2)),
-        "seed": dict(bench=Bench(seed=1)),
+        "seed": dict(seed=1),
     }
     assert [tests(), tests()] == [3, 0]  # two snapshots, then the student; nothing the second time
     assert {what: [tests(**change), tests(**change)] for what, change in changes.items()} == dict.fromkeys(
@@ -232,18 +263,16 @@ def test_soft_labels_give_their_own_row_and_a_hard_one_on_request(rows, real):
     assert both[1]["mean"] < rows(hard, protocol())[0]["mean"]
 
 
-def test_choices_are_made_on_validation_and_recorded(rows, real, monkeypatch):
+def test_choices_are_made_on_validation_and_recorded(real, student, tmp_path):
     seen = []
-    original = accuracy.hits
-
-    def watched(net, split, *how):
-        seen.append(split)
-        return original(net, split, *how)
-
-    monkeypatch.setattr("distill.evaluation.trial.hits", watched)
-    (row,) = rows(subset(real, lr=torch.tensor(0.3)), protocol(candidates={"lr": [1e-5, 0.1], "epochs": [2, 6]}))
-    assert [split is real.val for split in seen] == [True] * 6 + [False] * 3
-    assert [split is real.test for split in seen[6:]] == [True] * 3
+    val, test = (
+        replace(split, images=Looked(name, split.images, seen))
+        for name, split in (("val", real.val), ("test", real.test))
+    )
+    choosing, report = protocol(candidates={"lr": [1e-5, 0.1], "epochs": [2, 6]}), Report(tmp_path / "report.json")
+    synset, watched = subset(real, lr=torch.tensor(0.3)), replace(real, val=val, test=test)
+    (row,) = judged(synset, watched, {"convnet": student}, choosing, report).rows
+    assert seen == ["val"] * 6 + ["test"] * 3
     assert row["students_for_choices"] == 6
     best = int(np.argmax(row["chosen"]["validation_accuracies"]))
     assert row["chosen"]["candidates"] == {"lr": [1e-5, 0.1, pytest.approx(0.3)], "epochs": [2, 6]}
