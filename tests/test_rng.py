@@ -34,3 +34,13 @@ def test_seeded_gives_the_same_numbers_anywhere_and_leaves_the_global_stream_alo
     assert torch.equal(torch.rand(3), expected)
     with rng.seeded(0, "net", 5):
         assert torch.equal(torch.rand(2), first)
+
+
+@given(seeds)
+def test_seeded_gives_the_numbers_of_torchs_own_seed(seed):
+    with rng.seeded(seed, "net", 5):
+        numbers = torch.rand(2)
+    assert torch.equal(numbers, torch.rand(2, generator=torch.Generator().manual_seed(rng.derive(seed, "net", 5))))
+    with torch.random.fork_rng():
+        torch.manual_seed(rng.derive(seed, "net", 5))
+        assert torch.equal(numbers, torch.rand(2))
