@@ -208,7 +208,7 @@ def test_safetensors_full_disk_is_an_error_of_the_system(tmp_path, monkeypatch):
     def full(*a, **k):
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("distill.files.save_file", full)
+    monkeypatch.setattr("safetensors.torch.serialize_file", full)
     with pytest.raises(OSError, match="No space left"):
         save_tensors(tmp_path / "a.safetensors", {"x": torch.zeros(2)})
     assert not list(tmp_path.iterdir())

@@ -2,6 +2,8 @@
 
 import json
 import os
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,21 +102,30 @@ def test_a_folder_is_known_by_what_its_files_hold(tmp_path):
     assert len({load(moved, **changes).hash for changes in ({}, {"strategy": "crop"}, {"size": 17}, {"val": 0})}) == 4
 
 
+class Watched(type(Path())):
+    """A file that tells when it is opened."""
+
+    opened: list[str] = []
+
+    def open(self, *how, **more):
+        self.opened.append(self.name)
+        return super().open(*how, **more)
+
+
 def test_the_content_of_files_is_read_again_only_where_one_may_have_changed(tmp_path, monkeypatch):
-    read, files = [], [tmp_path / name for name in "ab"]
-    digest = content._digest
-    monkeypatch.setattr(content, "_digest", lambda file: read.append(file.name) or digest(file))
+    files = [tmp_path / name for name in "ab"]
     for file in files:
         file.write_bytes(file.name.encode() * 1000)
 
     def of(expected):
-        read.clear()
-        found = content.content_of(files, tmp_path / "cache", 1)
-        assert "".join(read) == expected
+        Watched.opened.clear()
+        found = content.content_of([Watched(file) for file in files], tmp_path / "cache", 1)
+        assert "".join(Watched.opened) == expected
         return found
 
     assert of("ab") == of("ab")  # changed within the last two seconds: nothing is kept
-    monkeypatch.setattr(content, "SETTLED", -(10**12))
+    later = time.time_ns() + 10**11
+    monkeypatch.setattr("time.time_ns", lambda: later)
     first = of("ab")
     assert of("") == first
     old = files[1].stat()

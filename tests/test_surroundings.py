@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -78,7 +79,8 @@ def test_whitening_is_not_kept_beside_data_that_cannot_be_written(tmp_path, caps
 
 
 def test_what_files_hold_is_not_kept_beside_data_that_cannot_be_written(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(content, "SETTLED", -(10**12))  # files of just now may be remembered, too
+    later = time.time_ns() + 10**11
+    monkeypatch.setattr("time.time_ns", lambda: later)  # when files of just now may be remembered, too
     file = tmp_path / "file.png"
     file.write_bytes(b"pixels")
     right = content.content_of([file], tmp_path / "cache", 1)
