@@ -7,7 +7,7 @@ A seeded sample is tried here, all of it by ``make fuzz`` (fuzz_all.py).
 import copy
 import random
 import signal
-from functools import cache, reduce
+from functools import reduce
 
 import pytest
 from conftest import ROOT
@@ -16,7 +16,6 @@ from omegaconf import OmegaConf
 from test_ranges import options
 
 from distill.cli.errors import errors_in_one_line
-from distill.runs import cells
 from distill.runs.checks import check_values, plain
 from distill.runs.composed import Composed
 from distill.runs.line import Line
@@ -140,7 +139,6 @@ def begin(base, path, value):
 @pytest.fixture
 def hydra(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cells, "compose", cache(cells.compose))  # most of a check's time
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         yield
 
