@@ -59,13 +59,14 @@ def fastest(
 
     def seconds(name: str) -> float:
         """Of one call; infinite for a way that fails."""
-        times = _remembered().get(key, {}).get("seconds", {})
+        times = {**_remembered().get(key, {}).get("seconds", {}), **_UNSAVED.get(key, {})}
         if name not in times:
             with stage(f"measuring which way is fastest: {name}"):
                 times[name] = _measure(ways[name], name)
             known = _remembered()  # other runs measure, too
             known.setdefault(key, {"about": about, "seconds": {}})["seconds"][name] = times[name]
-            _remember(known)
+            if not _saved(known):
+                _UNSAVED.setdefault(key, {})[name] = times[name]
         return float("inf") if times[name] is None else times[name]
 
     first = next(iter(ways))
@@ -126,7 +127,7 @@ def _path() -> Path:
 
 
 def _remembered() -> dict[str, Any]:
-    """What was measured on this machine, and by this process, by what it is about."""
+    """What was measured on this machine, by what it is about."""
     try:
         times = read_record(_path(), "what is fastest is measured again")
         if not all(isinstance(entry, dict) and _are_seconds(entry.get("seconds")) for entry in times.values()):
@@ -136,7 +137,7 @@ def _remembered() -> dict[str, Any]:
     except ValueError as error:
         _warn(str(error))
         times = {}
-    return {**times, **_UNSAVED}
+    return times
 
 
 def _are_seconds(times: Any) -> bool:
@@ -145,16 +146,17 @@ def _are_seconds(times: Any) -> bool:
     )
 
 
-def _remember(times: dict[str, Any]) -> None:
-    """Keep what was measured, for this process alone where the cache folder cannot be written."""
+def _saved(times: dict[str, Any]) -> bool:
+    """Whether what was measured could be written into the cache folder."""
     try:
         write_record(_path(), times)
     except (OSError, RuntimeError) as error:
         _warn(f"what is fastest is not remembered: {error}")
-        _UNSAVED.update(times)
+        return False
+    return True
 
 
-_UNSAVED: dict[str, Any] = {}
+_UNSAVED: dict[str, dict[str, float | None]] = {}  # seconds that this process alone remembers
 
 
 @cache

@@ -107,6 +107,25 @@ def cache_folder(tmp_path_factory):
 
 
 @pytest.fixture
+def taking(monkeypatch):
+    """``taking(eager=1.0, stacked=0.5)``: ways of work that take these seconds by the clock, and those that were tried."""
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+
+    def ways(**seconds):
+        tried = []
+
+        def work(name):
+            now[0] += seconds[name]
+            if name not in tried:
+                tried.append(name)
+
+        return {name: partial(work, name) for name in seconds}, tried
+
+    return ways
+
+
+@pytest.fixture
 def npz(tmp_path) -> Path:
     return write_npz(tmp_path / "toy.npz")
 

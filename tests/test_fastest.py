@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch.func import grad
 
-from distill import autotune as module
 from distill.autotune import fastest, fuse
 from distill.files import read_record
 from distill.progress import heard_by
@@ -13,19 +12,12 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def choose(tmp_path, monkeypatch):
+def choose(tmp_path, monkeypatch, taking):
     """``choose(calls, eager=1.0, compiled=0.5)``: what is chosen when a call takes these seconds, and what was measured."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
     def run(calls, compile="auto", about=None, **seconds):
-        measured = []
-
-        def measure(work, name):
-            measured.append(name)
-            return seconds[name]
-
-        monkeypatch.setattr(module, "_measure", measure)
-        ways = {name: lambda: None for name in seconds}
+        ways, measured = taking(**seconds)
         return fastest(ways, about or {"net": "toy"}, calls, CPU, compile), measured
 
     return run

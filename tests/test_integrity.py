@@ -9,7 +9,7 @@ from conftest import load_npz
 from safetensors.torch import load_file, save_file
 from test_labels import store
 
-from distill import autotune as fastest
+from distill.autotune import fastest
 from distill.files import hash_tensors, load_tensors, parsed, read_record, save_tensors, write_record
 from distill.methods.synthesis import claim
 from distill.report.rows import Report, Unfinished
@@ -165,21 +165,26 @@ def test_no_bit_of_a_file_can_turn_unnoticed(write, tmp_path, synset):
     assert read() == right
 
 
-def test_a_cache_of_times_that_lost_a_bit_is_made_anew_with_a_word(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(fastest, "_UNSAVED", {})
-    path, times = tmp_path / "distill" / "fastest.json", {"0123": {"about": {"net": "x"}, "seconds": {"eager": 0.5}}}
-    fastest._remember(times)
-    whole = path.read_bytes()
+def test_a_cache_of_times_that_lost_a_bit_is_made_anew_with_a_word(tmp_path, monkeypatch, taking, capsys):
+    def measured(folder):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+        ways, tried = taking(eager=0.5, stacked=0.25)
+        assert fastest(ways, {"net": "x"}, 1, torch.device("cpu"), "auto") == "eager"
+        return tried
+
+    def times(folder):
+        return folder / "distill" / "fastest.json"
+
+    assert measured(tmp_path) == ["eager"] and measured(tmp_path) == []
+    whole, right = times(tmp_path).read_bytes(), read_record(times(tmp_path), "")
     for at in range(0, len(whole), 1 + len(whole) // SAMPLES):
-        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << (at * 5 + 3) % 8]) + whole[at + 1 :])
-        fastest._warn.cache_clear()
-        assert fastest._remembered() in ({}, times)
-        said = capsys.readouterr().err
-        assert said.count("\n") == (fastest._remembered() == {}), said
+        folder = tmp_path / str(at)
+        times(folder).parent.mkdir(parents=True)
+        times(folder).write_bytes(whole[:at] + bytes([whole[at] ^ 1 << (at * 5 + 3) % 8]) + whole[at + 1 :])
+        anew, said = measured(folder), capsys.readouterr().err
+        assert said.count("\n") == len(anew), said
         assert not said or "fastest.json" in said and "what is fastest is measured again" in said
-    fastest._remember(times)
-    assert fastest._remembered() == times
+        assert read_record(times(folder), "") == right and measured(folder) == []
 
 
 def first_format(path):

@@ -10,13 +10,15 @@ import torch
 from conftest import load_npz
 from test_evaluate import judged, protocol, subset
 
-from distill import autotune as fastest
+from distill.autotune import fastest
 from distill.data import content
 from distill.data.preprocessing import ZCA_EPS, cached_zca, fit_zca
-from distill.files import alone_in, save_tensors, write_record
+from distill.files import alone_in, read_record, save_tensors, write_record
 from distill.parallel import Crew
 from distill.report.rows import Report
 from distill.runs import stages
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(params=[0o022, 0o027, 0o002, 0o077])
@@ -38,18 +40,18 @@ def test_files_and_folders_follow_the_umask(npz, umask, tmp_path):
         assert stat.S_IMODE(path.stat().st_mode) == (0o777 if path.is_dir() else 0o666) & ~umask, path
 
 
-def test_times_are_measured_once_where_no_home_can_be_written(monkeypatch, capsys):
+def test_times_are_measured_once_where_no_home_can_be_written(monkeypatch, taking, tmp_path, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/cache")
-    monkeypatch.setattr(fastest, "_UNSAVED", {})
-    measured = []
-    monkeypatch.setattr(
-        fastest, "_measure", lambda work, name: measured.append(name) or {"eager": 1.0, "stacked": 0.5}[name]
-    )
-    ways = dict.fromkeys(["eager", "stacked"], lambda: None)
+    ways, measured = taking(eager=1.0, stacked=0.5)
     for _ in range(3):
         for compile in ("auto", False):  # nothing compiled is left, yet two ways are
-            assert fastest.fastest(ways, {"net": "read-only"}, 1000, torch.device("cpu"), compile) == "stacked"
+            assert fastest(ways, {"net": "read-only"}, 1000, CPU, compile) == "stacked"
     assert measured == ["eager", "stacked"]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert fastest(ways, {"net": "other"}, 1, CPU, "auto") == "eager"
+    assert [each["about"]["net"] for each in read_record(tmp_path / "distill" / "fastest.json", "").values()] == [
+        "other"
+    ]
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and said.startswith("warning: what is fastest is not remembered: ")
 
@@ -59,14 +61,9 @@ def test_a_user_without_a_home_is_no_error(monkeypatch, capsys):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr(fastest.Path, "home", homeless)
-    monkeypatch.setattr(fastest, "_UNSAVED", {})
-    assert (
-        fastest.fastest(
-            dict.fromkeys(["eager", "stacked"], lambda: None), {"net": "homeless"}, 1, torch.device("cpu"), "auto"
-        )
-        == "eager"
-    )
+    monkeypatch.setattr("pathlib.Path.home", homeless)
+    ways = dict.fromkeys(["eager", "stacked"], lambda: None)
+    assert fastest(ways, {"net": "homeless"}, 1, CPU, "auto") == "eager"
     assert "not remembered: Could not determine home" in capsys.readouterr().err
 
 
