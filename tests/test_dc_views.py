@@ -1,11 +1,12 @@
 """DC's augmentation against libraries that move one image at a time."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from distill.augment import dc
 from distill.augment.dc import crop_scale_rotate, rotated
 
 
@@ -52,13 +53,15 @@ def test_every_image_gets_one_of_the_published_changes(size):
     assert torch.equal(views, crop_scale_rotate(images, 3)) and not torch.equal(views, crop_scale_rotate(images, 4))
 
 
-def test_changes_reach_as_far_as_the_papers(monkeypatch):
-    seen = {"scaled": [], "rotated": []}
-    for name, told in seen.items():
-        monkeypatch.setattr(dc, name, lambda images, by, *more, told=told: told.extend(by.tolist()) or images)
-    crop_scale_rotate(torch.zeros(6000, 1, 20, 20), 0)
-    assert set(seen["rotated"]) == set(range(-45, 45))  # whole degrees
-    assert set(seen["scaled"]) == set(range(16, 24))  # sides of 20 pixels
+def test_changes_reach_as_far_as_the_papers():
+    image = 0.5 + torch.rand(1, 20, 20, generator=torch.Generator().manual_seed(0))
+    views = crop_scale_rotate(image.expand(6000, -1, -1, -1), 0)
+    possible, _ = every_view(image, image.mean((1, 2)))
+    names = [*itertools.product(range(-4, 4), repeat=2), *itertools.product(range(16, 25), repeat=2), *range(-45, 45)]
+    found = torch.cdist(views.flatten(1), possible.flatten(1), compute_mode="donot_use_mm_for_euclid_dist") < 1e-3
+    assert found.any(1).all() and found[:, 145:].sum(1).max() == 1  # one degree is told from the next
+    largest = {sides for sides in names[64:145] if 24 in sides}  # 1.2 times 20 pixels, the open end
+    assert {name for name, seen in zip(names, found.any(0), strict=True) if not seen} == largest
 
 
 @pytest.mark.parametrize("size", [(28, 28), (15, 16), (16, 22)])

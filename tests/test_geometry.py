@@ -31,10 +31,9 @@ def drawing(height, width):
 
 @pytest.mark.parametrize("size", [*SIZES, (16, 16)])
 @pytest.mark.parametrize("degrees", [90.0, 37.0])
-def test_a_rotation_turns_by_its_angle(size, degrees, monkeypatch):
-    monkeypatch.setattr(families, "_uniform", lambda images, g, draws: torch.ones(1, 1, 1, 1))
-    image = drawing(*size)
-    (turned,) = families.rotate(image, generator(), degrees=degrees).numpy()[0]
+def test_a_rotation_turns_by_its_angle(size, degrees):
+    image, share = drawing(*size), 2 * float(torch.rand(1, generator=generator())) - 1  # of the largest angle
+    (turned,) = families.rotate(image, generator(), degrees=degrees / share).numpy()[0]
     expected = ndimage.rotate(image[0, 0].numpy(), degrees, reshape=False, order=1, mode="grid-constant")
     assert abs(turned - expected).max() < 1e-4 and abs(turned - image[0, 0].numpy()).max() > 0.4
 
@@ -51,15 +50,16 @@ def test_rotations_of_a_square_are_as_they_were():
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_scale_stretches_each_axis_by_its_own_factor(size, monkeypatch):
-    factors = iter([torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)])  # 1 / 1.2 along x, 1.2 along y
-    monkeypatch.setattr(families, "_uniform", lambda images, g, draws: next(factors))
-    image, (height, width) = drawing(*size), size
-    scaled = families.scale(image, generator())[0, 0].numpy()
-    stretch = [1.2, 1 / 1.2]
-    offset = [(side - 1) / 2 * (1 - factor) for side, factor in zip((height, width), stretch, strict=True)]
-    expected = ndimage.affine_transform(image[0, 0].numpy(), stretch, offset, order=1, mode="grid-constant")
-    assert abs(scaled - expected).max() < 1e-4 and abs(scaled - image[0, 0].numpy()).max() > 0.2
+def test_a_scale_stretches_each_axis_by_its_own_factor(size):
+    image, g = drawing(*size), generator()
+    along_x, along_y = (1 / 1.2 + (1.2 - 1 / 1.2) * torch.rand(20, generator=g) for _ in range(2))
+    assert (along_x - along_y).abs().max() > 0.3
+    scaled = families.scale(image.expand(20, -1, -1, -1), generator())[:, 0].numpy()
+    for view, *stretch in zip(scaled, along_y.tolist(), along_x.tolist(), strict=True):
+        offset = [(side - 1) / 2 * (1 - factor) for side, factor in zip(size, stretch, strict=True)]
+        expected = ndimage.affine_transform(image[0, 0].numpy(), stretch, offset, order=1, mode="grid-constant")
+        assert abs(view - expected).max() < 1e-4
+    assert abs(scaled - image[0, 0].numpy()).max() > 0.2
 
 
 @pytest.mark.parametrize("size", SIZES)
