@@ -1,5 +1,6 @@
 """Distribution matching: the loss of mean features, with what it must be in closed form."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -46,10 +47,10 @@ def test_with_a_linear_feature_loss_and_gradient_are_closed_forms(matching_on, c
         )  # the same for all of a class
 
 
-def test_equal_batches_under_one_draw_are_at_no_distance(matching_on, monkeypatch):
-    method = matching_on(DistributionMatching, batch_real=2)
-    images = method.synset.images.detach().view(3, 2, 3, 8, 8)
-    monkeypatch.setattr(method, "real_images", lambda step, count: images)
+def test_equal_batches_under_one_draw_are_at_no_distance(matching_on, real):
+    two = torch.cat([real.train.of_class(cls)[:2] for cls in range(3)])
+    few = replace(real.train, images=real.train.images[two], labels=real.train.labels[two])
+    method = matching_on(DistributionMatching, real=few, batch_real=2)  # both batches are all there is
     for step in range(6):
         assert method.update(step) < 1e-10
 
@@ -99,7 +100,7 @@ def test_a_restarted_network_is_a_newly_built_one(norm):
 
 
 def test_published_weights_are_no_fresh_network(matching_on, monkeypatch):
-    monkeypatch.setitem(ImageNetResNet.MAKERS, 18, lambda weights=None: tv.resnet18())
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *a, **k: tv.resnet18().state_dict())
     net = ImageNetResNet((3, 32, 32), 10, depth=18, weights="IMAGENET1K_V1")
     with pytest.raises(ValueError, match="weights=IMAGENET1K_V1 are not drawn anew"):
         matching_on(DistributionMatching, student=lambda: net)  # before anything is distilled

@@ -224,11 +224,9 @@ def test_real_batches_are_different_images_of_their_class(matching_on):
     assert not torch.equal(batch, method.real_images(4, 8)) and torch.equal(batch, method.real_images(3, 8))
 
 
-def test_each_class_has_a_draw_of_its_own_that_its_two_batches_share(matching_on, monkeypatch):
-    method = matching_on(GradientMatching, batch_real=2)
-    image = torch.randn(3, 8, 8)
-    monkeypatch.setattr(method, "real_images", lambda step, count: image.expand(3, 2, 3, 8, 8))
-    method.synset.images.data.copy_(image.expand(6, 3, 8, 8))
+def test_each_class_has_a_draw_of_its_own_that_its_two_batches_share(matching_on, real):
+    one = replace(real.train, images=torch.randn(3, 8, 8).expand_as(real.train.images))  # image, again and again
+    method = matching_on(GradientMatching, real=one, batch_real=2)
     views = [method.batches(step) for step in range(8)]
     assert all(torch.equal(real.flatten(0, 1), synthetic) for real, synthetic in views)
     assert sum(len(real[:, 0].flatten(1).unique(dim=0)) == 3 for real, _ in views) >= 6  # flips may coincide
