@@ -1,10 +1,12 @@
 """Teachers: what is kept of them, and a training that is killed."""
 
+import itertools
+import time
+
 import pytest
 import torch
 from conftest import identity, make_recipe
 
-import distill.experts.train
 from distill.experts.train import train_teachers
 from distill.teachers.committee import Committee
 from distill.teachers.store import ExpertStore
@@ -35,8 +37,13 @@ def test_a_teacher_comes_back_with_weights_statistics_and_accuracy(real, teacher
         Committee.load({"convnet": store}, lambda name: teacher(), torch.device("cpu"), [1.0, 2.0])
 
 
-def test_a_killed_training_ends_in_the_same_teacher(real, teacher, recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr(distill.experts.train, "SAVE_SECONDS", 0.0)
+@pytest.fixture
+def slow_clock(monkeypatch):
+    """Whoever looks at the clock sees that a minute has gone: enough for a state on disk after every epoch."""
+    monkeypatch.setattr(time, "monotonic", itertools.count(0.0, 60.0).__next__)
+
+
+def test_a_killed_training_ends_in_the_same_teacher(real, teacher, recipe, tmp_path, slow_clock):
     whole, broken = (ExpertStore(tmp_path / name, identity(real), 1) for name in ("whole", "broken"))
     train_teachers(whole, real, teacher, recipe, 0, quiet)
 
@@ -56,13 +63,12 @@ def test_a_killed_training_ends_in_the_same_teacher(real, teacher, recipe, tmp_p
 
 
 def test_what_is_kept_of_a_teacher_is_its_last_state_in_one_file_of_its_own(
-    real, teacher, recipe, tmp_path, monkeypatch
+    real, teacher, recipe, tmp_path, slow_clock
 ):
-    monkeypatch.setattr(distill.experts.train, "SAVE_SECONDS", 0.0)
-    store, kept = ExpertStore(tmp_path, identity(real), 1), []
-    original = store.keep
-    monkeypatch.setattr(store, "keep", lambda *given: (original(*given), kept.append(store.unfinished([0]))))
-    train_teachers(store, real, teacher, recipe, 0, quiet)
+    store, told = ExpertStore(tmp_path, identity(real), 1), []
+    train_teachers(store, real, teacher, recipe, 0, lambda *how_far: told.append(store.unfinished([0])))
+    before, *kept = told
+    assert before is None and len(kept) == 3
     buffers = {f"statistics.{name}" for name, _ in teacher().named_buffers()}
     for epochs, (weights, tensors) in enumerate(kept, 1):
         assert weights.shape[:2] == (1, 1) and tensors["epochs"] == epochs and buffers < tensors.keys()

@@ -209,23 +209,20 @@ def test_a_thousand_epochs_are_502_at_the_base_rate_and_499_after_it():
     assert [rates.count(0.2), rates.count(0.2 * 0.1), len(rates)] == [502, 499, 1001]
 
 
-def test_the_optimiser_starts_afresh_at_the_decay(student, real, monkeypatch):
-    made = []
-    original = type(make_recipe()).make_optimizer
+def test_the_optimiser_starts_afresh_at_the_decay(student, real):
+    made, told = [], []
 
-    def watched(self, weights, epoch):
-        optimizer = original(self, weights, epoch)
-        group = optimizer.param_groups[0]
-        made.append((epoch, group["lr"], group["momentum"], len(optimizer.state)))
-        return optimizer
+    class Watched(Sgd):
+        def make(self, weights, lr, momentum):
+            optimizer = super().make(weights, lr, momentum)
+            made.append((len(told), lr, optimizer.param_groups[0]["momentum"]))
+            return optimizer
 
-    epochs: list[int] = []
-    recipe = make_recipe(epochs=6, extra_epochs=1, momentum=0.9, schedule=Drop(0.1, None, 0.8), lr=0.2)
-    monkeypatch.setattr(type(recipe), "make_optimizer", watched)
-    trained(student, real, recipe, after_epoch=lambda now: epochs.append(now.epochs))
-    assert epochs == list(range(1, 8))
+    recipe = make_recipe(epochs=6, extra_epochs=1, schedule=Drop(0.1, None, 0.8), lr=0.2, optimizer=Watched(0.9, 0.0))
+    trained(student, real, recipe, after_epoch=lambda now: told.append((now.epochs, bool(now.optimizer))))
     # Made before epoch 0 and after epoch index 6 // 2 + 1 = 4, without a state.
-    assert made == [(0, 0.2, 0.9, 0), (5, pytest.approx(0.02), 0.8, 0)]
+    assert made == [(0, 0.2, 0.9), (4, pytest.approx(0.02), 0.8)]
+    assert told == [(epochs, epochs != 5) for epochs in range(1, 8)]
 
 
 def test_every_image_is_seen_once_an_epoch(real, student):
