@@ -184,8 +184,8 @@ TOYS: Mapping[str, list[str]] = {  # what makes a method of the configs a matter
 
 
 def toy_settings(cls) -> dict:
-    """The values of a method, made small, as its configuration gives them."""
-    name, *values = TOYS[cls.__name__]
+    """The values of a method, or of a test's variant of it, made small, as its configuration gives them."""
+    name, *values = next(TOYS[each.__name__] for each in cls.__mro__ if each.__name__ in TOYS)
     stated = [re.sub(r"^([~+]?)", r"\1method.", each) for each in values]
     cfg = composed(f"method={name}", "data=cifar10", *stated)
     return dict(instantiate(cfg.method, _convert_="all").keywords)

@@ -3,12 +3,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import identity
 
 from distill.methods.base import Diverged
 from distill.methods.matching import unroll as unroll_module
 from distill.methods.matching.ast import AST, balance
 from distill.methods.matching.datm import DATM, mean_correct_logits
 from distill.methods.matching.trajectory import TrajectoryMatching, trajectory_error
+from distill.networks.flat import flatten
+from distill.teachers.store import ExpertStore
 
 
 def step_once(method, optimizer, step=0):
@@ -92,12 +95,19 @@ def test_datm_starts_from_images_that_an_expert_classifies_correctly(method_on):
     assert len(method.synset.images.detach().flatten(1).unique(dim=0)) == 12
 
 
-def test_datm_says_which_class_no_expert_understands(method_on, monkeypatch):
-    monkeypatch.setattr(
-        DATM, "logits", lambda self, expert, images: torch.eye(3)[torch.zeros(len(images), dtype=torch.long)]
-    )
+def blind_expert(folder, real, student, logits):
+    """A store whose expert says ``logits`` (3,) of every image: all its weights are 0 but those last biases."""
+    store = ExpertStore(folder, identity(real), 1)
+    rows = torch.zeros(5, len(flatten(student())))
+    rows[:, -3:] = torch.tensor(logits)
+    store.write(0, rows, 1 / 3)
+    return store
+
+
+def test_datm_says_which_class_no_expert_understands(method_on, real, student, tmp_path):
+    of_the_first_class = blind_expert(tmp_path / "blind", real, student, [1.0, 0.0, 0.0])
     with pytest.raises(ValueError, match="classify 0 images of class 'c1' correctly, 2 are needed"):
-        method_on(DATM)
+        method_on(DATM, experts=of_the_first_class)
 
 
 def test_datm_from_random_images_takes_one_experts_logits(method_on):
@@ -146,9 +156,9 @@ def test_representatives_are_different_images_of_their_class_near_the_centroids(
         assert torch.equal(method.synset.images[0].detach(), method.real.images[nearest])
 
 
-def test_equal_images_are_told_apart_by_their_number(method_on, monkeypatch):
-    monkeypatch.setattr(AST, "logits", lambda self, expert, images: torch.zeros(len(images), 3))
-    assert len(method_on(AST, ipc=4, init="real").representatives(torch.arange(16), 0).unique()) == 4
+def test_equal_images_are_told_apart_by_their_number(method_on, real, student, tmp_path):
+    method = method_on(AST, ipc=4, experts=blind_expert(tmp_path / "blind", real, student, [0.0, 0.0, 0.0]))
+    assert len(method.synset.images.detach().flatten(1).unique(dim=0)) == 12
 
 
 def test_what_ast_cannot_do_is_refused(method_on):
@@ -190,16 +200,17 @@ def test_the_three_memory_modes_agree_where_they_should(method_on):
 
 
 @pytest.mark.parametrize("poison", ["loss", "gradient"])
-def test_nan_in_loss_or_gradient_changes_nothing_and_is_counted(method_on, poison, monkeypatch):
-    method = method_on(DATM)
+def test_nan_in_loss_or_gradient_changes_nothing_and_is_counted(method_on, poison):
+    class Poisoned(DATM):
+        def update(self, step):
+            return super().update(step) * (float("nan") if (poison, step) == ("loss", 1) else 1.0)
+
+    method = method_on(Poisoned)
     optimizer = method.configure_optimizers()
     step_once(method, optimizer, 0)  # so that there is momentum to poison
     before = state(method, optimizer)
     assert method.skips == 0
-    original = method.update
-    if poison == "loss":
-        monkeypatch.setattr(method, "update", lambda step: original(step) * float("nan"))
-    else:
+    if poison == "gradient":
         method.synset.images.register_hook(lambda grad: grad * float("nan"))
     step_once(method, optimizer, 1)
     assert method.skips == 1 and method.skips_in_a_row == 1
