@@ -16,9 +16,6 @@ from test_line import toy as toy_line
 import distill.parallel
 from distill.methods.base import Method
 from distill.report.rows import Unfinished
-from distill.runs import stages
-from distill.runs.line import Line
-from distill.runs.signals import Interrupted
 from distill.teachers.store import ExpertStore
 
 
@@ -75,20 +72,24 @@ def test_a_signal_ends_a_run_with_its_code_and_a_line_that_says_how_to_go_on(sta
 
 
 STAGES = {
-    "teachers": ("rded", "task=experts", "train_teachers", "1", "the last epoch kept"),
-    "a share of the images": ("sre2l", "task=distill", "run_method", "2", "its begin"),
+    "teachers": ("rded", "task=experts", [], "1", "expert_0000.safetensors", "the last epoch kept"),
+    "a share of the images": ("sre2l", "task=distill", ["task=experts"], "2", "state.safetensors", "its begin"),
 }
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_other_stage_says_how_to_go_on(stage, line, monkeypatch):  # noqa: F811
-    method, task, work, processes, where = STAGES[stage]
+    method, task, before, processes, file, where = STAGES[stage]
+    assert all(line(*toy_line(method, earlier))[0] == 0 for earlier in before)
+    original = pathlib.Path.replace
 
-    def stop(*arguments, **more):
-        raise Interrupted(signal.SIGTERM)
+    def replace(self, target):
+        done = original(self, target)
+        if pathlib.Path(target).name == file:  # it is complete
+            os.kill(os.getpid(), signal.SIGTERM)
+        return done
 
-    monkeypatch.setattr(stages, work, stop)
-    monkeypatch.setattr(Line, "method", lambda *arguments, **more: None)
+    monkeypatch.setattr(pathlib.Path, "replace", replace)
     monkeypatch.setenv("WORLD_SIZE", processes)
     code, _, said = line(*toy_line(method, task))
     assert code == 143 and said.splitlines()[-1].endswith(f"the same command goes on from {where}")
