@@ -18,6 +18,7 @@ from distill.data import real as data
 from distill.data.real import RealData
 from distill.identity import flat_experts, parts_of
 from distill.networks.convnet import ConvNet
+from distill.progress import heard_by
 from distill.sets.coreset import Coreset
 from distill.teachers.store import ExpertStore
 from distill.training.batch import Batches
@@ -108,21 +109,23 @@ def cache_folder(tmp_path_factory):
 
 @pytest.fixture
 def taking(monkeypatch):
-    """``taking(eager=1.0, stacked=0.5)``: ways of work that take these seconds by the clock, and those that were tried."""
-    now = [0.0]
+    """``taking(eager=1.0, stacked=0.5)``: ways of work that take these seconds by the clock, and those measured since."""
+    now, measured = [0.0], []
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
 
+    def work(seconds):
+        now[0] += seconds
+
+    def listen(text, done, total):
+        if not done:
+            measured[-1].append(text.removeprefix("measuring which way is fastest: "))
+
     def ways(**seconds):
-        tried = []
+        measured.append([])
+        return {name: partial(work, each) for name, each in seconds.items()}, measured[-1]
 
-        def work(name):
-            now[0] += seconds[name]
-            if name not in tried:
-                tried.append(name)
-
-        return {name: partial(work, name) for name in seconds}, tried
-
-    return ways
+    with heard_by(listen):
+        yield ways
 
 
 @pytest.fixture
