@@ -23,7 +23,7 @@ from distill.training.loop import train
 from distill.training.losses import CrossEntropy, divergence
 from distill.training.optimizers import AdamW
 from distill.training.schedules import Cosine, WarmCosine
-from distill.training.views import Augmented
+from distill.training.views import Augmented, RandAugment
 
 
 @pytest.fixture
@@ -266,3 +266,9 @@ def test_rded_batches_follow_ipc_and_classes():
     asked = preset("rded")
     found = [asked.sized(ipc * classes, classes).recipe.batch for classes in (10, 100) for ipc in (1, 10, 50)]
     assert found == [10, 50, 100, 20, 100, 200]
+
+
+def test_labels_of_another_strength_of_views_are_another_store(tmp_path, synset, committee):
+    stores = [store(tmp_path, synset, committee, views=RandAugment(2, level)) for level in (5, 9)]
+    assert stores[0].folder != stores[1].folder
+    assert stores[0].folder == store(tmp_path, synset, committee, views=RandAugment(2, 5)).folder

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Protocol
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from distill import rng
 from distill.data.preprocessing import Preprocessing
-
-
-class Images(Protocol):
-    """Images (N, C, H, W) float32: a tensor, or what decodes or picks them when they are asked for."""
-
-    @property
-    def shape(self) -> torch.Size: ...
-
-    @property
-    def device(self) -> torch.device: ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: Any) -> Tensor: ...
 
 
 class TrainingSet:
@@ -106,8 +92,3 @@ class TrainingSet:
     def to(self, device: torch.device) -> TrainingSet:
         """The same set on another device."""
         raise NotImplementedError
-
-
-def parts(images: Images, size: int) -> Iterator[Tensor]:
-    """One part of ``size`` after the other."""
-    return (images[first : first + size] for first in range(0, len(images), size))

@@ -61,6 +61,8 @@ class LabelStore(Dataset):
         self.data, self.recipe = batches.data, batches.recipe
         values = flat_recipe(parts_of(self.recipe), LABELLED)
         views = {name: values[name] for name in VIEWS}
+        own = parts_of(self.recipe.views)  # of other views than crops, such as the level of RandAugment
+        views |= {name: value for name, value in own.items() if name not in ("kind", *VIEWS)}
         self.identity = {
             "images": self.data.hash,
             "views": {**views, "seed": seed},

@@ -125,7 +125,7 @@ def way_to_train(
 
     Args:
         make: makes a network.
-        batches: what the networks are going to be trained on; told the labels of the set.
+        batches: what the networks are going to be trained on.
         stack: networks that may go together.
         count: networks in all.
         compile: see `distill.autotune.fastest`.
@@ -140,9 +140,11 @@ def way_to_train(
     weights = torch.stack([flatten(net) for net in nets[:stack]])
     size = min(recipe.batch, len(data))
     index = torch.arange(size, device=device)
-    images, targets = (part[index].expand(stack, *part[index].shape) for part in (data.images, data.targets))
+    own = data.images[index]
+    seen = batches.seen(own, index, 0, 0)
+    images, views, targets = (part.expand(stack, *part.shape) for part in (own, seen.views, batches.told(seen)))
     ones = torch.ones(stack, size, device=device)
-    whole = Batch(images, images, targets, ones, index.expand(stack, size), 0)
+    whole = Batch(images, views, targets, ones, index.expand(stack, size), 0)
 
     def work(compiled: bool, together: int) -> Callable[[], object]:
         def run() -> None:

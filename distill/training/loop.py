@@ -50,7 +50,8 @@ def train(
                 step = gradients.on(batch)
                 weights.grad = recipe.optimizer.direction(step, weights)
                 assert step.outputs is not None
-                data.observe(batch.index, step.outputs.losses)
+                for index, losses in zip(batch.index, step.outputs.losses, strict=True):
+                    data.observe(index, losses)
                 if after_batch:
                     after_batch(batch, step.outputs)
                 recipe.optimizer.decay(weights, lr, matrices)
