@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ from distill import rng
 from distill.data.preprocessing import Preprocessing
 
 
-class TrainingSet:
+class TrainingSet(ABC):
     """Images with labels, and how a training walks them.
 
     A walk of its own (random subsets, pruning) is a subclass with another `epoch`, and perhaps `observe`.
@@ -67,14 +68,14 @@ class TrainingSet:
         return self.labels if self.label_kind == "hard" else self.labels.argmax(1)
 
     @property
+    @abstractmethod
     def hash(self) -> str:
         """Twelve hex digits of its content."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def image_bytes(self) -> int:
         """What the images take where they are stored."""
-        raise NotImplementedError
 
     @property
     def label_bytes(self) -> int:
@@ -86,9 +87,9 @@ class TrainingSet:
         order = torch.randperm(len(self), generator=rng.generator(seed, "batches", number))
         return order, torch.ones(len(order))
 
-    def observe(self, index: Tensor, losses: Tensor) -> None:
+    def observe(self, index: Tensor, losses: Tensor) -> None:  # noqa: B027  # most walks do not listen
         """Be told the losses (B,) of a batch's images ``index`` (B,)."""
 
+    @abstractmethod
     def to(self, device: torch.device) -> TrainingSet:
         """The same set on another device."""
-        raise NotImplementedError
