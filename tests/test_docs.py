@@ -16,8 +16,9 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from test_structure import ORDER
 
+from distill.cli.habits import FLAGS, check_habits
 from distill.cli.listing import listing
-from distill.cli.typed import FLAGS, check_habits, is_sweep, quoted, swept
+from distill.cli.typed import is_sweep, quoted, swept
 from distill.data.preprocessing import normalised
 from distill.presets import check_experiment
 from distill.report.rows import ROW, Report

@@ -198,7 +198,7 @@ def test_choices_recorded_in_a_set_cannot_name_code(line, made, tmp_path):
     assert (tmp_path / "judged" / "report.json").exists()
 
 
-def test_help_and_config_answer_without_heavy_imports(line, monkeypatch):
+def test_help_lists_and_config_answer_without_heavy_imports():
     code = """
 import runpy, sys
 sys.argv = ["run.py", *sys.argv[1:]]
@@ -206,13 +206,22 @@ try:
     runpy.run_path("run.py", run_name="__main__")
 except SystemExit:
     pass
-print("HEAVY", sorted({"torch", "wandb", "sklearn", "kornia"} & set(sys.modules)))
+print("IMPORTED", *{name.partition(".")[0] for name in sys.modules})
 """
-    for flags in (["--help"], ["--cfg", "job"]):
-        command = [sys.executable, "-c", code, *flags]
+    heavy, composing = {"torch", "numpy", "wandb", "sklearn", "kornia"}, {"hydra", "omegaconf", "antlr4"}
+    for words, absent in (("--help", heavy | composing), ("task=list", heavy | composing), ("--cfg job", heavy)):
+        command = [sys.executable, "-c", code, *words.split()]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert "HEAVY []" in done.stdout, done.stderr
-        assert "datm" in done.stdout
+        text, _, imported = done.stdout.partition("IMPORTED ")
+        assert "distill" in imported.split() and not absent & set(imported.split()), done.stderr
+        assert "datm" in text
+
+
+def test_help_says_what_hydra_would_make_of_its_template(line):
+    code, ours, message = line("-h", "method=mtt")
+    assert code == 0, message
+    assert ours == line("--help", "--resolve")[1], "a second flag leaves the answer to Hydra"
+    assert "\nprotocol/choice: last, test, val\n" in ours
 
 
 @pytest.mark.parametrize(

@@ -78,8 +78,8 @@ ORDER = [
         "distill.runs.judging",
     ),
     *("distill.runs.explained", "distill.runs.pipeline", "distill.api", "distill"),
-    *("distill.cli", "distill.cli.typed", "distill.cli.listing", "distill.cli.errors", "distill.cli.sweeps"),
-    "distill.cli.main",
+    *("distill.cli", "distill.cli.habits", "distill.cli.typed", "distill.cli.listing", "distill.cli.errors"),
+    *("distill.cli.sweeps", "distill.cli.jobs", "distill.cli.main"),
     *("distill.__main__", "run"),
 ]
 

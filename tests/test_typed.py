@@ -5,7 +5,8 @@ from conftest import composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from distill.cli.typed import FOLDERS, HABITS, LISTS, check_habits, quoted
+from distill.cli.habits import HABITS, check_habits
+from distill.cli.typed import FOLDERS, LISTS, quoted
 from distill.presets import alike, options
 
 PATHS = [

@@ -5,10 +5,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
-
-from distill.runs.explained import explained
 from distill.runs.signals import Interrupted
 from distill.text import harmless
 
@@ -21,7 +17,9 @@ def errors_in_one_line() -> Iterator[None]:
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         sys.exit(stop.code)
-    except (ValueError, OSError, RuntimeError, HydraException, OmegaConfBaseException) as error:
-        if os.environ.get("DISTILL_TRACEBACK"):
+    except Exception as error:
+        from distill.runs.explained import REPORTED, explained  # brings Hydra, which --help can do without
+
+        if not isinstance(error, REPORTED) or os.environ.get("DISTILL_TRACEBACK"):
             raise
         sys.exit(f"error: {harmless(' '.join(explained(error, sys.argv[1:]).split()))}")

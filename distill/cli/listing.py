@@ -1,8 +1,9 @@
-"""task=list: what there is to choose from, read from the configurations; without torch, so that it answers at once."""
+"""--help and task=list: what there is to choose from, read from the configurations; without Hydra and torch, so at once."""
 
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from string import Template
 
 import yaml
 
@@ -15,6 +16,16 @@ HEADINGS = {
     "student": "students",
     "experiment": "published cells: the number that the paper reports in %, and its source; ± is a standard deviation",
 }
+
+
+def help_text() -> str:
+    """What Hydra makes of the configuration's ``hydra.help.template``: it would read every group's files for it."""
+    template = yaml.safe_load((CONFIGS / "config.yaml").read_text())["hydra"]["help"]["template"]
+    names: dict[str, list[str]] = {}
+    for path in CONFIGS.glob("*/**/*.yaml"):
+        names.setdefault(path.parent.relative_to(CONFIGS).as_posix(), []).append(path.stem)
+    groups = [f"{group}: {', '.join(sorted(names[group]))}\n" for group in sorted(names)]
+    return Template(template).substitute(APP_CONFIG_GROUPS="".join(groups))
 
 
 def listing(words: Sequence[str]) -> str:

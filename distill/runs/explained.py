@@ -13,6 +13,8 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from distill.presets import CONFIGS, options, unknown
 from distill.runs.composed import compose, places
 
+REPORTED = (ValueError, OSError, RuntimeError, HydraException, OmegaConfBaseException)  # what a user can act on
+
 
 @contextmanager
 def words_explained(stated: Sequence[str]) -> Iterator[None]:
