@@ -64,7 +64,7 @@ def shuffle_strips(images: Tensor, g: Generator, strips: int, dim: int) -> Tenso
         return images
     order = torch.rand(len(images), strips, generator=g).argsort(1)
     length = images.shape[dim] // strips
-    index = (order[:, :, None] * length + torch.arange(length)).flatten(1).to(images.device)
+    index = (order[:, :, None] * length + torch.arange(length)).flatten(1).to(images.device, non_blocking=True)
     shape = [len(images), 1, 1, 1]
     shape[dim] = index.shape[1]
     return images.gather(dim, index.view(shape).expand_as(images.narrow(dim, 0, index.shape[1])))

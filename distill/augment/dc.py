@@ -23,8 +23,8 @@ def crop_scale_rotate(images: Tensor, draw: int) -> Tensor:
     degrees = torch.randint(-MOST_DEGREES, MOST_DEGREES, (count,), generator=g)
     means, views = images.mean((0, 2, 3)), images.clone()
     for change in range(3):
-        own = which == change
-        here = own.to(images.device)
+        own = (which == change).nonzero()[:, 0]  # places rather than a mask, whose size a GPU would have to tell
+        here = own.to(images.device, non_blocking=True)
         if change == 0:
             rows, columns = torch.arange(height) + shifts[own, 0], torch.arange(width) + shifts[own, 1]
             views[here] = picked(images[here], rows, columns, means.view(-1, 1, 1))
@@ -41,8 +41,9 @@ def picked(images: Tensor, rows: Tensor, columns: Tensor, fill: Tensor) -> Tenso
     height, width = images.shape[2:]
     inside = ((rows >= 0) & (rows < height))[:, None, :, None] & ((columns >= 0) & (columns < width))[:, None, None, :]
     place = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
-    found = images.flatten(2).gather(2, place.flatten(1)[:, None].to(images.device).expand(-1, images.shape[1], -1))
-    return torch.where(inside.to(images.device), found.view_as(images), fill)
+    place, inside = (part.to(images.device, non_blocking=True) for part in (place.flatten(1)[:, None], inside))
+    found = images.flatten(2).gather(2, place.expand(-1, images.shape[1], -1))
+    return torch.where(inside, found.view_as(images), fill)
 
 
 def scaled(images: Tensor, heights: Tensor, widths: Tensor) -> Tensor:
@@ -72,16 +73,18 @@ def rotated(images: Tensor, degrees: Tensor, fill: Tensor) -> Tensor:
     y, x = c * down + s * right + (height - 1) / 2, c * right - s * down + (width - 1) / 2
     inside = (y >= 0) & (y <= height - 1) & (x >= 0) & (x <= width - 1)
     y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
-    splines = F.pad(_inverse(height).to(images) @ images @ _inverse(width).to(images).T, (1, 2, 1, 2), "reflect")
+    down, right = (_inverse(side).to(images, non_blocking=True) for side in (height, width))
+    splines = F.pad(down @ images @ right.T, (1, 2, 1, 2), "reflect")
     (first_row, by_row), (first_column, by_column) = _taps(y), _taps(x)
     near = (
         (torch.arange(4)[:, None] * (width + 3) + torch.arange(4)).flatten().view(-1, 1, 1)
     )  # the 16 splines of a point
-    place = ((first_row * (width + 3) + first_column)[:, None] + near).flatten(1).to(images.device)
+    place = ((first_row * (width + 3) + first_column)[:, None] + near).flatten(1)
+    place, inside = (part.to(images.device, non_blocking=True) for part in (place, inside[:, None]))
     found = splines.flatten(2).gather(2, place[:, None].expand(-1, images.shape[1], -1))
-    values = (by_row[:, :, None] * by_column[:, None]).flatten(1, 2).to(images)
+    values = (by_row[:, :, None] * by_column[:, None]).flatten(1, 2).to(images, non_blocking=True)
     turned = (found.view(*images.shape[:2], 16, height, width) * values[:, None]).sum(2)
-    return torch.where(inside[:, None].to(images.device), turned, fill)
+    return torch.where(inside, turned, fill)
 
 
 def _taps(at: Tensor) -> tuple[Tensor, Tensor]:

@@ -69,7 +69,7 @@ def crop(images: Tensor, g: Generator, draws: int | None = None) -> Tensor:
         most = int(side * 0.125 + 0.5)
         pixels = torch.arange(side)
         offset = torch.randint(-most, most + 1, (draws or len(images), 1, 1), generator=g)
-        return (pixels[:, None] + offset == pixels).to(images)
+        return (pixels[:, None] + offset == pixels).to(images, non_blocking=True)
 
     rows, columns = shifted(height), shifted(width)
     return rows[:, None] @ images @ columns[:, None].mT
@@ -86,7 +86,7 @@ def cutout(images: Tensor, g: Generator, draws: int | None = None) -> Tensor:
         return (torch.arange(side) >= first) & (torch.arange(side) < first + length)
 
     hole = covered(height)[:, None, :, None] & covered(width)[:, None, None, :]
-    return images * (~hole).to(images)
+    return images * (~hole).to(images, non_blocking=True)
 
 
 def flip(images: Tensor, g: Generator, draws: int | None = None) -> Tensor:
@@ -126,4 +126,4 @@ STRATEGY = f"some of {', '.join(FAMILIES)} joined by _"
 
 
 def _uniform(images: Tensor, g: Generator, draws: int | None) -> Tensor:
-    return torch.rand(draws or len(images), 1, 1, 1, generator=g).to(images)
+    return torch.rand(draws or len(images), 1, 1, 1, generator=g).to(images, non_blocking=True)

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 def cutmix(images: Tensor, g: Generator, alpha: float) -> tuple[Tensor, Tensor, float]:
     """One box of all images replaced by their partners' (a permutation): the views, the partners, the share that stays."""
-    share, partner = _share(g, alpha), torch.randperm(len(images), generator=g).to(images.device)
+    share, partner = _share(g, alpha), torch.randperm(len(images), generator=g).to(images.device, non_blocking=True)
     height, width = images.shape[2:]
     spans = []
     for length in (height, width):
@@ -23,7 +23,7 @@ def cutmix(images: Tensor, g: Generator, alpha: float) -> tuple[Tensor, Tensor, 
 
 def mixup(images: Tensor, g: Generator, alpha: float) -> tuple[Tensor, Tensor, float]:
     """Every image blended with a partner (a permutation): the views, the partners, the share that stays."""
-    share, partner = _share(g, alpha), torch.randperm(len(images), generator=g).to(images.device)
+    share, partner = _share(g, alpha), torch.randperm(len(images), generator=g).to(images.device, non_blocking=True)
     return share * images + (1 - share) * images[partner], partner, share
 
 

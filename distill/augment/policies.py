@@ -85,15 +85,17 @@ def in_pixels(images: Tensor, space: Space, operations: Tensor, strengths: Tenso
     pixels = space.inverse(images).clamp(0, 1)
     for which, strength in zip(operations.T, strengths.T, strict=True):
         for number in which.unique().tolist():
-            own = which == number
-            here = own.to(images.device)
-            pixels[here] = OPERATIONS[NAMES[number]](pixels[here], strength[own].float().to(images.device))
+            own = (which == number).nonzero()[:, 0]
+            here, strong = (part.to(images.device, non_blocking=True) for part in (own, strength[own].float()))
+            pixels[here] = OPERATIONS[NAMES[number]](pixels[here], strong)
     return space(pixels)
 
 
 def warped(images: Tensor, *matrices: list[float | Tensor]) -> Tensor:
     """Where the pixels of images (B, C, H, W) go, two rows of an affine map, each entry one number or (B,); nearest, black."""
-    rows = [[torch.as_tensor(each).to(images).expand(len(images)) for each in row] for row in matrices]
+    rows = [
+        [torch.as_tensor(each).to(images, non_blocking=True).expand(len(images)) for each in row] for row in matrices
+    ]
     maps = torch.stack([torch.stack(row, 1) for row in rows], 1)
     size = (images.shape[2], images.shape[3])
     return warp_affine(images, maps, size, mode="nearest", padding_mode="zeros", align_corners=True)
@@ -178,7 +180,7 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "solarize": solarize,
     "auto_contrast": auto_contrast,
     "equalize": lambda images, strength: kornia.enhance.equalize(eight_bits(images)),
-    "invert": lambda images, strength: kornia.enhance.invert(images),
+    "invert": lambda images, strength: 1 - images,
 }  # the strength of a batch's images, (B,), is a signed share of the strongest, in [-1, 1]
 
 NAMES = list(OPERATIONS)

@@ -82,20 +82,22 @@ class Preprocessing:
     def __call__(self, pixels: Tensor) -> Tensor:
         """Pixels (N, C, H, W) in [0, 1] to this space, same shape."""
         if self.space == "normalised":
-            mean, std = (self.tensors[name].to(pixels).view(-1, 1, 1) for name in ("mean", "std"))
+            mean, std = (self.tensors[name].to(pixels, non_blocking=True).view(-1, 1, 1) for name in ("mean", "std"))
             return (pixels - mean) / std
         if self.space == "zca":
-            mean, matrix = (self.tensors[name].to(pixels) for name in ("mean", "matrix"))
+            mean, matrix = (self.tensors[name].to(pixels, non_blocking=True) for name in ("mean", "matrix"))
             return ((pixels.flatten(1) - mean) @ matrix).view_as(pixels)
         return pixels
 
     def inverse(self, images: Tensor) -> Tensor:
         """Images of this space back to pixels; synthetic ones may leave [0, 1], clip them to look at them."""
         if self.space == "normalised":
-            mean, std = (self.tensors[name].to(images).view(-1, 1, 1) for name in ("mean", "std"))
+            mean, std = (self.tensors[name].to(images, non_blocking=True).view(-1, 1, 1) for name in ("mean", "std"))
             return images * std + mean
         if self.space == "zca":
-            mean, matrix = (tensor.to(images.device) for tensor in (self.tensors["mean"], self._unwhitening))
+            mean, matrix = (
+                tensor.to(images.device, non_blocking=True) for tensor in (self.tensors["mean"], self._unwhitening)
+            )
             return (images.flatten(1).double() @ matrix + mean).to(images).view_as(images)
         return images
 

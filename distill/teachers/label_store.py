@@ -104,7 +104,7 @@ class LabelStore(Dataset):
 
     def seen(self, epoch: int, batch: int) -> Seen:
         """What a student sees, and of which images."""
-        index = self.order(epoch).split(self.recipe.batch)[batch].to(self.data.images.device)
+        index = self.order(epoch).split(self.recipe.batch)[batch].to(self.data.images.device, non_blocking=True)
         return self.batches.seen(self.data.images[index], index, rng.derive(self.seed, "augment", epoch, batch), epoch)
 
     def read(self, epoch: int) -> Tensor:
@@ -125,7 +125,9 @@ class LabelStore(Dataset):
             full = tensors["rest"].float()[:, None].expand(-1, self.data.num_classes)
             by_place = full.scatter(1, tensors["classes"].long(), by_place)
         device = self.data.images.device
-        return torch.empty_like(by_place).index_copy_(0, tensors["order"].long(), by_place).to(device)
+        return (
+            torch.empty_like(by_place).index_copy_(0, tensors["order"].long(), by_place).to(device, non_blocking=True)
+        )
 
     def path(self, epoch: int) -> Path:
         return self.folder / f"epoch_{epoch:05d}.safetensors"

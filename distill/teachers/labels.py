@@ -211,7 +211,7 @@ class _Known:
         if seen.partner is None:
             return own
         both = torch.stack([own, self.logits[seen.partner]]).div(tau).log_softmax(2)
-        weights = torch.tensor([seen.share, 1 - seen.share]).log().view(2, 1, 1).to(both)
+        weights = torch.tensor([seen.share, 1 - seen.share]).log().view(2, 1, 1).to(both, non_blocking=True)
         return tau * (both + weights).logsumexp(0)
 
 

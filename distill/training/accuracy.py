@@ -28,7 +28,7 @@ def hits(net: nn.Module, split: Split, recipe: Recipe, compiled: bool = False, b
     correct = torch.zeros(split.num_classes, dtype=torch.long, device=split.labels.device)
     for images, labels in zip(split.images.split(batch), split.labels.split(batch), strict=True):
         logits = (whole if len(images) == batch else plain)(images)
-        correct += torch.bincount(labels[logits.argmax(1) == labels], minlength=split.num_classes)
+        correct.index_add_(0, labels, (logits.argmax(1) == labels).long())
     return correct.tolist()
 
 

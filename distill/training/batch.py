@@ -77,7 +77,9 @@ class Batches:
         """The batches of epoch ``number``; each of S networks has its own, a function of its seed."""
         walks = [self.data.epoch(number, seed) for seed in seeds]
         device, size = self.data.images.device, self.recipe.batch
-        orders, weights = (torch.stack(parts).to(device).split(size, dim=1) for parts in zip(*walks, strict=True))
+        orders, weights = (
+            torch.stack(parts).to(device, non_blocking=True).split(size, dim=1) for parts in zip(*walks, strict=True)
+        )
         for place, (index, weight) in enumerate(zip(orders, weights, strict=True)):
             images = self.data.images[index]
             draws = [rng.derive(seed, "augment", number, place) for seed in seeds]

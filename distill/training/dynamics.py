@@ -13,6 +13,8 @@ class Dynamics:
     Forgetting events (arXiv:1812.05159), EL2N (arXiv:2107.07075) and the area under the margin (arXiv:2001.10528) are sums
     over these. An image that an epoch left out is NaN there.
 
+    They lie where the network's outputs do.
+
     Attributes:
         losses: (E, N).
         margins: logit of the image's class less the largest other one, (E, N); above 0 where the network is right.
@@ -27,10 +29,13 @@ class Dynamics:
         self.losses, self.margins, self.errors = (torch.full((epochs, images), float("nan")) for _ in range(3))
 
     def __call__(self, batch: Batch, outputs: Outputs) -> None:
-        index, logits, targets = batch.index[0].cpu(), outputs.logits[0].cpu(), batch.targets[0].cpu()
+        index, logits, targets = batch.index[0], outputs.logits[0], batch.targets[0]
+        self.losses, self.margins, self.errors = (
+            each.to(logits.device) for each in (self.losses, self.margins, self.errors)
+        )
         one_hot = torch.nn.functional.one_hot(targets, logits.shape[1])
         own, others = logits.gather(1, targets[:, None])[:, 0], logits.masked_fill(one_hot.bool(), -float("inf"))
-        self.losses[batch.epoch, index] = outputs.losses[0].cpu()
+        self.losses[batch.epoch, index] = outputs.losses[0]
         self.margins[batch.epoch, index] = own - others.max(1).values
         self.errors[batch.epoch, index] = (logits.softmax(1) - one_hot).norm(dim=1)
 

@@ -104,7 +104,7 @@ class Step:
         of, batch = self.gradients, self.batch
         leaf = weights.detach().requires_grad_()
         objective = of.full_batch if batch.views.shape[1] == of.batch else of.losses
-        when = torch.tensor(float(batch.epoch), device=batch.views.device)
+        when = torch.full((), float(batch.epoch), device=batch.views.device)
         tensors = (batch.images, batch.views, batch.targets, batch.weight)
         parts = zip(*(tensor.split(of.part, 1) for tensor in tensors), strict=True)
         means, losses, logits = zip(*(objective(leaf, *part, when) for part in parts), strict=True)

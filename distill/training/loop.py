@@ -37,7 +37,7 @@ def train(
     weights = torch.stack([flatten(net) for net in nets]) if progress is None else progress.weights.clone()
     first = 0 if progress is None else progress.epochs
     optimizer = recipe.make_optimizer(weights, first)
-    matrices = gradients.flats[0].matrices().to(weights)
+    matrices = gradients.flats[0].matrices().to(weights, non_blocking=True)
     mean = weights.clone() if recipe.ema is not None else None
     if progress is not None:
         restore_optimizer(optimizer, progress.optimizer)
