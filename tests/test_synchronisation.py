@@ -1,14 +1,22 @@
-"""How often the CPU waits for an accelerator, counted on a stand-in: never in a training step."""
+"""How often the CPU waits for an accelerator, counted on a stand-in: never in a training step, once in an outer step."""
 
 from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
-from conftest import batches_of, identity, make_recipe, preset
+from conftest import STRATEGY, batches_of, identity, made, make_recipe, preset, toy_settings
+from pytorch_lightning import LightningModule
 from standin import AVAILABLE, device, standin
 
+from distill import augment
 from distill.experts.train import train_experts
+from distill.methods.decoupled.recovery import Recovery
+from distill.methods.matching.ast import AST
+from distill.methods.matching.datm import DATM
+from distill.methods.matching.dm import DistributionMatching
+from distill.methods.matching.gradient import GradientMatching
+from distill.methods.matching.trajectory import TrajectoryMatching
 from distill.sets.synthetic import SyntheticSet
 from distill.teachers.labels import Once, OnTheFly, Teaching, told
 from distill.teachers.store import ExpertStore
@@ -199,3 +207,80 @@ def test_a_student_is_evaluated_with_one_wait(real, student, there):
     found = hits(net, split, make_recipe(), batch=7)
     assert sum(lately(there).values()) == 1
     assert found == hits(net.cpu(), real.test, make_recipe())
+
+
+def step_once(method, optimizer, step):
+    """One outer step as Lightning drives it, its metrics read."""
+    method.optimizers = lambda: optimizer
+    method.manual_backward = lambda loss: loss.backward()
+    method.training_step(step)
+
+
+METHODS = {
+    "mtt": (TrajectoryMatching, {}),
+    "mtt, full": (TrajectoryMatching, {"memory": "full"}),
+    "tesla": (TrajectoryMatching, {"memory": "tesla", "soft_label_assignment": True}),
+    "datm": (DATM, {"max_error": 1e5}),
+    "ast": (AST, {"init": "real", "perturbation": 0.1}),
+    "dc": (GradientMatching, {"augment": augment.none, "collective": False}),
+    "dsa": (GradientMatching, {"collective": False}),
+    "dsac": (GradientMatching, {"collective": True, "warmup_networks": 0}),
+    "dcc, unequal classes": (GradientMatching, {"collective": True, "warmup_networks": 0, "ipc": {"c0": 1, "c1": 2, "c2": 2}}),
+    "dm": (DistributionMatching, {}),
+}  # fmt: skip
+
+
+@pytest.fixture
+def logged(monkeypatch):
+    """What Lightning is told."""
+    found = []
+    monkeypatch.setattr(LightningModule, "log", lambda self, name, value: found.append((name, value)))
+    return found
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_an_outer_step_waits_once(real, student, experts, name, logged, there):
+    cls, changes = METHODS[name]
+    views = augment.DSA(STRATEGY, siamese=cls in (GradientMatching, DistributionMatching))
+    shared = dict(seed=0, real=sent(real.train), student=student, experts=experts, ipc=2, augment=views)
+    method = made(cls, **{**toy_settings(cls), **shared, "steps": 9, **changes})
+    method.begin()
+    optimizer = method.configure_optimizers()
+    for step in range(3):  # the first ones measure and make what is kept
+        step_once(method, optimizer, step)
+    for step in range(3, 9):
+        lately(there)
+        step_once(method, optimizer, step)
+        assert sum(lately(there).values()) == 1
+    assert method.skips == 0
+    assert {"matching_loss", "skipped_steps", "step"} <= dict(logged).keys()
+    assert all(value.device.type == "cpu" for _, value in logged)
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_a_recovery_waits_where_a_row_of_metrics_is_written(real, student, committee, every, logged, there):
+    """Once for what was skipped, once for the metrics."""
+    for net in committee.nets:
+        net.to(device())
+    shared = dict(seed=0, real=sent(real.train), student=student, ipc=2, committee=committee)
+    values = {**toy_settings(Recovery), "iterations": 8, "log_every": every, "snapshot_every": 4}
+    method = made(Recovery, **{**values, **shared})
+    method.begin()
+    optimizer = Wrapped(method.configure_optimizers())
+    found = []
+    for step in range(8):
+        lately(there)
+        step_once(method, optimizer, step)
+        found.append(sum(lately(there).values()))
+    assert found[1:] == [2 * (after % every == 0) for after in range(2, 9)]
+    assert all(value.device.type == "cpu" for _, value in logged)
+
+
+class Wrapped:
+    """An optimiser as Lightning hands it out."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+
+    def __getattr__(self, name):
+        return getattr(self.optimizer, name)

@@ -1,6 +1,7 @@
 """Method: what every distillation method is, a Lightning module whose `update` reads like the paper's algorithm box."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
@@ -50,6 +51,16 @@ class Inputs:
     experts: ExpertStore | None = None
     committee: Committee | None = None
     share: tuple[int, int] = (0, 1)
+
+
+def numbers(values: Iterable[Any]) -> list[float]:
+    """Scalars as Python's numbers; those on a GPU come in one piece, for which it is waited once."""
+    values = [value.detach() if isinstance(value, Tensor) else value for value in values]
+    far = [value.double() for value in values if isinstance(value, Tensor) and value.device.type != "cpu"]
+    found = iter(torch.stack(far).tolist() if far else ())
+    return [
+        next(found) if isinstance(value, Tensor) and value.device.type != "cpu" else float(value) for value in values
+    ]
 
 
 def given(value: T | None, name: str) -> T:
@@ -121,6 +132,7 @@ class Method(LightningModule):
         self.skips = 0  # of all outer steps
         self.skips_in_a_row = 0
         self.skipped_because = ""
+        self.told: dict[str, Any] = {}  # metrics of the next row, numbers or scalars
         self.synset: SyntheticSet
 
     @classmethod
@@ -159,10 +171,20 @@ class Method(LightningModule):
         """One optimiser over all that is learned; parameter groups carry a ``name`` for messages."""
         raise NotImplementedError
 
-    def check_gradients(self, optimizer: torch.optim.Optimizer) -> None:
-        """Raise `Skip` if the step must not be taken although its loss is finite."""
+    def vitals(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+        """Scalars that tell whether the step may be taken: the loss, and 0 for a gradient that is not finite."""
+        found = {"loss": loss}
         for group in optimizer.param_groups:
-            if any(p.grad is not None and not torch.isfinite(p.grad).all() for p in group["params"]):
+            finite = [p.grad.isfinite().all() for p in group["params"] if p.grad is not None]
+            found |= {group["name"]: torch.stack(finite).all()} if finite else {}
+        return found
+
+    def check(self, vitals: Mapping[str, float], optimizer: torch.optim.Optimizer) -> None:
+        """Raise `Skip` if the step must not be taken, by what its `vitals` turned out to be."""
+        if not math.isfinite(vitals["loss"]):
+            raise Skip(f"the matching loss is {vitals['loss']}")
+        for group in optimizer.param_groups:
+            if not vitals.get(group["name"], True):
                 raise Skip(f"the gradient of the {group['name']} is not finite")
 
     def made(self) -> Tensor:
@@ -182,10 +204,11 @@ class Method(LightningModule):
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
         loss = self.update(step)
-        if not torch.isfinite(loss):
-            raise Skip(f"the matching loss is {float(loss.detach())}")
         self.manual_backward(loss)
-        self.check_gradients(optimizer)
+        vitals = self.vitals(loss, optimizer)
+        found = numbers([*vitals.values(), *self.told.values()])  # the one time that a step waits for its device
+        self.told = dict(zip(self.told, found[len(vitals) :], strict=True))
+        self.check(dict(zip(vitals, found, strict=False)), optimizer)
         optimizer.step()
 
     def training_step(self, step: int) -> None:
@@ -198,6 +221,13 @@ class Method(LightningModule):
         self.tally(int(step), reason)
         if (int(step) + 1) % self.log_every == 0:
             self.log_dict({"skipped_steps": float(self.skips), "step": float(step)})
+            for name, value in zip(self.told, numbers(self.told.values()), strict=True):
+                super().log(name, torch.tensor(value, dtype=torch.float64))
+            self.told = {}
+
+    def log(self, name: str, value: Any, **options: Any) -> None:  # type: ignore[override]
+        """Take a metric for the row of this step; all of a row are read at once, Lightning would wait for each."""
+        self.told[name] = value
 
     def tally(self, step: int, reason: str) -> None:
         """Count outer step ``step``, skipped for ``reason`` if there is one; raises `Diverged` where too many were."""

@@ -180,6 +180,10 @@ class SyntheticSet(TrainingSet, Dataset):
         vars(other).update({"path": None, **fields})
         return other
 
+    def with_probabilities(self, labels: Tensor) -> "SyntheticSet":
+        """The same set with a softmax (N, K) as its labels; unlike `with_` it looks at no value, which may lie on a GPU."""
+        return self._but(labels=labels, label_kind="probabilities")
+
     @property
     def detached(self) -> "SyntheticSet":
         """The same set, its images without their graph; nothing is copied."""

@@ -72,7 +72,7 @@ class AST(TrajectoryMatching):
         moved = []
         for part in self.net.unflatten(weights).values():
             if part.dim() == 4:
-                noise = torch.randn(part.shape, generator=g).to(part)
+                noise = torch.randn(part.shape, generator=g).to(part, non_blocking=True)
                 part = part + self.settings.perturbation * noise / noise.norm() * part
             moved.append(part.flatten())
         return torch.cat(moved)

@@ -106,7 +106,9 @@ class ClassMatching(Method):
         batches = []
         for cls, members in enumerate(self.members):
             order = torch.randperm(len(members), generator=rng.generator(self.seed, purpose, step, cls))
-            batches.append(self.real.images[members[order[: min(count, self.most)].to(members.device)]])
+            batches.append(
+                self.real.images[members[order[: min(count, self.most)].to(members.device, non_blocking=True)]]
+            )
         return torch.stack(batches)
 
     def batches(self, step: int) -> tuple[Tensor, Tensor]:

@@ -28,11 +28,11 @@ def row_distance(a: Gradient, b: Gradient) -> Tensor:
 
     Source: DC's code.
     """
-    total = torch.zeros(())
+    total = next(iter(a.values())).new_zeros(())
     for name, tensor in a.items():
         if tensor.dim() > 1:
             x, y = tensor.flatten(1), b[name].flatten(1)
-            total = total.to(x) + (1 - (x * y).sum(1) / (x.norm(dim=1) * y.norm(dim=1) + EPS)).sum()
+            total = total + (1 - (x * y).sum(1) / (x.norm(dim=1) * y.norm(dim=1) + EPS)).sum()
     return total
 
 
@@ -120,8 +120,10 @@ class Matcher:
         """The same of the collective loss; all classes' images are one batch."""
         target = self.target(theta, real.flatten(0, 1), labels_like(real).flatten())
         each = torch.tensor(counts)
-        labels = torch.arange(len(each)).repeat_interleave(each).to(real.device)
-        weight = None if are_equal(counts) else 1 / each.to(theta)  # the plain mean is this where classes are equal
+        labels = torch.arange(len(each)).repeat_interleave(each).to(real.device, non_blocking=True)
+        weight = (
+            None if are_equal(counts) else 1 / each.to(theta, non_blocking=True)
+        )  # the plain mean is this where classes are equal
         gradient, loss = self.second(theta, synthetic, labels, target, weight)
         return loss, gradient
 

@@ -178,10 +178,6 @@ class TrajectoryMatching(Method):
         self.log_dict(
             {"matching_loss": error.detach(), "student_rate": self.learned_rate.detach(), "start_epoch": float(epoch)}
         )
-        # Above 1 the student landed farther from the target than it began: nothing to learn from (DATM's guard).
-        limit = self.settings.max_error
-        if limit is not None and error > limit:
-            raise Skip(f"the matching loss is {float(error.detach()):.4g}, above method.max_error={limit}")
         return error
 
     def start(self, expert: int, epoch: int, step: int) -> Tensor:
@@ -238,11 +234,14 @@ class TrajectoryMatching(Method):
         g = rng.generator(self.seed, "inner batches", step)
         batches = chunks(len(self.synset), self.settings.batch_syn, self.settings.student_steps, g)
         device = self.synset.images.device
-        return [InnerStep(b.to(device), rng.derive(self.seed, "inner augment", step, i)) for i, b in enumerate(batches)]
+        return [
+            InnerStep(b.to(device, non_blocking=True), rng.derive(self.seed, "inner augment", step, i))
+            for i, b in enumerate(batches)
+        ]
 
     def weights(self, expert: int, epoch: int) -> Tensor:
         """An expert's weights (P,) on the device of the images; epoch -1 is the last."""
-        return self.experts.row(expert, epoch, len(self.net)).to(self.real.images.device)
+        return self.experts.row(expert, epoch, len(self.net)).to(self.real.images.device, non_blocking=True)
 
     @torch.no_grad()
     def logits(self, expert: int, images: Tensor) -> Tensor:
@@ -254,18 +253,26 @@ class TrajectoryMatching(Method):
     def assign_labels(self, target: Tensor) -> None:
         """TESLA's soft label assignment: what the target network says of the images as they are."""
         labels = torch.cat([self.net(target, images).softmax(1) for images in self.synset.images.split(256)])
-        self.synset = self.synset.with_(labels=labels, label_kind="probabilities")
+        self.synset = self.synset.with_probabilities(labels)
 
-    def check_gradients(self, optimizer: torch.optim.Optimizer) -> None:
-        """Besides gradients that are not finite: a student rate that this step would make negative or too large.
+    def vitals(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+        """Besides those of every method: the student rate that this step would lead to."""
+        rate, group = self.learned_rate, optimizer.param_groups[1]
+        assert rate.grad is not None
+        velocity = optimizer.state.get(rate, {}).get("momentum_buffer", 0.0)
+        after = rate.detach() - group["lr"] * (group["momentum"] * velocity + rate.grad)
+        return {**super().vitals(loss, optimizer), "rate": rate, "rate after": after}
+
+    def check(self, vitals: Mapping[str, float], optimizer: torch.optim.Optimizer) -> None:
+        """Besides what is not finite: a loss above ``max_error``, or a student rate that would be negative or too large.
 
         The rate's velocity is then forgotten: it alone could forbid every later step.
         """
-        super().check_gradients(optimizer)
-        rate, group = self.learned_rate, optimizer.param_groups[1]
-        assert rate.grad is not None
-        velocity = optimizer.state[rate].get("momentum_buffer", 0.0)
-        after = float(rate.detach() - group["lr"] * (group["momentum"] * velocity + rate.grad))
-        if not 0 < after <= MAX_LR:
-            optimizer.state[rate].clear()
-            raise Skip(f"the learned student rate would become {after:.4g} (it is {float(rate.detach()):.4g})")
+        # Above 1 the student landed farther from the target than it began: nothing to learn from (DATM's guard).
+        limit = self.settings.max_error
+        if limit is not None and vitals["loss"] > limit:
+            raise Skip(f"the matching loss is {vitals['loss']:.4g}, above method.max_error={limit}")
+        super().check(vitals, optimizer)
+        if not 0 < vitals["rate after"] <= MAX_LR:
+            optimizer.state[self.learned_rate].clear()
+            raise Skip(f"the learned student rate would become {vitals['rate after']:.4g} (it is {vitals['rate']:.4g})")
