@@ -50,15 +50,15 @@ def carry_out(run: Composed, real: RealData | None = None, arrows: Sequence[str]
 
 
 def keep_freed_memory() -> None:
-    """Let glibc reuse large blocks, here and in workers, rather than give each back and fault it in again.
+    """Let glibc reuse blocks of any size, here and in workers, rather than give each back and fault it in again.
 
-    Training steps on 256 digits (ConvNet-2, width 32, two cores): 8.6 to 10.1 ms without, 5.7 to 6.4 ms with it.
+    Training steps on 100 images of 32x32 (ConvNet-3, eager fp32, one thread): 484 ms without, 373 ms with it.
     """
-    mmap_threshold, trim_threshold = 32 * 2**20, 2**31 - 1  # the largest that glibc takes
-    os.environ |= {"MALLOC_MMAP_THRESHOLD_": str(mmap_threshold), "MALLOC_TRIM_THRESHOLD_": str(trim_threshold)}
+    most = 2**31 - 1  # freed bytes that are kept: the largest number that glibc takes
+    os.environ |= {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(most)}
     try:
         libc = ctypes.CDLL("libc.so.6")
     except OSError:
         return  # another C library
-    libc.mallopt(-3, mmap_threshold)
-    libc.mallopt(-1, trim_threshold)
+    libc.mallopt(-4, 0)  # no block has a mapping of its own
+    libc.mallopt(-1, most)
