@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from distill.files import digest, read_record, write_record
+from distill.files import cache_folder, digest, read_record, write_record
 from distill.progress import stage
 
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it tells of a missing GPU when compiling
@@ -123,7 +123,7 @@ def _path() -> Path:
     Raises:
         RuntimeError: the user has no home.
     """
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distill" / "fastest.json"
+    return cache_folder() / "fastest.json"
 
 
 def _remembered() -> dict[str, Any]:

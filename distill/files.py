@@ -71,6 +71,15 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
+def cache_folder() -> Path:
+    """Where this user's machine keeps what can be made again: ``XDG_CACHE_HOME``, or ``~/.cache``, and ``distill``.
+
+    Raises:
+        RuntimeError: the user has no home.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distill"
+
+
 def clear_abandoned(folder: Path, pattern: str) -> None:
     """Clear what killed processes left half written in a folder that nobody holds: what did not change for an hour."""
     for part in folder.glob(pattern):

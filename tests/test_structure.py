@@ -19,9 +19,23 @@ ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"
 # Each module may import what stands before it.
 ORDER = [
-    *("distill.files", "distill.identity", "distill.text", "distill.progress", "distill.parallel", "distill.autotune"),
+    *(
+        "distill.files",
+        "distill.identity",
+        "distill.text",
+        "distill.progress",
+        "distill.parallel",
+        "distill.autotune",
+        "distill.native",
+    ),
     *("distill.checks", "distill.rng", "distill.wording", "distill.sizes", "distill.configs", "distill.presets"),
-    *("distill.networks", "distill.networks.base", "distill.networks.flat", "distill.networks.*"),
+    *(
+        "distill.networks",
+        "distill.networks.instance",
+        "distill.networks.base",
+        "distill.networks.flat",
+        "distill.networks.*",
+    ),
     *("distill.augment.families", "distill.augment.dc", "distill.augment.crops", "distill.augment.mixing"),
     *("distill.augment.policies", "distill.augment.makers", "distill.augment"),
     *("distill.data", "distill.data.selection", "distill.data.preprocessing", "distill.data.settings"),

@@ -12,10 +12,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from distill.networks.instance import InstanceNorm
+
 Shape = tuple[int, int, int]  # channels, height, width of one image
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "instance": lambda width: nn.GroupNorm(width, width),  # one channel a group: no statistics outlive the batch
+    "instance": InstanceNorm,
     "batch": nn.BatchNorm2d,
     "layer": lambda width: nn.GroupNorm(1, width),
     "group": lambda width: nn.GroupNorm(4, width),

@@ -8,6 +8,11 @@ from torch import nn
 
 from distill.checks import check_ranges
 from distill.networks.base import ACTIVATIONS, NORM, NORMS, POOLINGS, Shape, Student, to_32
+from distill.networks.instance import InstanceNorm
+
+SLOPES = {"relu": 0.0, "leaky_relu": 0.01}
+
+WINDOWS = {"none": 1, "avg": 2}
 
 
 class ConvNet(Student):
@@ -40,10 +45,10 @@ class ConvNet(Student):
         blocks: list[nn.Module] = []
         for block in range(depth):
             padding = to_32(shape, 1) if block == 0 else 1
-            blocks += [
-                nn.Conv2d(channels if block == 0 else width, width, 3, padding=padding),
-                NORMS[norm](width),
-                ACTIVATIONS[activation](),
-                POOLINGS[pooling](),
-            ]
+            blocks.append(nn.Conv2d(channels if block == 0 else width, width, 3, padding=padding))
+            if norm == "instance" and activation in SLOPES and pooling in WINDOWS:
+                one = InstanceNorm(width, SLOPES[activation], WINDOWS[pooling])
+                blocks += [one, nn.Identity(), nn.Identity()]  # parameters keep the numbers in their names
+            else:
+                blocks += [NORMS[norm](width), ACTIVATIONS[activation](), POOLINGS[pooling]()]
         super().__init__(shape, num_classes, nn.Sequential(*blocks))
