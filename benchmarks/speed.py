@@ -1,6 +1,6 @@
 """Time and memory of the hot loops as ratios to the plain ones of ``benchmarks/plain.py``, measured in turn in one run.
 
-python benchmarks/speed.py [--repeat 3] [--only students,experts,outer,dsa,dsac,dm,recover,memory,stack]
+python benchmarks/speed.py [--repeat 3] [--only rate,students,experts,outer,dsa,dsac,dm,recover,memory,stack]
 
 What is compared: ConvNet-3 at CIFAR-10 size with DSA, `distill` in the fastest setting of docs/speed.md
 (torch.compile, bf16 for experts and students, fp32 in the inner loop). Ratios above 1 are gains.
@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
 from benchmarks import plain
+from benchmarks.rate import rate
 from benchmarks.training import AUGMENT, compare, experts, net, stack, students
 from distill import rng
 from distill.augment.families import DSA
@@ -214,6 +215,7 @@ def _kilobytes(name: str) -> int:
 
 def main() -> None:
     parts = {
+        "rate": rate,
         "students": students,
         "experts": experts,
         "outer": outer,
