@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +44,15 @@ def compose(*overrides: str) -> Composed:
     >>> compose("method=dm", "ipc=1").cfg.method.lr_img
     1.0
     """
+    cfg, choices = _composed(*overrides)
+    return Composed(deepcopy(cfg), dict(choices), list(overrides))
+
+
+@lru_cache(16)  # every row of a run asks for its protocol's preset
+def _composed(*overrides: str) -> tuple[DictConfig, Mapping[str, Any]]:
     with _ours():
         whole = hydra.compose("config", list(overrides), return_hydra_config=True)
-    cfg = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
-    return Composed(cfg, dict(whole.hydra.runtime.choices), list(overrides))
+    return OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"]), whole.hydra.runtime.choices
 
 
 @contextmanager
