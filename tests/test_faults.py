@@ -15,8 +15,7 @@ import pytest
 import torch
 from conftest import composed
 from hydra.utils import get_class
-from test_line import METHODS, ROOT
-from test_line import toy as toy_line
+from test_line import METHODS, ROOT, toy
 
 import distill
 import distill.evaluation.evaluate  # imported here so that no forked process has to
@@ -26,17 +25,6 @@ import distill.report.page
 from distill.files import alone_in, load_tensors, replacing, save_tensors
 from distill.methods.base import Method
 from distill.teachers.store import ExpertStore
-
-
-def toy(method, *more):
-    """The toy line, with experts of four epochs where there are any, in one process."""
-    node, short = composed(f"method={method}").method, ["workers=1"]
-    if "max_start_epoch" in node:
-        short += ["method.experts.recipe.epochs=4", "method.max_start_epoch=2", "method.student_steps=4"]
-    if "initial_max_start_epoch" in node:
-        short += ["method.initial_max_start_epoch=1"]
-    return toy_line(method, *short, *more)
-
 
 # Forked from a server that has imported everything and started no thread; a fork of the tests' own process could hang.
 PROCESSES = multiprocessing.get_context("forkserver")

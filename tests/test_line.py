@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 METHODS = sorted(path.stem for path in (ROOT / "configs" / "method").glob("*.yaml"))
 TOY = [
     "data=digits", "ipc=1", "student.convnet.width=8", "method.steps=4", "method.snapshot_every=2", "protocol.recipe.epochs=2",
-    "student_epochs=[2]", "protocol.students=2", "baselines.random=2", "baselines.whole=false", "device=cpu",
+    "student_epochs=[2]", "protocol.students=2", "baselines.random=2", "baselines.whole=false", "device=cpu", "workers=1",
 ]  # fmt: skip
 
 
@@ -33,20 +34,25 @@ def line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments):
-        GlobalHydra.instance().clear()
-        monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-        monkeypatch.delenv("DISTILL_TRACEBACK", raising=False)
         capsys.readouterr()
-        code, message = 0, ""
-        try:
-            runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
-        except SystemExit as stop:
-            code, message = (stop.code, "") if isinstance(stop.code, int | None) else (1, stop.code)
+        code, message = typed(monkeypatch, *arguments)
         said = capsys.readouterr()
-        return code or 0, said.out, message or said.err
+        return code, said.out, message or said.err
 
     return call
+
+
+def typed(patch, *arguments):
+    """run.py with these words: (exit code, its error line)."""
+    GlobalHydra.instance().clear()
+    patch.setattr(sys, "argv", ["run.py", *arguments])
+    patch.setenv("HYDRA_FULL_ERROR", "0")
+    patch.delenv("DISTILL_TRACEBACK", raising=False)
+    try:
+        runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
+    except SystemExit as stop:
+        return (stop.code or 0, "") if isinstance(stop.code, int | None) else (1, stop.code)
+    return 0, ""
 
 
 def succeeds(outcome):
@@ -55,8 +61,11 @@ def succeeds(outcome):
 
 
 def toy(method, *more):
+    """A short line in one process, with experts of four epochs where there are any."""
     node = composed(f"method={method}").method
-    experts = ["method.experts.count=2"] if "experts" in node else []
+    experts = ["method.experts.count=2", "method.experts.recipe.epochs=4"] if "experts" in node else []
+    experts += ["method.max_start_epoch=2", "method.student_steps=4"] if "max_start_epoch" in node else []
+    experts += ["method.initial_max_start_epoch=1"] if "initial_max_start_epoch" in node else []
     if "committee" in node:
         experts = ["student.convnet.norm=batch", *(f"method.committee.{setting}" for setting in TEACHERS)]
     rows = ["method.log_every=1"] if "log_every" in node else []
@@ -112,12 +121,21 @@ def power_cut(method, step):
     TRAINING_STEP(method, step)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder in which experts and a set were made."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for task in ("experts", "distill"):
+            assert typed(patch, *toy("datm", f"task={task}")) == (0, "")
+    return folder
+
+
 @pytest.fixture
-def made(line, tmp_path):
-    """A finished toy run."""
-    code, _, message = line(*toy("datm", "task=experts"))
-    assert code == 0, message
-    succeeds(line(*toy("datm", "task=distill")))
+def made(finished, line, tmp_path):
+    """The set of a finished toy run, which lies in a folder of the test's own."""
+    shutil.copytree(finished / "outputs", tmp_path / "outputs")
     return tmp_path / "outputs" / "digits-datm-ipc1-seed0"
 
 
@@ -133,6 +151,8 @@ QUICK = [
     "protocol.students=1",
     "baselines.random=0",
     "baselines.whole=false",
+    "student_epochs=[2]",
+    "workers=1",
 ]
 
 
@@ -260,7 +280,7 @@ def test_help_says_what_hydra_would_make_of_its_template(line):
         (["task=distill", "seed=7"], "0 of 2 experts in .*: train them with `python run.py task=experts`"),
         (
             ["method.max_start_epoch=40"],
-            "end at epoch 20, this range reads epoch 40: lower method.max_start_epoch or train longer",
+            "end at epoch 4, this range reads epoch 40: lower method.max_start_epoch or train longer",
         ),
         (["student.convnet.norm=batch"], "keeps batch statistics"),
         (["task=evaluate", "synset=none.safetensors"], "no synthetic set at none.safetensors"),

@@ -9,9 +9,8 @@ import time
 from functools import partial, wraps
 
 import pytest
-from test_faults import PROCESSES, in_a_process, keep_every_epoch, server_finds_the_tests, toy  # noqa: F401
-from test_line import line  # noqa: F401  # a fixture
-from test_line import toy as toy_line
+from test_faults import PROCESSES, in_a_process, keep_every_epoch, server_finds_the_tests  # noqa: F401
+from test_line import line, toy  # noqa: F401  # a fixture
 
 import distill.parallel
 from distill.methods.base import Method
@@ -80,7 +79,7 @@ STAGES = {
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_other_stage_says_how_to_go_on(stage, line, monkeypatch):  # noqa: F811
     method, task, before, processes, file, where = STAGES[stage]
-    assert all(line(*toy_line(method, earlier))[0] == 0 for earlier in before)
+    assert all(line(*toy(method, earlier))[0] == 0 for earlier in before)
     original = pathlib.Path.replace
 
     def replace(self, target):
@@ -91,7 +90,7 @@ def test_every_other_stage_says_how_to_go_on(stage, line, monkeypatch):  # noqa:
 
     monkeypatch.setattr(pathlib.Path, "replace", replace)
     monkeypatch.setenv("WORLD_SIZE", processes)
-    code, _, said = line(*toy_line(method, task))
+    code, _, said = line(*toy(method, task))
     assert code == 143 and said.splitlines()[-1].endswith(f"the same command goes on from {where}")
 
 
