@@ -1,16 +1,14 @@
 """The line with teachers: protocols whose labels a committee gives, work shared by processes, and what is refused."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
 from conftest import composed, preset
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from test_crew import in_two_processes
 from test_faults import in_a_process, server_finds_the_tests  # noqa: F401  # a fixture
 from test_line import ROOT, line, succeeds, toy  # noqa: F401  # a fixture
 
@@ -137,16 +135,9 @@ def test_teachers_are_trained_alone_when_they_are_asked_for(line, tmp_path):  # 
 def test_two_processes_make_the_set_of_one(tmp_path):
     arguments = [*toy("cda", "task=distill", "ipc=3", "method.together=1"), "method.steps=null", "method.iterations=3"]
     arguments.remove("method.steps=4")
-    one = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *arguments, "task=experts"], cwd=tmp_path, capture_output=True
-    )
-    assert one.returncode == 0, one.stderr
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    for launcher, out in (([sys.executable], "one"), (torchrun, "two")):
-        command = [*launcher, str(ROOT / "run.py"), *arguments, f"out={out}", "experts_path=outputs/experts"]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+    assert in_a_process([*arguments, "task=experts"], tmp_path) == 0
+    assert in_a_process([*arguments, "out=one", "experts_path=outputs/experts"], tmp_path) == 0
+    in_two_processes([*arguments, "out=two", "experts_path=outputs/experts"], tmp_path)
     whole, shared = (distill.load(tmp_path / out / "digits-cda-ipc3-seed0") for out in ("one", "two"))
     assert whole.hash == shared.hash and whole.record["step"] == shared.record["step"] == 9
     assert torch.equal(whole.images, shared.images)

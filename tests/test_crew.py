@@ -3,31 +3,42 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
+from contextlib import closing
+from functools import partial
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from test_faults import PROCESSES, in_a_process, run_line, server_finds_the_tests  # noqa: F401  # a fixture
 from test_line import ROOT, toy
 
 from distill.files import hash_tensors
 from distill.parallel import Crew
 from distill.runs.checks import placed
 
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
-def both(folder, *arguments):
-    """What two processes said, and what lies in ``two`` and ``one`` after they and one went the same line."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    heard = {}
-    for out, launcher in (("one", []), ("two", TORCHRUN)):
-        command = [sys.executable, *launcher, str(ROOT / "run.py"), *arguments, f"out={out}"]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        heard[out] = done.stdout + done.stderr
-    return heard, folder / "one", folder / "two"
+def in_two_processes(arguments, folder):
+    """run.py in two processes that find in their environment what a torchrun puts there."""
+    with closing(socket.socket()) as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    befores = [partial(of_two, rank, port) for rank in range(2)]
+    pair = [PROCESSES.Process(target=run_line, args=(arguments, folder, None, before)) for before in befores]
+    for process in pair:
+        process.start()
+    for process in pair:
+        process.join(300)
+    assert [process.exitcode for process in pair] == [0, 0], (folder / "heard").read_text()
+
+
+def of_two(rank, port):
+    world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in world.items()}
 
 
 def contents(out, pattern):
@@ -61,7 +72,14 @@ def test_each_process_has_the_card_of_its_local_rank():
 
 
 def test_experts_sets_and_students_of_two_processes_are_those_of_one(tmp_path):
-    heard, one, two = both(tmp_path, *toy("mtt", "ipc=[1,2]", "protocol.students=4", "method.experts.count=3"))
+    arguments = toy("mtt", "ipc=[1,2]", "protocol.students=4", "method.experts.count=3")
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert in_a_process([*arguments, "out=one"], tmp_path) == 0
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [*TORCHRUN, str(ROOT / "run.py"), *arguments, "out=two"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    heard = {"one": (tmp_path / "heard").read_text(), "two": done.stderr}
     for pattern, count in (("experts/*/expert_*", 3), ("digits-mtt-*/synset", 2)):
         assert len(contents(one, pattern)) == count
         assert contents(one, pattern) == contents(two, pattern)
@@ -73,7 +91,9 @@ def test_experts_sets_and_students_of_two_processes_are_those_of_one(tmp_path):
 
 
 def test_teachers_labels_and_students_of_two_processes_are_those_of_one(tmp_path):
-    _, one, two = both(tmp_path, *toy("rded", "protocol=cvdd"))
+    arguments, one, two = toy("rded", "protocol=cvdd"), tmp_path / "one", tmp_path / "two"
+    assert in_a_process([*arguments, "out=one"], tmp_path) == 0
+    in_two_processes([*arguments, "out=two"], tmp_path)
     for pattern, count in (("experts/*/expert_*", 2), ("digits-rded-*/synset", 1), ("labels/*/epoch_*", 6)):
         assert len(contents(one, pattern)) == count
         assert contents(one, pattern) == contents(two, pattern)
