@@ -15,7 +15,7 @@ from distill.networks.convnet import ConvNet
 from distill.networks.flat import FlatStudent, flatten
 
 CIFAR = partial(ConvNet, (3, 32, 32), 10, depth=None, width=128, norm="instance", pooling="avg", activation="relu")
-WAYS = [(False, 3), (False, 7), (False, 15), (False, 100), (True, 3), (True, 15)]  # real images of one call, of 3 x 7
+WAYS = [3, 7, 15, 100]  # real images of one call, of 3 x 7
 EVEN = (2, 2, 2)
 
 
@@ -52,13 +52,17 @@ def test_a_row_too_small_for_its_epsilon_is_far_from_itself():
 
 @pytest.fixture
 def batches():
+    return batches_of(depth=2)
+
+
+def batches_of(depth):
     torch.manual_seed(0)
-    net = ConvNet((3, 8, 8), 3, depth=2, width=6, norm="instance", pooling="avg", activation="softplus").double()
+    net = ConvNet((3, 8, 8), 3, depth=depth, width=6, norm="instance", pooling="avg", activation="softplus").double()
     real, synthetic = torch.randn(3, 7, 3, 8, 8).double(), torch.randn(6, 3, 8, 8).double()
     return net, flatten(net), real, synthetic
 
 
-def match(net, kind, compiled=False, together=7, distance="rows"):
+def match(net, kind, together=7, distance="rows", compiled=False):
     return getattr(Matcher(FlatStudent(net), DISTANCES[distance], compiled, together), kind)
 
 
@@ -80,10 +84,20 @@ def by_autograd(net, theta, real, synthetic, counts, kind):
 
 
 @pytest.mark.parametrize("kind", ["class_wise", "collective"])
-@pytest.mark.parametrize("way", WAYS)
-def test_every_way_gives_the_plain_loops_loss_and_gradient(batches, kind, way):
+@pytest.mark.parametrize("together", WAYS)
+def test_every_way_gives_the_plain_loops_loss_and_gradient(batches, kind, together):
+    check_way(match(batches[0], kind, together=together), batches, kind)
+
+
+@pytest.mark.parametrize("kind, together", [("collective", 7), ("class_wise", 21)])  # one by one; in a stack
+def test_every_compiled_function_gives_the_plain_loops_loss_and_gradient(kind, together):
+    shallow = batches_of(depth=1)  # some ten kernels a function, and each takes a second to compile
+    check_way(match(shallow[0], kind, together=together, compiled=True), shallow, kind)
+
+
+def check_way(way, batches, kind):
     net, theta, real, synthetic = batches
-    loss, gradient = match(net, kind, *way)(theta, real, synthetic, EVEN)
+    loss, gradient = way(theta, real, synthetic, EVEN)
     expected, expected_gradient = by_autograd(net, theta, real, synthetic, EVEN, kind)
     assert torch.allclose(loss, expected, rtol=1e-5)
     assert (gradient - expected_gradient).norm() < 1e-5 * expected_gradient.norm()
