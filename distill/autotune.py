@@ -117,6 +117,13 @@ def _machine(device: torch.device) -> str:
     return f"{platform.node()} {platform.machine()}, {torch.get_num_threads()} threads, {os.cpu_count()} cores"
 
 
+def memory_of(device: torch.device | None = None) -> int:
+    """Bytes of a device's memory, used or not; None is this machine."""
+    if device is not None and device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def _path() -> Path:
     """Of the times.
 

@@ -11,6 +11,7 @@ from test_line import line  # noqa: F401  # a fixture
 
 from distill import identity
 from distill.identity import canonical, digits, former_digits
+from distill.methods.synthesis import claim
 
 FORMER = Path(__file__).parent / "former"  # a run of two methods, written by the version before identities had a format
 RUN = [
@@ -79,3 +80,11 @@ def test_examples_hold():
 def contents(root: Path) -> dict[str, str]:
     files = (path for path in root.rglob("*") if path.is_file())
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_auto_goes_on_where_a_choice_was_made_and_nothing_else_does(tmp_path):
+    claim(tmp_path, {"method": {"memory": "recompute", "steps": 3}})
+    claim(tmp_path, {"method": {"memory": "auto", "steps": 3}})
+    for memory, steps in (("full", 3), ("auto", 4)):
+        with pytest.raises(ValueError, match="belongs to another configuration"):
+            claim(tmp_path, {"method": {"memory": memory, "steps": steps}})

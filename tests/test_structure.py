@@ -53,6 +53,7 @@ ORDER = [
     *(
         "distill.methods.matching",
         "distill.methods.matching.unroll",
+        "distill.methods.matching.ways",
         "distill.methods.matching.classes",
         "distill.methods.matching.matcher",
         "distill.methods.matching.*",

@@ -1,7 +1,6 @@
 """Readers of image sets: each gives uint8 images (N, H, W, C) and integer labels (N,), as they were published."""
 
 import inspect
-import os
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from urllib.error import URLError
 
 import numpy as np
 
+from distill.autotune import memory_of
 from distill.data import folders
 from distill.data.pictures import from_array, picture, pixels
 from distill.wording import pick
@@ -143,14 +143,9 @@ def _folder(path: Path, size: int | None, crop: bool) -> Arrays:
     return Arrays(*_images(tree.train, frame, crop), *_images(tree.test, frame, crop), tree.classes, tree.notes)
 
 
-def physical_memory() -> int:
-    """Bytes of this machine's memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
 def _check_memory(images: int, side: int, channels: int, other_help: str) -> None:
     """Refuse squares that cannot fit: each pixel is held as it was read (uint8) and as networks see it (float32)."""
-    need, memory = images * side**2 * channels * 5, physical_memory()
+    need, memory = images * side**2 * channels * 5, memory_of()
     if need > memory:
         raise ValueError(
             f"data.size={side} makes {images} images of {need / 1e9:.3g} GB, this machine has {memory / 1e9:.3g} GB: "

@@ -31,7 +31,7 @@ MANY_SKIPS = 0.25  # share of the outer steps from which a finished run warns
 
 
 def claim(folder: Path, config: Mapping[str, Any]) -> None:
-    """Make ``folder`` the home of one configuration, or see that it is.
+    """Make ``folder`` the home of one configuration, or see that it is; ``auto`` leaves open what it was.
 
     Raises:
         ValueError: it belongs to another one; nothing in it is touched.
@@ -41,7 +41,7 @@ def claim(folder: Path, config: Mapping[str, Any]) -> None:
         write_record(path, pathless(config))
         return
     before, now = canonical(read_record(path, f"restore it, or delete {folder} to start anew")), canonical(config)
-    differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    differing = sorted(key for key in before.keys() | now.keys() if now.get(key) not in (before.get(key), "auto"))
     if differing:
         key = differing[0]
         raise ValueError(

@@ -5,7 +5,7 @@ MTT (Cazenavette et al., CVPR 2022, arXiv:2203.11932) and TESLA (Cui et al., ICM
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -15,19 +15,17 @@ from torch import Tensor
 from distill import rng
 from distill.augment.families import Augment
 from distill.augment.makers import make
-from distill.autotune import EAGER, fastest
 from distill.checks import setting
 from distill.methods.base import Inputs, Method, Settings, Skip, given
 from distill.methods.matching.unroll import (
     MODES,
-    CompiledDerivatives,
-    Derivatives,
     InnerLoop,
     InnerLoss,
     InnerStep,
     chunks,
     unroll,
 )
+from distill.methods.matching.ways import Case, Way, choose
 from distill.networks.flat import FlatStudent
 from distill.sets.synthetic import SyntheticSet
 from distill.training.recipe import EXPERTS, MAX_LR
@@ -79,7 +77,7 @@ class TrajectorySettings(Settings):
         lr_lr, momentum_lr: SGD on the student's step size.
         max_error: steps whose matching loss is above it are skipped; None takes all that are finite.
         soft_label_assignment: TESLA's; labels are the target network's predictions, anew at every outer step.
-        memory: see `distill.methods.matching.unroll`.
+        memory: a mode of `distill.methods.matching.unroll`, or ``auto``: that which is fastest here and fits.
         compile: torch.compile for the inner loop: True, False or ``auto``, where it is measured faster.
     """
 
@@ -97,7 +95,7 @@ class TrajectorySettings(Settings):
     momentum_lr: float = setting("[0, 1)")
     max_error: float | None = setting("null or (0, 1000000]")
     soft_label_assignment: bool = setting("true or false")
-    memory: str = setting(f"one of {', '.join(MODES)}")
+    memory: str = setting(f"one of auto, {', '.join(MODES)}")
     compile: bool | str = setting("one of true, false, auto")
 
     def check(self) -> None:
@@ -161,7 +159,7 @@ class TrajectoryMatching(Method):
         if self.settings.soft_label_assignment:
             self.assign_labels(self.weights(expert, epoch + self.settings.expert_epochs))
         loop = InnerLoop(
-            self.derivatives,
+            self.way.derivatives,
             self.plan(step),
             self.settings.augment,
             self.settings.student_momentum,
@@ -169,7 +167,7 @@ class TrajectoryMatching(Method):
             [steps for steps, _, _ in landings],
         )
         images, labels = self.synset.images, self.synset.labels
-        landed = unroll(loop, start, images, labels, self.learned_rate, self.settings.memory)
+        landed = unroll(loop, start, images, labels, self.learned_rate, self.way.mode)
         error = sum(
             weight * trajectory_error(student, start, self.weights(expert, epoch + epochs))
             for student, (_, epochs, weight) in zip(landed, landings, strict=True)
@@ -193,31 +191,15 @@ class TrajectoryMatching(Method):
         return 1.0
 
     @cached_property
-    def derivatives(self) -> Derivatives:
-        """Of the inner loss, eager or compiled, whatever takes less time here."""
+    def way(self) -> Way:
+        """To the inner loop's derivatives, the fastest here."""
         n, steps = len(self.synset), self.settings.student_steps
         batch = min(self.settings.batch_syn or n, n)
         images, labels = self.synset.images.detach()[:batch], self.synset.labels.detach()[:batch]
-        theta = self.weights(0, 0)
         loss = inner_loss(self.net, self.synset.label_kind)
-        ways = {EAGER: Derivatives(loss), "compiled": CompiledDerivatives(loss, batch)}
-
-        def work(way: Derivatives) -> None:
-            if self.settings.memory == "full":
-                way.gradient(theta.clone().requires_grad_(), images, labels, graph=True).sum().backward()
-            else:
-                way.gradient(theta, images, labels, graph=False)
-                way.products(theta, images, labels, theta, self.settings.memory == "recompute")
-
-        about = {
-            "inner loop": repr(self.net.net),
-            "images": list(images.shape),
-            "labels": self.synset.label_kind,
-            "memory": self.settings.memory,
-        }
-        calls = self.steps * steps
-        todo = {name: partial(work, way) for name, way in ways.items()}
-        return ways[fastest(todo, about, calls, images.device, self.settings.compile)]
+        about = {"inner loop": repr(self.net.net), "images": list(images.shape), "labels": self.synset.label_kind}
+        case = Case(loss, self.weights(0, 0), images, labels, steps, self.steps, about)
+        return choose(case, self.settings.memory, self.settings.compile)
 
     def pick(self, step: int) -> tuple[int, int]:
         """Expert and start epoch of an outer step, both uniform."""

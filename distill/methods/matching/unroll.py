@@ -2,21 +2,25 @@
 
     v_i = momentum * v_(i-1) + g_i,   theta_(i+1) = theta_i - lr * v_i,   g_i = gradient of the loss of step i at theta_i
 
-Three ways to the gradient:
+Four ways to the gradient:
 
 - ``full``: autograd keeps the graph of every step. Memory grows with the steps; the oracle of the tests.
+- ``segments``: exact, with the graph of about sqrt(N) of N steps at a time (Chen et al., arXiv:1604.06174): that of the last
+  segment stays from the forward pass, those before it are made again.
 - ``recompute``: exact with one step's activations. The forward pass stores the weights theta_i alone; the backward pass
   walks them in reverse, rebuilds one step at a time and pulls the cotangent through its second derivatives.
 - ``tesla``: Cui et al., ICML 2023, arXiv:2211.10586. The end point's cotangent is applied at every step, without any
   Hessian product: what a step does to the steps after it is left out. Exact for one step.
 """
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
+from torch.autograd.function import once_differentiable
 from torch.func import grad
 
 from distill.augment.families import Augment, none
@@ -26,7 +30,7 @@ InnerLoss = Callable[
     [Tensor, Tensor, Tensor], Tensor
 ]  # (theta (P,), views (B, C, H, W), labels (B,) or (B, K)) -> scalar
 
-MODES = ("full", "recompute", "tesla")
+MODES = ("full", "segments", "recompute", "tesla")
 
 
 @dataclass(frozen=True)
@@ -146,12 +150,22 @@ class InnerLoop:
         """The stops."""
         return [len(self.plan)] if self.stops is None else list(self.stops)
 
+    def segments(self) -> list["InnerLoop"]:
+        """The loop in parts of about the square root of its steps, each with the stops that are its own."""
+        size = math.isqrt(len(self.plan) - 1) + 1
+        starts = range(0, len(self.plan), size)
+        stops = [[stop - start for stop in self.landings if start < stop <= start + size] for start in starts]
+        return [
+            replace(self, plan=self.plan[start : start + size], stops=own)
+            for start, own in zip(starts, stops, strict=True)
+        ]
+
     def run(
-        self, theta: Tensor, images: Tensor, labels: Tensor, lr: Tensor, graph: bool
+        self, theta: Tensor, images: Tensor, labels: Tensor, lr: Tensor, graph: bool, velocity: Tensor | None = None
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """The weights at the stops, and theta_i and v_i of every step."""
+        """The weights at the stops; theta_i of every step, and those after the last; and v_i of every step."""
         thetas, velocities, landed, landings = [], [], [], self.landings
-        velocity = torch.zeros_like(theta)
+        velocity = torch.zeros_like(theta) if velocity is None else velocity
         for number, step in enumerate(self.plan, 1):
             views = self.augment(images[step.index], step.draw)
             gradient = self.scale * self.derivatives.gradient(theta, views, labels[step.index], graph)
@@ -161,7 +175,7 @@ class InnerLoop:
             theta = theta - lr * velocity
             if number in landings:
                 landed.append(theta)
-        return landed, thetas, velocities
+        return landed, [*thetas, theta], velocities
 
 
 def unroll(
@@ -188,6 +202,8 @@ def unroll(
         raise ValueError("memory mode tesla knows neither momentum nor intermediate stops: use recompute")
     if mode == "full":
         return torch.stack(loop.run(start.detach(), images, labels, lr, graph=True)[0])
+    if mode == "segments":
+        return _Segments.apply(images, labels, lr, start.detach(), loop)
     return _Unroll.apply(images, labels, lr, start.detach(), loop, mode == "recompute")
 
 
@@ -232,3 +248,53 @@ class _Unroll(torch.autograd.Function):
             if in_theta is not None:
                 towards = towards + in_theta
         return images_grad, labels_grad, lr_grad, None, None, None
+
+
+class _Segments(torch.autograd.Function):
+    """Forward without a graph but for the last segment; backward in reverse, one segment's graph at a time."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, labels: Tensor, lr: Tensor, start: Tensor, loop: InnerLoop) -> Tensor:
+        *before, last = loop.segments()
+        theta, velocity = start.clone(), torch.zeros_like(start)
+        ctx.begun, landed = [], []
+        for segment in before:
+            ctx.begun.append((segment, theta, velocity))
+            stops, thetas, velocities = segment.run(theta, images, labels, lr, False, velocity)
+            theta, velocity = thetas[-1], velocities[-1]
+            landed += stops
+        ctx.save_for_backward(images, labels, lr)
+        ctx.last = _graph(last, theta, velocity, images, labels, lr)
+        return torch.stack([*landed, *ctx.last[1][:-2]]).detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        images, labels, lr = ctx.saved_tensors
+        inputs = [each for each in (images, lr, labels) if each.is_floating_point()]
+        left, totals = list(cotangents), [torch.zeros_like(each) for each in inputs]
+        leaves, ends = ctx.last
+        ctx.last = None
+        towards = [torch.zeros_like(end) for end in ends[-2:]]  # of theta and velocity after the segment
+        for segment, theta, velocity in (*reversed(ctx.begun), (None, None, None)):
+            stops = len(left) - (len(ends) - 2)
+            wanted = [leaf for leaf in leaves if leaf.requires_grad]
+            pulls = [*left[stops:], *towards]
+            found = torch.autograd.grad(ends, wanted, pulls, allow_unused=True, materialize_grads=True)
+            left, towards = left[:stops], list(found[:2])
+            totals = [total + more for total, more in zip(totals, found[2:], strict=True)]
+            if segment is not None:
+                leaves, ends = _graph(segment, theta, velocity, images, labels, lr)
+        in_images, in_lr, *in_labels = totals
+        return in_images, in_labels[0] if in_labels else None, in_lr, None, None
+
+
+def _graph(
+    segment: InnerLoop, theta: Tensor, velocity: Tensor, images: Tensor, labels: Tensor, lr: Tensor
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Leaves (theta, velocity, images, lr, labels) of a segment's graph, and its ends: stops, theta and velocity."""
+    leaves = [each.detach().requires_grad_(each.is_floating_point()) for each in (theta, velocity, images, lr, labels)]
+    with torch.enable_grad():
+        theta, velocity, images, lr, labels = leaves
+        stops, thetas, velocities = segment.run(theta, images, labels, lr, True, velocity)
+    return leaves, [*stops, thetas[-1], velocities[-1]]
