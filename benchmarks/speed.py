@@ -142,7 +142,7 @@ def recover(repeat: int) -> None:
             plain.recover(as_built, images, labels, optimizer)
 
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        make = instantiate(compose("config", ["method=cda", "data=cifar10"]).method)
+        make = instantiate(compose("config", ["method=cda", "data=cifar10", "precision=fp32"]).method)
     real = Split(
         torch.randn(40, 3, 32, 32),
         torch.arange(10).repeat(4),

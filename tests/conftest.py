@@ -31,14 +31,14 @@ STRATEGY = "color_crop_cutout_flip_scale_rotate"
 
 
 def composed(*overrides):
-    """The configuration of ``python run.py`` with these overrides."""
+    """The configuration of ``python run.py`` with these overrides, on a CPU."""
     return deepcopy(_composed(*overrides))
 
 
 @cache
 def _composed(*overrides):
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        return compose("config", list(overrides))
+        return compose("config", ["precision=fp32", *overrides])
 
 
 def changed(settings, **values):

@@ -7,6 +7,7 @@ from conftest import composed
 from omegaconf import OmegaConf
 
 from distill.runs import cells
+from distill.runs.checks import plain
 from distill.runs.composed import compose
 
 CELL = "experiment=datm_cifar10_ipc10"
@@ -89,3 +90,31 @@ def test_a_plus_tells_what_it_changed(run):
     assert cells.protocol_changes(own) == {"epochs": (1000, 2), "students": (5, 1)}
     own, _ = run("protocol=ours", "data=cifar10", "student_rates=[0.1]")  # a choice of the run, not of the preset
     assert cells.protocol_changes(own) == {}
+
+
+@pytest.mark.parametrize(
+    "generation, stated, precision",
+    [
+        (None, [], "fp32"),
+        (8, [], "bf16"),
+        (7, [], "fp32"),
+        (9, ["device=cpu"], "fp32"),
+        (9, ["precision=fp32"], "fp32"),
+        (None, ["precision=bf16"], "bf16"),
+    ],
+)
+def test_precision_is_bf16_on_a_gpu_that_has_it_unless_it_is_stated(monkeypatch, generation, stated, precision):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: generation is not None)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (generation, 0))
+    own = compose(*stated).cfg
+    assert own.precision == own.protocol.recipe.precision == own.method.experts.recipe.precision == precision
+    monkeypatch.undo()
+    asked = [item for item in stated if item.startswith("device")]
+    assert plain(own) == plain(compose(f"precision={precision}", *asked).cfg)  # stores, sets and rows know no other
+
+
+def test_a_number_of_a_gpu_stands_beside_one_in_fp32(run, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (9, 0))
+    assert {"protocol.precision", "method.experts.recipe.precision"} & set(differing(run))
+    assert differing(run, "precision=fp32") == []

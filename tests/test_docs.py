@@ -266,7 +266,7 @@ def test_a_block_with_a_title_is_what_the_file_holds_or_composes_as_one(page, fe
     path = tmp_path / fence.title
     path.write_text(fence.text)
     with initialize_config_dir(str(tmp_path / "configs"), version_base="1.3"):
-        cfg = hydra_compose("config", [f"{path.parent.name}={path.stem}"])
+        cfg = hydra_compose("config", [f"{path.parent.name}={path.stem}", "precision=fp32"])
     check_values(plain(cfg))
 
 

@@ -55,7 +55,7 @@ class Base:
     """One composed configuration, and what is tried on it."""
 
     def __init__(self, overrides, groups):
-        self.hydra = compose("config", [*TOY, *overrides], return_hydra_config=True)
+        self.hydra = compose("config", ["precision=fp32", *TOY, *overrides], return_hydra_config=True)
         self.values = plain(OmegaConf.masked_copy(self.hydra, [key for key in self.hydra if key != "hydra"]))
         names = [".".join(map(str, path)) for path, _ in leaves(self.values)]
         groups = [group for group in groups if group] or ["data", "baselines", "logger", "student.convnet"]

@@ -54,7 +54,7 @@ def published(run: Composed, synsets: Sequence[SyntheticSet], ipc: int | str) ->
     if cfg.published is None:
         return None
     name = run.choices.get("experiment")
-    cell = compose(*([f"experiment={name}"] if name else [])).cfg
+    cell = compose(*([f"experiment={name}"] if name else []), "device=cpu").cfg  # in fp32, unless it says otherwise
     if not name or str(cell.published) != str(cfg.published):  # the command line's own; of several sizes, the first's
         first = sizes(plain(cfg)["ipc"])[0]
         own = ipc if isinstance(first, int) else synsets[0].record.get("ipc")

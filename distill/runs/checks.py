@@ -56,7 +56,7 @@ RANGES = {  # of the run; what a group takes is stated where its class is
     "baselines": {"random": "whole [0, 1000]", "whole": "true or false"},
     "device": "one of auto, cpu, cuda",
     "threads": "null or whole [1, 1024]",
-    "precision": f"one of {', '.join(PRECISIONS)}",
+    "precision": f"one of auto, {', '.join(PRECISIONS)}",
     "compile": "one of true, false, auto",
     "workers": "whole [1, 1024]",
     "data": stated(DataSettings),

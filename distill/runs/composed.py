@@ -22,7 +22,7 @@ class Composed:
     """What one run does.
 
     Attributes:
-        cfg: every value.
+        cfg: every value; ``precision=auto`` is here what it stands for on this machine, as stores, sets and rows are told.
         choices: the option that each group took, by the group's name.
         stated: what the user stated, as Hydra's overrides.
     """
@@ -31,11 +31,27 @@ class Composed:
     choices: Mapping[str, Any]
     stated: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        if self.cfg.precision == "auto":
+            self.cfg.precision = usual_precision(str(self.cfg.device))
+
     @classmethod
     def from_command_line(cls, cfg: DictConfig) -> "Composed":
         """Of the run that Hydra has begun."""
         own = HydraConfig.get()
         return cls(cfg, dict(own.runtime.choices), list(own.overrides.task))
+
+
+def usual_precision(device: str) -> str:
+    """``bf16`` where a GPU that computes in it will train, else ``fp32``.
+
+    >>> usual_precision("cpu")
+    'fp32'
+    """
+    import torch  # late: what composes alone starts sooner
+
+    gpu = device != "cpu" and torch.cuda.is_available()
+    return "bf16" if gpu and torch.cuda.get_device_capability()[0] >= 8 else "fp32"
 
 
 def compose(*overrides: str) -> Composed:
