@@ -216,12 +216,11 @@ def step_once(method, optimizer, step):
     method.training_step(step)
 
 
-METHODS = {
-    "mtt": (TrajectoryMatching, {}),
-    "mtt, full": (TrajectoryMatching, {"memory": "full"}),
+METHODS = {  # memory=auto asks for the size of storages, which the stand-in has not
+    **{f"mtt, {mode}": (TrajectoryMatching, {"memory": mode}) for mode in ("recompute", "segments", "full")},
     "tesla": (TrajectoryMatching, {"memory": "tesla", "soft_label_assignment": True}),
-    "datm": (DATM, {"max_error": 1e5}),
-    "ast": (AST, {"init": "real", "perturbation": 0.1}),
+    "datm": (DATM, {"max_error": 1e5, "memory": "recompute"}),
+    "ast": (AST, {"init": "real", "perturbation": 0.1, "memory": "recompute"}),
     "dc": (GradientMatching, {"augment": augment.none, "collective": False}),
     "dsa": (GradientMatching, {"collective": False}),
     "dsac": (GradientMatching, {"collective": True, "warmup_networks": 0}),
