@@ -17,9 +17,13 @@ ALL = "color_crop_cutout_flip_scale_rotate"
 
 @pytest.fixture
 def toy():
+    return toy_of(depth=2)
+
+
+def toy_of(depth):
     """A small smooth network with soft labels: (loss, start, images, label logits, lr)."""
     torch.manual_seed(0)
-    net = ConvNet((3, 8, 8), K, depth=2, width=6, norm="instance", pooling="avg", activation="softplus").double()
+    net = ConvNet((3, 8, 8), K, depth=depth, width=6, norm="instance", pooling="avg", activation="softplus").double()
     flat, start = FlatStudent(net), flatten(net)
     images = torch.randn(N, 3, 8, 8, dtype=torch.float64, requires_grad=True)
     logits = torch.randn(N, K, dtype=torch.float64, requires_grad=True)
@@ -82,11 +86,19 @@ def test_reverse_recomputation_equals_autograd_through_the_unroll(toy, momentum,
     assert max(relative(a, b) for a, b in zip(ours, exact, strict=True)) < 1e-12
 
 
+@pytest.fixture(scope="module")
+def compiled():
+    """A shallow toy, as each kernel takes a second to compile, and its compiled derivatives."""
+    toy = toy_of(depth=1)
+    return toy, CompiledDerivatives(toy[0], batch=4)
+
+
 @pytest.mark.parametrize("mode", ["full", "segments", "recompute", "tesla"])
-def test_compiled_derivatives_equal_eager_ones(toy, mode):
+def test_compiled_derivatives_equal_eager_ones(compiled, mode):
+    toy, derivatives = compiled
     plan = plan_of(2)  # one batch of 3, which goes the eager way, and one of 4
     value, eager = gradients(*toy, plan, mode=mode)
-    again, ours = gradients(*toy, plan, mode=mode, make=lambda loss: CompiledDerivatives(loss, batch=4))
+    again, ours = gradients(*toy, plan, mode=mode, make=lambda loss: derivatives)
     assert float(again) == pytest.approx(float(value), rel=1e-12)
     assert max(relative(a, b) for a, b in zip(ours, eager, strict=True)) < 1e-10
 
