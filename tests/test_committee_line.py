@@ -9,7 +9,7 @@ from conftest import composed, preset
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from test_crew import in_two_processes
-from test_faults import in_a_process, server_finds_the_tests  # noqa: F401  # a fixture
+from test_faults import in_a_process
 from test_line import ROOT, line, succeeds, toy  # noqa: F401  # a fixture
 
 import distill

@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_faults import PROCESSES, in_a_process, run_line, server_finds_the_tests  # noqa: F401  # a fixture
+from test_faults import forked, in_a_process, run_line
 from test_line import ROOT, toy
 
 from distill.files import hash_tensors
@@ -28,9 +28,7 @@ def in_two_processes(arguments, folder):
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     befores = [partial(of_two, rank, port) for rank in range(2)]
-    pair = [PROCESSES.Process(target=run_line, args=(arguments, folder, None, before)) for before in befores]
-    for process in pair:
-        process.start()
+    pair = [forked(run_line, arguments, folder, None, before) for before in befores]
     for process in pair:
         process.join(300)
     assert [process.exitcode for process in pair] == [0, 0], (folder / "heard").read_text()

@@ -31,26 +31,34 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["test_faults"])
 
 
-@pytest.fixture(autouse=True)
-def server_finds_the_tests(monkeypatch):
-    """On Python 3.11 the server takes no path from here: it would import nothing, in silence."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), str(ROOT)]))
+def forked(target, *args):
+    """A process of the server that has begun ``target(*args)``."""
+    process = PROCESSES.Process(target=target, args=args)
+    with (
+        pytest.MonkeyPatch.context() as patch
+    ):  # on Python 3.11 the server takes no path from here: it would import nothing
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), str(ROOT)]))
+        process.start()
+    return process
 
 
 def in_a_process(arguments, folder, die_at=None, before=None) -> int:
     """run.py in a process of its own, killed as it completes its ``die_at``-th file; the exit code, -9 for killed."""
-    process = PROCESSES.Process(target=run_line, args=(arguments, folder, die_at, before))
-    process.start()
+    process = forked(run_line, arguments, folder, die_at, before)
     process.join(300)
     assert process.exitcode is not None, "the run hangs"
     return process.exitcode
 
 
 def run_line(arguments, folder, die_at, before):
-    """What the process does; ``before`` prepares the fault. It says its end in the file ``said``, the rest in ``heard``."""
+    """What the process does; ``before`` prepares the fault. It says its end in the file ``said``, the rest in ``heard``.
+
+    What a script would read, its standard output, is in ``printed``.
+    """
     os.chdir(folder)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    os.dup2(os.open("heard", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    end = pathlib.Path("said").absolute()
+    for number, name in ((1, "printed"), (2, "heard")):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     completed, original = [0], pathlib.Path.replace
 
     def replace(self, target):
@@ -69,7 +77,7 @@ def run_line(arguments, folder, die_at, before):
     try:
         runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
     except SystemExit as stop:
-        pathlib.Path("said").write_text(str(stop.code))
+        end.write_text(str(stop.code))
         raise
 
 
@@ -160,8 +168,7 @@ def _store(file) -> ExpertStore:
 
 
 def test_two_runs_in_one_folder_are_told_and_a_killed_one_frees_it(tmp_path):
-    holder = PROCESSES.Process(target=hold, args=(tmp_path,))
-    holder.start()
+    holder = forked(hold, tmp_path)
     while not (tmp_path / "held").exists():
         time.sleep(0.01)
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import load_npz, write_npz
 from test_evaluate import judged, protocol, subset
-from test_faults import PROCESSES, server_finds_the_tests  # noqa: F401  # a fixture
+from test_faults import forked
 from test_integrity import ROW
 
 from distill.evaluation import trial
@@ -44,9 +44,7 @@ def judge(folder, number, of):
 
 def test_four_processes_add_rows_at_once_and_none_is_lost_or_made_twice(tmp_path):
     write_npz(tmp_path / "toy.npz")
-    processes = [PROCESSES.Process(target=judge, args=(tmp_path, number, 4)) for number in range(4)]
-    for process in processes:
-        process.start()
+    processes = [forked(judge, tmp_path, number, 4) for number in range(4)]
     for process in processes:
         process.join(300)
         assert process.exitcode == 0, (tmp_path / f"said_{processes.index(process)}").read_text()

@@ -9,7 +9,7 @@ import time
 from functools import partial, wraps
 
 import pytest
-from test_faults import PROCESSES, in_a_process, keep_every_epoch, server_finds_the_tests  # noqa: F401
+from test_faults import forked, in_a_process, keep_every_epoch
 from test_line import line, toy  # noqa: F401  # a fixture
 
 import distill.parallel
@@ -106,8 +106,7 @@ def wait(folder, name):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_workers_are_gone_within_seconds_of_their_parents_death(tmp_path):
-    process = PROCESSES.Process(target=parent, args=(tmp_path,))
-    process.start()
+    process = forked(parent, tmp_path)
     deadline = time.monotonic() + 240  # two imports of torch on a busy machine
     while not all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in "ab"):
         assert time.monotonic() < deadline

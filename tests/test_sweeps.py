@@ -2,16 +2,14 @@
 
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 
 import pytest
+from test_faults import in_a_process
 
 from distill.cli.sweeps import folder_name, sweep_overrides
 from distill.cli.typed import quoted
 
-ROOT = Path(__file__).parent.parent
 TINY = [
     "data=digits", "ipc=1", "student.convnet.width=4", "method=dm", "method.steps=1", "method.batch_real=4",
     "protocol=dcb-none", "protocol.recipe.epochs=1", "protocol.students=2", "baselines.random=1", "device=cpu", "workers=1",
@@ -19,15 +17,17 @@ TINY = [
 
 
 def run(folder, *arguments):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "300"},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    """What a sweep of a process of its own printed; what it said lies beside ``folder``."""
+    beside = folder.with_name(f"{folder.name} said")
+    beside.mkdir(exist_ok=True)
+    code = in_a_process(arguments, beside, before=partial(widely, folder))
+    assert code == 0, (beside / "heard").read_text() + (beside / "said").read_text()
+    return (beside / "printed").read_text()
+
+
+def widely(folder):
+    os.chdir(folder)
+    os.environ["COLUMNS"] = "300"
 
 
 @pytest.fixture(scope="module")
