@@ -8,7 +8,7 @@ demo: .venv/ready
 	$(BIN)/python run.py
 
 test: .venv/ready
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 8
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist worksteal
 
 fuzz: .venv/ready
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 tests/fuzz_all.py
