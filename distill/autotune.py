@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 EAGER = "eager"
 
-COMPILE_FROM = 300.0  # seconds of eager work from which torch.compile, up to a minute, is worth a try
+COMPILE_FROM = 300.0  # seconds of work, the best way so far, from which torch.compile, up to a minute, is worth a try
 
 STACK_FROM = 20.0  # the same for ways that cost no more than their measurement
 
@@ -47,7 +47,7 @@ def fastest(
         ways: by name, what does the same piece of work; ``eager`` is one. Names with ``compiled`` use torch.compile.
             Names of two words combine the ways of each.
         about: what the work is (network, shapes, precision); machine, threads and torch version are added.
-        calls: how many such pieces are ahead; little work is done eagerly, without a try at the others.
+        calls: how many such pieces are ahead; little work is done without a try at the others.
         compile: ``auto`` measures; True and False are orders.
     """
     if compile != "auto":
@@ -70,12 +70,13 @@ def fastest(
         return float("inf") if times[name] is None else times[name]
 
     first = next(iter(ways))
-    ahead = calls * seconds(first)
-    times = {first: MARGIN * seconds(first)}
+    best = seconds(first)
+    times = {first: MARGIN * best}
     for name in list(ways)[1:]:
         hopeless = any(times[part] > HOPELESS * times[first] for part in name.split() if part in times)
-        if not hopeless and (compile is True or ahead > (COMPILE_FROM if "compiled" in name else STACK_FROM)):
+        if not hopeless and (compile is True or calls * best > (COMPILE_FROM if "compiled" in name else STACK_FROM)):
             times[name] = seconds(name)
+            best = min(best, times[name])
     return min(times, key=lambda name: times[name])
 
 

@@ -39,6 +39,12 @@ def test_little_work_is_done_eagerly_whatever_is_known(choose):
     assert choose(10, **seconds) == ("eager", [])
 
 
+def test_what_another_way_shortens_is_too_little_for_the_compiler(choose):
+    seconds = {"eager": 1.0, "stacked": 0.5, "compiled": 0.1}
+    assert choose(500, **seconds) == ("stacked", ["eager", "stacked"])
+    assert choose(700, **seconds) == ("compiled", ["compiled"])
+
+
 def test_a_way_that_is_hardly_faster_is_not_worth_it(choose):
     assert choose(1000, eager=1.0, compiled=0.97)[0] == "eager"
 
