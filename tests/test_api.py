@@ -126,6 +126,13 @@ def test_what_is_wrong_is_told_in_one_line(real, call, said, tmp_path, monkeypat
     assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
 
 
+def test_what_one_changes_of_a_composed_run_nobody_else_sees():
+    first = composed.compose("method=dm")
+    first.cfg.ipc, first.choices["method"] = 99, "none"
+    again = composed.compose("method=dm")
+    assert (again.cfg.ipc, again.choices["method"]) == (10, "dm")
+
+
 def test_another_use_of_hydra_is_left_alone(tmp_path):
     from hydra import compose, initialize_config_dir
 
