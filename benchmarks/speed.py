@@ -39,6 +39,7 @@ from distill.methods.matching.matcher import Matcher, row_distance
 from distill.methods.matching.trajectory import inner_loss, trajectory_error
 from distill.methods.matching.unroll import CompiledDerivatives, Derivatives, InnerLoop, InnerStep, unroll
 from distill.networks.base import restart
+from distill.networks.convolution import differentiable_twice
 from distill.networks.cvdd import MobileNetV2
 from distill.networks.flat import FlatStudent, flatten
 from distill.networks.resnet import ResNet
@@ -48,7 +49,7 @@ from distill.teachers.committee import Committee
 
 def matching(ipc: int, steps: int, derivatives: type[Derivatives], mode: str) -> Callable[[], None]:
     """One outer step of ours, its gradients included."""
-    network = net()
+    network = differentiable_twice(net())
     start, flat = flatten(network), FlatStudent(network)
     target = start + 0.01 * torch.randn_like(start)
     images = torch.randn(10 * ipc, 3, 32, 32, requires_grad=True)

@@ -26,6 +26,7 @@ from distill.methods.matching.unroll import (
     unroll,
 )
 from distill.methods.matching.ways import Case, Way, choose
+from distill.networks.convolution import differentiable_twice
 from distill.networks.flat import FlatStudent
 from distill.sets.synthetic import SyntheticSet
 from distill.training.recipe import EXPERTS, MAX_LR
@@ -127,7 +128,7 @@ class TrajectoryMatching(Method):
             )
         super().__init__(inputs, settings)
         self.experts = experts
-        self.net = FlatStudent(self.student())
+        self.net = FlatStudent(differentiable_twice(self.student()))
 
     def begin(self, synset: SyntheticSet | None = None) -> None:
         super().begin(synset)
