@@ -19,6 +19,7 @@ from distill.progress import stage
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it tells of a missing GPU when compiling
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 EAGER = "eager"
 
@@ -80,12 +81,33 @@ def fastest(
     return min(times, key=lambda name: times[name])
 
 
+def in_one_piece(function: F) -> F:
+    """``function``, which `fuse` will not look into: it becomes one call in the graph."""
+    PIECES.append(function)
+    return function
+
+
+def a_constant(function: F) -> F:
+    """``function``, whose answer `fuse` takes for the same ever after."""
+    CONSTANTS.append(function)
+    return function
+
+
+PIECES: list[Callable[..., Any]] = []  # told to the compiler when it is wanted: importing it takes a second and a half
+CONSTANTS: list[Callable[..., Any]] = []
+
+
 def fuse(function: Callable[..., T]) -> Callable[..., T]:
     """torch.compile, for static shapes, with a store of its own.
 
     torch keeps eight results for one code object, which functions from one ``def`` share, and goes the eager way from the
     ninth on: slower, and rounded otherwise than in a run that a restart begins there.
     """
+
+    for piece in PIECES:
+        torch.compiler.allow_in_graph(piece)
+    for constant in CONSTANTS:
+        torch.compiler.assume_constant_result(constant)
 
     def own(*args: Any) -> T:
         return function(*args)

@@ -1,5 +1,7 @@
 """Instance norm, activation and pooling as one operator: equal to the plain layers, twice differentiable, on any layout."""
 
+import subprocess
+import sys
 from itertools import product
 
 import pytest
@@ -216,3 +218,8 @@ def test_a_convnet_is_its_convolutions_norms_activations_and_poolings_in_turn(ac
         maps = net.features[block](maps)
         maps = pool(activate(F.group_norm(maps, 4, net.features[block + 1].weight, net.features[block + 1].bias)), 2)
     assert torch.allclose(net(images), net.classifier(maps.flatten(1)))
+
+
+def test_the_compiler_is_imported_when_it_is_wanted_not_before():
+    code = "import sys, distill.networks.convnet as _; print([name for name in sys.modules if name == 'torch._dynamo'])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distill.autotune import in_one_piece
+
 FEW = 4  # channels up to which a gradient in images is a matrix product, summed over the kernel's places
 
 
@@ -42,7 +44,7 @@ def is_plain(layer: nn.Conv2d) -> bool:
     return set(steps) == {1} and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
 
 
-@torch.compiler.allow_in_graph
+@in_one_piece
 def convolve(images: Tensor, weight: Tensor, bias: Tensor | None, padding: Any) -> Tensor:
     """`torch.nn.functional.conv2d` of stride 1."""
     return Convolve.apply(images, weight, bias, tuple(padding))

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill import native
+from distill.autotune import a_constant, in_one_piece
 
 SOURCE = Path(__file__).with_name("instance.cpp")
 
@@ -61,7 +62,7 @@ def goes(maps: Tensor) -> bool:
     return maps.device.type == "cpu" and maps.dtype in KINDS and available()
 
 
-@torch.compiler.assume_constant_result
+@a_constant
 def available() -> bool:
     """Whether the operator could be compiled on this machine."""
     return library() is not None
@@ -281,7 +282,7 @@ class Twice(Differentiable):
         return Twice.apply(*Twice.stacked(info, dims, inputs)), (0, 0, 0)
 
 
-@torch.compiler.allow_in_graph
+@in_one_piece
 def instance_norm(maps: Tensor, weight: Tensor, bias: Tensor, how: Sequence[float]) -> Tensor:
     """Maps normalised, activated and pooled; differentiable twice.
 
