@@ -185,12 +185,14 @@ def twice(
     return in_gradient, in_maps, in_weight.to(weight.dtype)
 
 
-def node(function: Callable[..., Any], like: Callable[..., Any]) -> Callable[..., Any]:
+def node(function: Callable[..., Any], schema: str, like: Callable[..., Any]) -> Callable[..., Any]:
     """``function``, which torch.compile takes as one node of its graph: ``like`` makes tensors like those that come out.
 
     Elsewhere it is called itself: a node costs tens of microseconds.
     """
-    made = torch.library.custom_op(f"distill::instance_norm_{function.__name__}", function, mutates_args=())
+    made = torch.library.custom_op(
+        f"distill::instance_norm_{function.__name__}", function, mutates_args=(), schema=schema
+    )
     made.register_fake(like)
     NODES.append(made)
     return lambda *inputs: (function if type(inputs[0]) is Tensor else made)(*inputs)
@@ -207,14 +209,19 @@ def pooled_like(maps: Tensor, how: Sequence[float]) -> Tensor:
     return torch.empty_strided(*layout(maps.shape, maps.stride(), int(how[1])).pooled, dtype=maps.dtype)
 
 
-FORWARD_NODE = node(forward, lambda maps, weight, bias, how: pooled_like(maps, how))
+MAPS = "Tensor maps, Tensor weight, Tensor bias, float[] how"
+
+FORWARD_NODE = node(forward, f"({MAPS}) -> Tensor", lambda maps, weight, bias, how: pooled_like(maps, how))
 
 BACKWARD_NODE = node(
-    backward, lambda gradient, maps, weight, bias, how: (whole_like(maps, how), weight.clone(), bias.clone())
+    backward,
+    f"(Tensor gradient, {MAPS}) -> (Tensor, Tensor, Tensor)",
+    lambda gradient, maps, weight, bias, how: (whole_like(maps, how), weight.clone(), bias.clone()),
 )
 
 TWICE_NODE = node(
     twice,
+    f"(Tensor of_maps, Tensor of_weight, Tensor of_bias, Tensor gradient, {MAPS}) -> (Tensor, Tensor, Tensor)",
     lambda of_maps, of_weight, of_bias, gradient, maps, weight, bias, how: (
         pooled_like(maps, how), whole_like(maps, how), weight.clone()
     ),
