@@ -143,12 +143,8 @@ def run(which: int, how: Sequence[float], at: Layout, tensors: Sequence[Tensor],
 
 def vector(tensor: Tensor, maps: Tensor) -> Tensor:
     """As an array of the type that maps are computed in."""
-    dtype = computed_in(maps)
+    dtype = torch.float64 if maps.dtype is torch.float64 else torch.float32
     return tensor if tensor.dtype is dtype and tensor.is_contiguous() else tensor.to(dtype).contiguous()
-
-
-def computed_in(maps: Tensor) -> torch.dtype:
-    return torch.float64 if maps.dtype is torch.float64 else torch.float32
 
 
 def forward(maps: Tensor, weight: Tensor, bias: Tensor, how: Sequence[float]) -> Tensor:
@@ -201,31 +197,30 @@ def node(function: Callable[..., Any], schema: str, like: Callable[..., Any]) ->
 NODES: list[Any] = []
 
 
-def whole_like(maps: Tensor, how: Sequence[float]) -> Tensor:
-    return torch.empty_strided(*layout(maps.shape, maps.stride(), int(how[1])).whole, dtype=maps.dtype)
-
-
-def pooled_like(maps: Tensor, how: Sequence[float]) -> Tensor:
-    return torch.empty_strided(*layout(maps.shape, maps.stride(), int(how[1])).pooled, dtype=maps.dtype)
+def parts_like(maps: Tensor, how: Sequence[float]) -> list[Tensor]:
+    """Empty tensors: one that lies as the maps do, one as what comes out."""
+    at = layout(maps.shape, maps.stride(), int(how[1]))
+    return [torch.empty_strided(*each, dtype=maps.dtype) for each in (at.whole, at.pooled)]
 
 
 MAPS = "Tensor maps, Tensor weight, Tensor bias, float[] how"
 
-FORWARD_NODE = node(forward, f"({MAPS}) -> Tensor", lambda maps, weight, bias, how: pooled_like(maps, how))
+FORWARD_NODE = node(forward, f"({MAPS}) -> Tensor", lambda maps, weight, bias, how: parts_like(maps, how)[1])
 
 BACKWARD_NODE = node(
     backward,
     f"(Tensor gradient, {MAPS}) -> (Tensor, Tensor, Tensor)",
-    lambda gradient, maps, weight, bias, how: (whole_like(maps, how), weight.clone(), bias.clone()),
+    lambda gradient, maps, weight, bias, how: (parts_like(maps, how)[0], weight.clone(), bias.clone()),
 )
 
 TWICE_NODE = node(
     twice,
     f"(Tensor of_maps, Tensor of_weight, Tensor of_bias, Tensor gradient, {MAPS}) -> (Tensor, Tensor, Tensor)",
     lambda of_maps, of_weight, of_bias, gradient, maps, weight, bias, how: (
-        pooled_like(maps, how), whole_like(maps, how), weight.clone()
+        *parts_like(maps, how)[::-1],
+        weight.clone(),
     ),
-)  # fmt: skip
+)
 
 
 class Differentiable(torch.autograd.Function):
