@@ -136,6 +136,19 @@ def test_stacks_of_stacks_are_refused():
         ours(maps.expand(2, 2, 2, 3, 4, 4), weight, bias, 0.0, 2)
 
 
+def test_memory_beyond_the_tensors_is_never_read_or_written():
+    maps, weight, bias = inputs((2, 3, 6, 6))
+    for given, window in (
+        ((maps, weight[:2], bias), 1),
+        ((maps, weight, bias[:2]), 1),
+        ((maps[None], weight, bias), 1),
+    ):
+        with pytest.raises(ValueError, match="values for the channels of maps"):
+            ours(*given, 0.0, window)
+    with pytest.raises(ValueError, match="side of 3, expected 1 or 2"):
+        ours(maps, weight, bias, 0.0, 3)
+
+
 def test_compiled_second_derivatives_are_the_eager_ones():
     net = ConvNet((2, 8, 8), 3, depth=1, width=4, norm="instance", pooling="avg", activation="relu").double()
     flat, images = FlatStudent(net), torch.randn(2, 2, 8, 8, dtype=torch.float64)

@@ -16,7 +16,7 @@ FEW = 4  # channels up to which a gradient in images is a matrix product, summed
 
 
 class Convolution(nn.Conv2d):
-    """A convolution of stride 1, without groups, to be differentiated twice."""
+    """A convolution of stride 1, without groups, to be differentiated twice; in one precision, not under autocast."""
 
     @classmethod
     def of(cls, layer: nn.Conv2d) -> "Convolution":

@@ -21,7 +21,6 @@ from distill.autotune import a_constant, in_one_piece
 SOURCE = Path(__file__).with_name("instance.cpp")
 
 KINDS = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
-
 FORWARD, BACKWARD, TWICE = range(3)
 
 
@@ -101,10 +100,12 @@ def layout(shape: tuple[int, ...], stride: tuple[int, ...], window: int) -> Layo
     """For maps of this shape and stride; dimensions keep the order that they have in memory.
 
     Raises:
-        ValueError: the maps have neither 4 dimensions nor 5.
+        ValueError: the maps have neither 4 dimensions nor 5, or the window is neither 1 nor 2.
     """
     if len(shape) not in (4, 5):
         raise ValueError(f"maps have {len(shape)} dimensions, expected 4 or 5: vmap over one dimension at a time")
+    if window not in (1, 2):
+        raise ValueError(f"windows have a side of {window}, expected 1 or 2")
     dims = range(len(shape))
     *_, channel, row, pixel = dims
     order = sorted(dims, key=lambda dim: -stride[dim])
@@ -142,7 +143,9 @@ def run(which: int, how: Sequence[float], at: Layout, tensors: Sequence[Tensor],
 
 
 def vector(tensor: Tensor, maps: Tensor) -> Tensor:
-    """As an array of the type that maps are computed in."""
+    """As an array of the type that maps are computed in; ValueError if it is not of the channels of these maps."""
+    if tensor.shape != (*maps.shape[:-4], maps.shape[-3]):
+        raise ValueError(f"{tuple(tensor.shape)} values for the channels of maps {tuple(maps.shape)}")
     dtype = torch.float64 if maps.dtype is torch.float64 else torch.float32
     return tensor if tensor.dtype is dtype and tensor.is_contiguous() else tensor.to(dtype).contiguous()
 
@@ -216,10 +219,7 @@ BACKWARD_NODE = node(
 TWICE_NODE = node(
     twice,
     f"(Tensor of_maps, Tensor of_weight, Tensor of_bias, Tensor gradient, {MAPS}) -> (Tensor, Tensor, Tensor)",
-    lambda of_maps, of_weight, of_bias, gradient, maps, weight, bias, how: (
-        *parts_like(maps, how)[::-1],
-        weight.clone(),
-    ),
+    lambda *inputs: (*parts_like(inputs[4], inputs[-1])[::-1], inputs[5].clone()),
 )
 
 
@@ -290,11 +290,11 @@ def instance_norm(maps: Tensor, weight: Tensor, bias: Tensor, how: Sequence[floa
 
     Args:
         maps: (B, C, H, W) or, for G networks at once, (G, B, C, H, W); float32, float64 or bfloat16, on a CPU.
-        weight, bias: (C,) or (G, C).
+        weight, bias: (C,), or (G, C) for maps of G networks.
         how: slope of the activation below zero; side of the windows, 1 or 2 (a last odd row or column is left out, as by
             `torch.nn.AvgPool2d`); what is added to the variance.
 
     Raises:
-        ValueError: the maps have another number of dimensions.
+        ValueError: shapes or the window are others.
     """
     return Forward.apply(maps, weight, bias, list(how))
