@@ -233,16 +233,7 @@ def recovery_of(kind: str, together: int) -> Work:
         method = Recovery.make(inputs, {**values, "together": together, "init": "real"})
         method.begin()
         optimizer = method.configure_optimizers()
-
-    def iteration() -> None:
-        for number in range(len(method.stacks)):
-            method.open(number)
-            optimizer.param_groups[0]["params"] = [method.pixels]
-            optimizer.zero_grad()
-            method.update(0).backward()
-            optimizer.step()
-
-    return iteration
+    return speed.iteration_of(method, optimizer)
 
 
 def evaluation(card: Card) -> None:

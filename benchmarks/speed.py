@@ -160,20 +160,24 @@ def recover(repeat: int) -> None:
         method = Recovery.make(inputs, {**make.keywords, "together": together, "init": "real"})
         method.log_dict = lambda *values, **named: None
         method.begin()
-        optimizer = method.configure_optimizers()
-
-        def iteration() -> None:
-            for number in range(len(method.stacks)):
-                method.open(number)
-                optimizer.param_groups[0]["params"] = [method.pixels]
-                optimizer.zero_grad()
-                method.update(0).backward()
-                optimizer.step()
-
-        return iteration
+        return iteration_of(method, method.configure_optimizers())
 
     ways = {"plain": plainly, "one group at a time": ours(1), "four groups stacked": ours(4)}
     compare("recovery, 40 images, two teachers", ways, repeat)
+
+
+def iteration_of(method: Recovery, optimizer: torch.optim.Optimizer) -> Callable[[], None]:
+    """One iteration of recovery on every stack of a method that has begun."""
+
+    def iteration() -> None:
+        for number in range(len(method.stacks)):
+            method.open(number)
+            optimizer.param_groups[0]["params"] = [method.pixels]
+            optimizer.zero_grad()
+            method.update(0).backward()
+            optimizer.step()
+
+    return iteration
 
 
 def memory(repeat: int) -> None:
