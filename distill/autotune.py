@@ -104,16 +104,20 @@ def fuse(function: Callable[..., T]) -> Callable[..., T]:
     ninth on: slower, and rounded otherwise than in a run that a restart begins there.
     """
 
-    for piece in PIECES:
-        torch.compiler.allow_in_graph(piece)
-    for constant in CONSTANTS:
-        torch.compiler.assume_constant_result(constant)
-
     def own(*args: Any) -> T:
         return function(*args)
 
     own.__code__ = own.__code__.replace()  # a copy
-    return torch.compile(own, dynamic=False)
+
+    @cache
+    def compiled() -> Callable[..., T]:
+        for piece in PIECES:
+            torch.compiler.allow_in_graph(piece)
+        for constant in CONSTANTS:
+            torch.compiler.assume_constant_result(constant)
+        return torch.compile(own, dynamic=False)
+
+    return lambda *args: compiled()(*args)  # the compiler is imported when it is wanted
 
 
 def _measure(work: Callable[[], object], name: str) -> float | None:

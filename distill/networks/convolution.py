@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.autotune import in_one_piece
+from distill.networks.functions import Function
 
 FEW = 4  # channels up to which a gradient in images is a matrix product, summed over the kernel's places
 
@@ -50,7 +51,7 @@ def convolve(images: Tensor, weight: Tensor, bias: Tensor | None, padding: Any) 
     return Convolve.apply(images, weight, bias, tuple(padding))
 
 
-class Differentiable(torch.autograd.Function):
+class Differentiable(Function):
     """Of two tensors, each of which what comes out is linear in."""
 
     generate_vmap_rule = True

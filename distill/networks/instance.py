@@ -5,7 +5,6 @@ autograd, `torch.func` (`vmap` included) and torch.compile. Elsewhere, and witho
 """
 
 import ctypes
-import inspect
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from distill import native
 from distill.autotune import a_constant, in_one_piece
+from distill.networks.functions import Function
 
 SOURCE = Path(__file__).with_name("instance.cpp")
 
@@ -223,11 +223,8 @@ TWICE_NODE = node(
 )
 
 
-class Differentiable(torch.autograd.Function):
+class Differentiable(Function):
     """What `torch.func` and autograd ask of an operator on tensors that ends in how it works."""
-
-    def __init_subclass__(cls) -> None:
-        cls.forward.__signature__ = inspect.signature(cls.forward)  # type: ignore[attr-defined]  # else found anew at every call
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
