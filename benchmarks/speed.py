@@ -1,6 +1,6 @@
 """Time and memory of the hot loops as ratios to the plain ones of ``benchmarks/plain.py``, measured in turn in one run.
 
-python benchmarks/speed.py [--repeat 3] [--only rate,students,experts,outer,dsa,dsac,dm,recover,memory,stack]
+python benchmarks/speed.py [--repeat 3] [--only rate,students,experts,outer,dsa,dsac,dm,recover,memory,stack,workers]
 
 What is compared: ConvNet-3 at CIFAR-10 size with DSA, `distill` in the fastest setting of docs/speed.md
 (torch.compile, bf16 for experts and students, fp32 in the inner loop). Ratios above 1 are gains.
@@ -25,6 +25,7 @@ sys.path[:0] = [str(ROOT)]
 from benchmarks import plain
 from benchmarks.rate import rate
 from benchmarks.training import AUGMENT, compare, experts, net, stack, students
+from benchmarks.workers import workers
 from distill import rng
 from distill.augment.families import DSA
 from distill.autotune import fuse
@@ -230,6 +231,7 @@ def main() -> None:
         "recover": recover,
         "memory": memory,
         "stack": stack,
+        "workers": workers,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=3)

@@ -1,28 +1,68 @@
-"""Processes that share work: those of a torchrun, unit by unit, and those beside this one, which end with it."""
+"""Crew: the processes that share the work of a run, unit by unit."""
 
-import os
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
-
-import joblib
+from typing import Any, Protocol, TypeVar
 
 from distill.files import alone_in
 
 T = TypeVar("T")
 
-WATCH_SECONDS = 1.0
+
+class Link(Protocol):
+    """How the processes of a crew talk.
+
+    Raises:
+        RuntimeError: one of them has ended.
+    """
+
+    def hand_out(self, answer: Any) -> Any:
+        """What the first process gives, in all of them."""
+
+    def meet(self) -> None:
+        """Until every process is here."""
+
+    def tell(self, text: str, done: int, total: int) -> None:
+        """Let the first process know how far this one is, where it listens."""
+
+    @property
+    def listens(self) -> bool:
+        """Whether the first process hears what the others tell."""
+
+
+class Gloo:
+    """Of a torchrun; its processes do not tell how far they are."""
+
+    listens = False
+
+    def hand_out(self, answer: Any) -> Any:
+        box = [answer]
+        self._together(lambda dist: dist.broadcast_object_list(box))
+        return box[0]
+
+    def meet(self) -> None:
+        self._together(lambda dist: dist.barrier())
+
+    def tell(self, text: str, done: int, total: int) -> None:
+        pass
+
+    def _together(self, act: Callable[[Any], object]) -> None:
+        import torch.distributed as dist
+
+        if not dist.is_initialized():
+            dist.init_process_group("gloo", timeout=timedelta(days=7))
+        try:
+            act(dist)
+        except RuntimeError as error:
+            raise RuntimeError(f"another process of this run has ended, its own message says why ({error})") from None
 
 
 @dataclass(frozen=True)
 class Crew:
-    """The processes of a torchrun: all go the same way, and each makes its share of the units of work on it.
+    """The processes of a run: all go the same way, and each makes its share of the units of work on it.
 
     A unit has a key and leaves a file, or a part of one, that tells whether it is done. What it gives is a function of its key
     alone, so that any number of processes end with the same files, and one that is killed loses its open unit.
@@ -30,11 +70,13 @@ class Crew:
     Attributes:
         rank, size: of this process among all of them.
         local_rank: of this process on its machine.
+        link: how they talk.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    link: Link = field(default_factory=Gloo, compare=False)
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Crew":
@@ -51,36 +93,29 @@ class Crew:
         """The units that are this process's, by their place in the list."""
         return units[self.rank :: self.size]
 
+    def told(self, own: int, all_of_it: int) -> int:
+        """How much work this process tells of, so that the sum is that of all."""
+        if not self.link.listens:
+            return own
+        return all_of_it if self.first else 0
+
     def agree(self, decide: Callable[[], T]) -> T:
         """What the first process decides, in all of them; for what files, clocks and locks have a say in."""
-        if self.size == 1:
-            return decide()
-        answer: list[Any] = [decide() if self.first else None]
-        self._together(lambda dist: dist.broadcast_object_list(answer))
-        return answer[0]
+        answer: Any = decide() if self.first else None
+        return answer if self.size == 1 else self.link.hand_out(answer)
 
     def wait(self) -> None:
         """Until every process is here."""
         if self.size > 1:
-            self._together(lambda dist: dist.barrier())
+            self.link.meet()
 
     @contextmanager
     def alone_in(self, folder: Path) -> Iterator[None]:
-        """`distill.files.alone_in` for all of them, from when all are here until all are done."""
+        """`distill.files.alone_in` for all of them, until all are done."""
         with alone_in(folder) if self.first else nullcontext():
-            self.wait()
+            self.agree(lambda: None)  # the folder is locked
             yield
             self.wait()
-
-    def _together(self, act: Callable[[Any], object]) -> None:
-        import torch.distributed as dist
-
-        if not dist.is_initialized():
-            dist.init_process_group("gloo", timeout=timedelta(days=7))
-        try:
-            act(dist)
-        except RuntimeError as error:
-            raise RuntimeError(f"another process of this run has ended, its own message says why ({error})") from None
 
 
 _crew = Crew()
@@ -93,41 +128,10 @@ def crew() -> Crew:
 
 @contextmanager
 def working_in(those: Crew) -> Iterator[Crew]:
-    """Within the block, `crew` is ``those``; workers of `side_by_side` are on their own nevertheless."""
+    """Within the block, `crew` is ``those``."""
     global _crew
     before, _crew = _crew, those
     try:
         yield those
     finally:
         _crew = before
-
-
-@contextmanager
-def side_by_side(jobs: Iterable[Callable[[], T]], workers: int) -> Iterator[Iterator[T]]:
-    """The results of ``jobs``, in order, from ``workers`` processes; they stop where the block is left.
-
-    One worker is this process itself.
-    """
-    if workers == 1:
-        yield (job() for job in jobs)
-        return
-    parallel = joblib.Parallel(
-        n_jobs=workers, return_as="generator", pre_dispatch="n_jobs", initializer=end_with, initargs=(os.getpid(),)
-    )
-    with closing(parallel(joblib.delayed(job)() for job in jobs)) as results:
-        yield results
-
-
-def end_with(parent: int) -> None:
-    """Let this process end once ``parent`` is not its parent any more, and leave Ctrl-C to it.
-
-    A killed parent cannot tell its workers, and they would wait for it: for minutes, with all of their memory.
-    """
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(WATCH_SECONDS)
-        os._exit(1)
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the whole group
-    threading.Thread(target=watch, daemon=True).start()

@@ -5,6 +5,7 @@ of DATM, and AST (Shen et al., arXiv:2310.10541); teachers (squeezed, in SRe2L's
 arXiv:2306.13092) and CV-DD (arXiv:2501.07575) train them; see ``configs/experts``.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def train_experts(
     if not crew().agree(lambda: store.missing):
         return
     FlatStudent(student())  # refuses networks whose trajectory would not be complete
-    batches, most = batches_of(real, recipe, loss), min(STACK, store.count)
+    batches, most = batches_of(real, recipe, loss), min(STACK, math.ceil(store.count / crew().size))
     way = crew().agree(lambda: way_to_train(student, batches, most, store.count, compile))
     train_networks(store, real, student, batches, seed, EXPERTS, way, progress)
 
@@ -106,8 +107,8 @@ def train_networks(
 ) -> None:
     """Train the networks that ``store`` lacks, a group at a time; go on from the last epoch that a killed run kept.
 
-    Groups are units of work that the processes of a crew share. They depend on the count alone: a stack's last bits depend
-    on who is in it.
+    Groups are units of work that the processes of a crew share. They do not depend on which networks are there: a stack's
+    last bits depend on who is in it.
 
     Args:
         student: makes a network under torch's global seed.
@@ -117,12 +118,14 @@ def train_networks(
     (compiled, stack), recipe = way, batches.recipe
     missing = crew().agree(lambda: store.missing)
     groups = [range(first, min(first + stack, store.count)) for first in range(0, store.count, stack)]
-    todo = crew().share([group for group in groups if set(group) & set(missing)])
+    left = [group for group in groups if set(group) & set(missing)]
+    todo = crew().share(left)
+    total = crew().told(len(todo), len(left)) * recipe.passes
     for place, group in enumerate(todo):
 
         def tell(epochs: int, place: int = place) -> None:
             text = f"training {kept.name}s {store.folder.name}"
-            progress(text, place * recipe.passes + epochs, len(todo) * recipe.passes)
+            progress(text, place * recipe.passes + epochs, total)
 
         nets = []
         for number in group:

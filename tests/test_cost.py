@@ -1,15 +1,16 @@
 """What a run says that it will cost, and the scale that makes it small."""
 
 import re
+from dataclasses import replace
 
 import pytest
-from conftest import composed, write_npz
+from conftest import composed, make_recipe, write_npz
 from test_line import METHODS, line, toy  # noqa: F401
 
 from distill.methods.matching.dm import DistributionMatching
 from distill.methods.matching.gradient import GradientMatching
 from distill.methods.matching.trajectory import TrajectoryMatching
-from distill.runs.cost import seconds_an_image
+from distill.runs.ahead import Work
 
 
 def test_a_run_without_an_overlay_says_its_cost_before_anything_is_trained(line, tmp_path):  # noqa: F811
@@ -22,6 +23,10 @@ def test_a_run_without_an_overlay_says_its_cost_before_anything_is_trained(line,
     assert cost.startswith("the papers' sizes on 54 images: 2 experts of 22 epochs (2,376 images): about ")
     assert "scale=small" in cost and "GB of memory" in cost and "GB on disk" in cost
     assert said.index(cost) < said.index("training experts")
+    code, _, said = line(*mine, "method.experts.count=3")
+    assert code == 0 and "54 images: 1 experts of 22 epochs (1,188 images): about" in said  # what is left
+    code, _, said = line(*mine)
+    assert code == 0 and "the papers' sizes" not in said
     code, _, said = line(*mine, "scale=small", "out=small")
     assert code == 0 and "the papers' sizes" not in said
 
@@ -34,11 +39,12 @@ def test_the_cost_counts_each_teacher_once_and_the_outer_steps(line, tmp_path): 
     assert "on 54 images: 2 teachers convnet of 2 epochs (216 images), 4 outer steps (24 images): about" in said
 
 
-def test_a_step_of_a_recipe_is_timed(student, real):
-    from conftest import make_recipe
-
-    assert 0 < seconds_an_image(student, make_recipe(), real.train) < 1
-    assert 0 < seconds_an_image(student, None, real.train) < 1
+@pytest.mark.parametrize("recipe", [make_recipe(), None], ids=["a recipe's", "plainly"])
+def test_a_step_is_timed_and_times_the_images_that_are_left(recipe, student, real):
+    work = Work("", 1, 1.0, 8, student, recipe)
+    assert 0 < work.seconds(real.train) < 1
+    assert replace(work, images=1e6).seconds(real.train) > 1e3 * work.seconds(real.train)
+    assert replace(work, images=0.0).seconds(real.train) == 0
 
 
 def test_the_work_of_an_outer_step_follows_from_its_loops(method_on, matching_on):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import socket
 import subprocess
@@ -69,12 +70,16 @@ def test_each_process_has_the_card_of_its_local_rank():
         placed("cuda", 0, 0)
 
 
-def test_experts_sets_and_students_of_two_processes_are_those_of_one(tmp_path):
+HOW = {"torchrun": (TORCHRUN, []), "workers": ([sys.executable], ["workers=2"])}
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_experts_sets_and_students_of_two_processes_are_those_of_one(how, tmp_path):
     arguments = toy("mtt", "ipc=[1,2]", "protocol.students=4", "method.experts.count=3")
     one, two = tmp_path / "one", tmp_path / "two"
     assert in_a_process([*arguments, "out=one"], tmp_path) == 0
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [*TORCHRUN, str(ROOT / "run.py"), *arguments, "out=two"]
+    environment, (program, words) = {**os.environ, "OMP_NUM_THREADS": "1"}, HOW[how]
+    command = [*program, str(ROOT / "run.py"), *[each for each in arguments if each != "workers=1"], *words, "out=two"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     heard = {"one": (tmp_path / "heard").read_text(), "two": done.stderr}
@@ -82,9 +87,12 @@ def test_experts_sets_and_students_of_two_processes_are_those_of_one(tmp_path):
         assert len(contents(one, pattern)) == count
         assert contents(one, pattern) == contents(two, pattern)
     assert accuracies(one) == accuracies(two) and len(accuracies(one)) == 4
+    devices = {row["device"] for row in json.loads((two / "report.json").read_text())["rows"]}
+    assert devices == {f"cpu {platform.machine()}, 2 x 1 threads"}
     assert heard["two"].count("training experts") == heard["one"].count("training experts") > 0  # one process speaks
     shares = {out: [int(n) for n in re.findall(r"\w: students, 0 of (\d+)", said)] for out, said in heard.items()}
-    assert shares == {"one": [4, 8] * 2, "two": [2, 4] * 2}  # of the set's row and of that of two random subsets
+    told = {"torchrun": [2, 4], "workers": [4, 8]}[how]  # the first hears the others where it began them
+    assert shares == {"one": [4, 8] * 2, "two": told * 2}  # of the set's row and of that of two random subsets
     assert len(list(two.glob("digits-mtt-*/metrics/*/metrics.csv"))) == 2
 
 

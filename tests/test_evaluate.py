@@ -117,14 +117,6 @@ def test_a_student_is_the_same_in_whatever_order_and_company(rows, real):
     assert rows(a, protocol(), Bench(seed=1))[0]["accuracies"] != both[:3]
 
 
-def test_a_student_is_the_same_in_whatever_process(rows, real):
-    both = [subset(real, 0), subset(real, 1)]
-    choosing = protocol(candidates={"lr": [0.03, 0.1]}, students=2)
-    alone, side_by_side = rows(both, choosing)[0], rows(both, choosing, Bench(workers=2))[0]
-    assert alone["accuracies"] == side_by_side["accuracies"]
-    assert alone["chosen"] == side_by_side["chosen"]
-
-
 def test_a_killed_evaluation_trains_no_student_twice(real, student, tmp_path):
     path = tmp_path / "report.json"
 

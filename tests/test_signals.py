@@ -4,15 +4,12 @@ import os
 import pathlib
 import re
 import signal
-import sys
-import time
 from functools import partial, wraps
 
 import pytest
-from test_faults import forked, in_a_process, keep_every_epoch
+from test_faults import in_a_process, keep_every_epoch
 from test_line import line, toy  # noqa: F401  # a fixture
 
-import distill.parallel
 from distill.methods.base import Method
 from distill.report.rows import Unfinished
 from distill.teachers.store import ExpertStore
@@ -92,38 +89,3 @@ def test_every_other_stage_says_how_to_go_on(stage, line, monkeypatch):  # noqa:
     monkeypatch.setenv("WORLD_SIZE", processes)
     code, _, said = line(*toy(method, task))
     assert code == 143 and said.splitlines()[-1].endswith(f"the same command goes on from {where}")
-
-
-def parent(folder):
-    with distill.parallel.side_by_side([partial(wait, folder, name) for name in "ab"], 2) as results:
-        list(results)
-
-
-def wait(folder, name):
-    (folder / name).write_text(str(os.getpid()))
-    time.sleep(60)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_workers_are_gone_within_seconds_of_their_parents_death(tmp_path):
-    process = forked(parent, tmp_path)
-    deadline = time.monotonic() + 240  # two imports of torch on a busy machine
-    while not all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in "ab"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    tasks = pathlib.Path(f"/proc/{process.pid}/task").glob("*/children")
-    children = [int(pid) for task in tasks for pid in task.read_text().split()]
-    assert {int((tmp_path / name).read_text()) for name in "ab"} <= set(children)
-    process.kill()
-    process.join()
-
-    def alive(pid):
-        try:
-            return "State:\tZ" not in pathlib.Path(f"/proc/{pid}/status").read_text()
-        except FileNotFoundError:
-            return False
-
-    deadline = time.monotonic() + 10
-    while any(map(alive, children)):
-        assert time.monotonic() < deadline, [pid for pid in children if alive(pid)]
-        time.sleep(0.05)

@@ -9,6 +9,7 @@ from distill.methods.matching.unroll import Derivatives
 from distill.methods.matching.ways import Case, choose, fitting, graph_bytes
 from distill.networks.convnet import ConvNet
 from distill.networks.flat import FlatStudent, flatten
+from distill.parallel import Crew, working_in
 
 
 def case_of(images, steps=9, loops=1000):
@@ -76,3 +77,12 @@ def test_a_measured_step_does_the_work_of_its_mode(mode):
 
     ways.step(case_of(4), ways.Way(Watched(case_of(4).loss), mode))
     assert asked == {"full": [True], "segments": [False, True]}.get(mode, [False, True])
+
+
+def test_processes_beside_each_other_share_the_memory(monkeypatch):
+    case = case_of(4)
+    monkeypatch.setattr(ways, "memory_of", lambda device: 9.1 * graph_bytes(case) / ways.SHARE)
+    assert fitting(case) == ["recompute", "segments", "full"]
+    for processes, modes in ((2, ["recompute", "segments"]), (4, ["recompute"])):
+        with working_in(Crew(0, processes)):
+            assert fitting(case) == modes

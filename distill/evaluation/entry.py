@@ -41,6 +41,11 @@ class Entry:
     published: Published | None = None
 
     @property
+    def chosen_among(self) -> Iterates:
+        """The snapshots, where every set has several."""
+        return self.iterates if all(len(each) > 1 for each in self.iterates) else ()
+
+    @property
     def soft(self) -> bool:
         """Whether the sets' own labels are."""
         return self.sets[0].label_kind != "hard"
@@ -48,7 +53,7 @@ class Entry:
     def inputs(self, labels: Labels, selection: str, bench: Bench) -> str:
         """Stands for what a row depends on beside configurations and the sets' tensors."""
         own = [seeds_of(self.sets), [each.label_kind for each in self.sets]]
-        snapshots = [{step: each.hash for step, each in of_one.items()} for of_one in self.iterates]
+        snapshots = [{step: each.hash for step, each in of_one.items()} for of_one in self.chosen_among]
         asked = bench.teaching.committee if labels.committee is not None else None
         teachers = asked and [asked.names, asked.priors, asked.fingerprint]
         return digest([own, selection != "last" and snapshots, teachers])
@@ -83,7 +88,7 @@ def planned(
     Args:
         sized: the protocol for sets of this size, by which earlier versions knew their rows.
     """
-    plan, far = protocol.plan(entry.soft, bool(entry.iterates)), outer_steps(entry.sets)
+    plan, far = protocol.plan(entry.soft, bool(entry.chosen_among)), outer_steps(entry.sets)
     selections = [selection for _, selection in plan]
     papers = "maximum" if "maximum" in selections else selections[0]
     unlike = far["cut"] + ["selection maximum -> last"] * (protocol.choice.peak and papers != "maximum")

@@ -43,17 +43,28 @@ def evaluate(
     for each in entry.sets:
         check_fits(each, real.train)
     device = real.train.labels.device
-    iterates = entry.iterates if all(len(each) > 1 for each in entry.iterates) else ()
-    entry = replace(entry, sets=[each.to(device) for each in entry.sets], iterates=iterates)
-    sized = check_protocol(protocol, real, len(entry.sets[0]), bool(iterates))
+    entry = replace(entry, sets=[each.to(device) for each in entry.sets])
+    sized, rows = plan(entry, real, students, protocol, bench)
 
     def measure(each: Planned, unfinished: Unfinished, best: Row | None) -> Row:
         run = Measurement(real, students[each.student].make, bench, unfinished, each.text)
         steps = best["chosen"].get("step") if best else None
-        return run.measure(entry.sets, iterates, sized.with_(labels=each.labels), each.selection, steps)
+        return run.measure(entry.sets, entry.chosen_among, sized.with_(labels=each.labels), each.selection, steps)
 
-    make_rows(report, planned(entry, real, students, protocol, sized, bench), measure)
+    make_rows(report, rows, measure)
     return report
+
+
+def plan(
+    entry: Entry, real: RealData, students: Mapping[str, Network], protocol: Protocol, bench: Bench
+) -> tuple[Protocol, list[Planned]]:
+    """The protocol for sets of this size, and the rows that there will be.
+
+    Raises:
+        ValueError: see `distill.evaluation.rehearsal.check_protocol`.
+    """
+    sized = check_protocol(protocol, real, len(entry.sets[0]), bool(entry.chosen_among))
+    return sized, planned(entry, real, students, protocol, sized, bench)
 
 
 def check_fits(data: TrainingSet, real: Split) -> None:

@@ -1,11 +1,11 @@
 """One row: the choices, then R x S students."""
 
 import itertools
+import math
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from distill.data.split import Split
 from distill.evaluation.protocol import Protocol
 from distill.evaluation.statistics import by_class, statistics
 from distill.evaluation.trial import Trial, rate
-from distill.parallel import crew, side_by_side
+from distill.parallel import crew
 from distill.progress import HowFar, silent
 from distill.report.rows import Row, Unfinished
 from distill.sets.base import TrainingSet
@@ -34,14 +34,12 @@ class Bench:
     Attributes:
         seed: student j of synthesis i is a function of (seed, i, j) alone.
         teaching: who is asked for labels.
-        workers: processes that train students side by side on a CPU; the numbers are the same for any count.
         compile: see `distill.autotune.fastest`; where it is faster, too, the students of a set are trained as one stack.
         progress: called with (text, students done, students in all).
     """
 
     seed: int = 0
     teaching: Teaching = field(default_factory=Teaching)
-    workers: int = 1
     compile: bool | str = False
     progress: HowFar = silent
 
@@ -98,7 +96,7 @@ class Measurement:
             "chosen": chosen,
             "students_for_choices": self.tried,
             "seconds": time.monotonic() - self.began,
-            "device": _device_name(self.device, self.bench.workers),
+            "device": _device_name(self.device),
             "image_bytes": sets[0].image_bytes,
             "label_bytes": told.bytes(),
             "committee": dict(told.votes),
@@ -163,9 +161,8 @@ class Measurement:
         if protocol.labels.committee is None:
             batches, _ = trial(0, range(1), False).told()
             count = len(sets) * students
-            compiled, stack = crew().agree(
-                lambda: way_to_train(self.make, batches, students, count, self.bench.compile)
-            )
+            most = math.ceil(students * math.gcd(len(sets), crew().size) / crew().size)  # each process gets as many
+            compiled, stack = crew().agree(lambda: way_to_train(self.make, batches, most, count, self.bench.compile))
         return [
             trial(place, range(first, min(first + stack, students)), compiled)
             for place in range(len(sets))
@@ -173,28 +170,26 @@ class Measurement:
         ]
 
     def hits(self, trials: list[Trial], what: str) -> list[list[int]]:
-        """What each student classifies correctly, in order; each is trained once.
-
-        Every process of the crew takes its share of the trials, and trains them side by side in ``workers`` processes.
-        """
+        """What each student classifies correctly, in order; each is trained once, by one process of the crew."""
         known = self.unfinished.hits
         keys = [[trial.key(student) for student in trial.students] for trial in trials]
         missing = crew().agree(lambda: [i for i, own in enumerate(keys) if not set(own) <= set(known)])
-        todo = crew().share(missing)
-        left = sum(len(keys[i]) for i in todo)
-        total = sum(map(len, keys)) - sum(len(keys[i]) for i in missing) + left  # without the others' shares
+        todo = crew().share(sorted(missing, key=lambda i: -len(keys[i])))  # large stacks first: shares become alike
+        left, lacking = (sum(len(keys[i]) for i in these) for these in (todo, missing))
+        there = sum(map(len, keys)) - lacking if crew().first else 0
+        total, own = there + crew().told(left, lacking), there + left
         for trial in {(trials[i].data_hash, *trials[i].seeds): trials[i] for i in missing}.values():
             trial.told()[1].prepare()
 
         def tell() -> None:
-            self.bench.progress(f"{self.text}: {what}", total - left, total)
+            self.bench.progress(f"{self.text}: {what}", own - left, total)
 
         tell()
-        with side_by_side([partial(trials[i].hits, self.make) for i in todo], self.bench.workers) as new:
-            for i, hits in zip(todo, new, strict=True):
-                self.unfinished.keep(dict(zip(keys[i], hits, strict=True)), time.monotonic() - self.began)
-                left -= len(keys[i])
-                tell()
+        for i in todo:
+            hits = trials[i].hits(self.make)
+            self.unfinished.keep(dict(zip(keys[i], hits, strict=True)), time.monotonic() - self.began)
+            left -= len(keys[i])
+            tell()
         crew().wait()
         self.unfinished.read()
         crew().wait()  # the row's files are cleared when it is there
@@ -206,7 +201,7 @@ def seeds_of(sets: Sequence[TrainingSet], first: int = 0) -> list[int]:
     return [int(each.record.get("seed", first + i)) for i, each in enumerate(sets)]
 
 
-def _device_name(device: torch.device, workers: int) -> str:
+def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"cpu {platform.machine()}, {workers} x {torch.get_num_threads()} threads"
+    return f"cpu {platform.machine()}, {crew().size} x {torch.get_num_threads()} threads"

@@ -74,7 +74,7 @@ def distill(
         Diverged: too many outer steps in a row were skipped; the last good set stays.
     """
     home = _Home(folder, record, method.steps, method.settings.snapshot_every, progress)
-    if home.finished:
+    if is_finished(folder, method.steps):
         return home.synset_path
     with stage(f"preparing {folder.name}"):
         home.begin(method)
@@ -106,6 +106,12 @@ def distill(
             file=sys.stderr,
         )
     return home.synset_path
+
+
+def is_finished(folder: Path, steps: int) -> bool:
+    """Whether the set in ``folder`` has gone all outer steps."""
+    path = folder / f"synset{SUFFIX}"
+    return path.exists() and load(path).record.get("step") == steps
 
 
 def kept_step(folder: Path) -> int | None:
@@ -142,10 +148,6 @@ class _Home(Callback):
         self.state_path = folder / f"state{SUFFIX}"
         self.momentum: dict[str, Tensor] = {}
         self.done = 0
-
-    @property
-    def finished(self) -> bool:
-        return self.synset_path.exists() and load(self.synset_path).record.get("step") == self.steps
 
     def begin(self, method: Method) -> None:
         """Start afresh, or from the state that an interrupted run left."""

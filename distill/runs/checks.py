@@ -1,6 +1,5 @@
 """Checks of the run's own values, and the device."""
 
-import os
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -13,7 +12,7 @@ from distill.data.settings import DataSettings
 from distill.evaluation.protocol import Protocol
 from distill.methods.base import Method
 from distill.networks.base import Student
-from distill.parallel import Crew
+from distill.parallel import crew
 from distill.report.rows import check_published
 from distill.sizes import check_size
 from distill.training.recipe import PRECISIONS, TEACHERS
@@ -58,7 +57,7 @@ RANGES = {  # of the run; what a group takes is stated where its class is
     "threads": "null or whole [1, 1024]",
     "precision": f"one of auto, {', '.join(PRECISIONS)}",
     "compile": "one of true, false, auto",
-    "workers": "whole [1, 1024]",
+    "workers": "one of auto or whole [1, 1024]",
     "data": stated(DataSettings),
     "student": "map of text to anything",
     "method": Method,
@@ -104,7 +103,7 @@ def named(students: dict[str, Any]) -> dict[str, Any]:
 def device_of(name: str) -> torch.device:
     """This process's device; a card becomes torch's current one."""
     cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    device = placed(name, Crew.of(os.environ).local_rank, cards)
+    device = placed(name, crew().local_rank, cards)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device

@@ -7,8 +7,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from rich.console import Console
 from distill import rng
 from distill.evaluation.entry import Entry, Network
 from distill.evaluation.evaluate import evaluate as train_students
+from distill.evaluation.evaluate import plan
 from distill.evaluation.measure import Bench
-from distill.evaluation.protocol import Protocol
 from distill.evaluation.statistics import outer_steps
 from distill.methods.synthesis import iterates
 from distill.report.page import write_page
@@ -36,7 +35,7 @@ from distill.sets.base import TrainingSet
 from distill.sets.coreset import Coreset
 from distill.sets.reading import file_of, load
 from distill.sets.synthetic import SyntheticSet
-from distill.sizes import spread
+from distill.sizes import Size, spread
 from distill.teachers.labels import Teaching
 from distill.text import command, shown
 
@@ -51,32 +50,83 @@ def evaluate(line: Line) -> None:
 
 
 def report_rows(line: Line) -> None:
-    report, protocol = Report(line.out / "report.json"), line.protocol()
+    report = Report(line.out / "report.json")
+    for entry in entries(line):
+        train_students(entry, line.real, networks(line), line.protocol(), report, bench(line, entry))
+    if line.crew.first:
+        written(line, report)
+
+
+def left(line: Line) -> bool:
+    """Whether there are rows to be measured; sets and teachers that are not there yet have some."""
+    report, protocol, students = Report(line.out / "report.json"), line.protocol(), networks(line)
+    teachers = [] if line.judges is None else line.teacher_stores(line.judges).values()
+    made = [] if line.synsets else folders(line)
+    if any(store.missing for store in teachers) or not all(file_of(folder).exists() for folder in made):
+        return True
+    return any(
+        not report.find(each.row, each.former)
+        for entry in entries(line, quiet=True)
+        for each in plan(entry, line.real, students, protocol, bench(line, entry))[1]
+    )
+
+
+def folders(line: Line, ipc: Size | None = None) -> list[Path]:
+    """Of the sets that this run makes, of all sizes or of one."""
+    sizes = line.ipcs if ipc is None else [ipc]
+    return [line.folder(size, line.cfg.seed + i) for size in sizes for i in range(line.cfg.syntheses)]
+
+
+def entries(line: Line, quiet: bool = False) -> Iterator[Entry]:
+    """What is judged: the sets of each size, beside random real images, and the whole real set."""
     groups: list[tuple[Sequence[str | Path], list[SyntheticSet]]] = [(line.paths, line.synsets)] if line.synsets else []
     if not groups:
         for ipc in line.ipcs:
-            made = [line.folder(ipc, line.cfg.seed + i) for i in range(line.cfg.syntheses)]
+            made = folders(line, ipc)
             groups.append((made, [load(path) for path in made]))
+    about = {"command": line.command, "protocol_changes": told(protocol_changes(line.run))}
     for paths, synsets in groups:
         method, counts = str(synsets[0].record.get("method", "unknown")), synsets[0].counts
         size = counts[0] if len(set(counts)) == 1 else spread(counts)
         if any((s.record.get("method", "unknown"), s.counts) != (method, counts) for s in synsets):
             raise ValueError("synset lists sets of different methods or sizes: evaluate them one after the other")
         found = [file_of(path) for path in paths]
-        for cut in outer_steps(synsets)["cut"] if line.crew.first else ():
+        for cut in outer_steps(synsets)["cut"] if line.crew.first and not quiet else ():
             print(
                 f"warning: {shown(found[0].parent)} was cut at {cut}: it is judged as it is, and its rows say so",
                 file=sys.stderr,
             )
-        snapshots = [iterates(path) for path in found] if protocol.choice.chooses and not line.cfg.union else []
-        about = {"synsets": [os.path.relpath(path, line.out) for path in found]}
+        snapshots = [iterates(path) for path in found] if line.protocol().choice.chooses and not line.cfg.union else []
+        own = {"synsets": [os.path.relpath(path, line.out) for path in found], **about}
         number = published(line.run, synsets, size)
-        rows(line, report, protocol, Entry(synsets, method, synsets[0].ipc, snapshots, about, number))
-        random_rows(line, report, protocol, counts)
+        yield Entry(synsets, method, synsets[0].ipc, snapshots, own, number)
+        if line.cfg.baselines.random:
+            subsets = random_subsets(line, counts)
+            yield Entry(subsets, RANDOM, subsets[0].ipc, about=about)
     if line.cfg.baselines.whole:
-        rows(line, report, protocol, Entry([Coreset.whole(line.real.train)], WHOLE, None))
-    if line.crew.first:
-        written(line, report)
+        yield Entry([Coreset.whole(line.real.train)], WHOLE, None, about=about)
+
+
+def random_subsets(line: Line, counts: Sequence[int]) -> list[TrainingSet]:
+    """Random real images of each class, as many as the set has, or as there are."""
+    train = line.real.train
+    found: list[TrainingSet] = []
+    for i in range(line.cfg.baselines.random):
+        g = rng.generator(line.cfg.seed, "random subset", i)
+        found.append(Coreset(train, torch.cat([train.draw(k, n, g) for k, n in enumerate(counts)])))
+    return found
+
+
+def networks(line: Line) -> dict[str, Network]:
+    """The students."""
+    return {name: Network(line.student(name), config) for name, config in line.students.items()}
+
+
+def bench(line: Line, entry: Entry) -> Bench:
+    """What the students of an entry are trained with."""
+    committee = None if line.judges is None else line.committee(line.judges)
+    teaching = Teaching(committee, labels_path(line, entry.method))
+    return Bench(line.cfg.seed, teaching, line.cfg.compile, line.progress)
 
 
 def written(line: Line, report: Report) -> None:
@@ -120,36 +170,10 @@ def cell(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float) else json.dumps(value)
 
 
-def rows(line: Line, report: Report, protocol: Protocol, entry: Entry) -> None:
-    """Train students of every network on the sets of ``entry``."""
-    about = {**entry.about, "command": line.command, "protocol_changes": told(protocol_changes(line.run))}
-    committee = None if line.judges is None else line.committee(line.judges)
-    bench = Bench(
-        line.cfg.seed,
-        Teaching(committee, labels_path(line, entry.method)),
-        line.cfg.workers if line.device.type == "cpu" else 1,
-        line.cfg.compile,
-        line.progress,
-    )
-    students = {name: Network(line.student(name), config) for name, config in line.students.items()}
-    train_students(replace(entry, about=about), line.real, students, protocol, report, bench)
-
-
 def labels_path(line: Line, method: str) -> Path:
     """Where labels are kept; one store that somebody gave is of the synthetic set alone."""
     given = Path(line.cfg.labels_path)
     return line.out / "labels" if method == RANDOM and (given / "labels.json").exists() else given
-
-
-def random_rows(line: Line, report: Report, protocol: Protocol, counts: Sequence[int]) -> None:
-    """Random real images of each class, as many as the set has, or as there are."""
-    train = line.real.train
-    subsets: list[TrainingSet] = []
-    for i in range(line.cfg.baselines.random):
-        g = rng.generator(line.cfg.seed, "random subset", i)
-        subsets.append(Coreset(train, torch.cat([train.draw(k, n, g) for k, n in enumerate(counts)])))
-    if subsets:
-        rows(line, report, protocol, Entry(subsets, RANDOM, subsets[0].ipc))
 
 
 def report(cfg: DictConfig) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from functools import partial
@@ -21,7 +22,7 @@ from distill.evaluation.rehearsal import check_protocol, rehearse, rehearse_labe
 from distill.files import digest
 from distill.identity import flat_experts, flat_teachers, pathless
 from distill.methods.base import Inputs, Method
-from distill.parallel import crew
+from distill.parallel import Crew, crew
 from distill.presets import CONFIGS, options, unknown
 from distill.progress import stage
 from distill.runs.cells import protocol_changes
@@ -51,7 +52,6 @@ class Line:
         check_values(plain(cfg))
         self.out = Path(cfg.out)
         self.asked: dict[str, Committee] = {}
-        self.crew = crew()
         self.students = named(plain(cfg.student))
         self.device = device_of(cfg.device)
         if cfg.threads is not None:
@@ -67,6 +67,10 @@ class Line:
         self.written: list[Path] = []
         self.left_out: set[str] = set()  # loggers whose service failed
 
+    @property
+    def crew(self) -> Crew:
+        return crew()
+
     def read(self) -> RealData:
         """The real images, in the space of the sets that are judged."""
         prepare = self.synsets[0].preprocessing if self.synsets else None
@@ -76,6 +80,10 @@ class Line:
 
     def check(self) -> None:
         """Let what is impossible fail now rather than after the experts are trained."""
+        if self.cfg.workers not in ("auto", 1) and Crew.of(os.environ).size > 1:
+            raise ValueError(
+                f"workers is {self.cfg.workers} within a torchrun, whose processes share the work: leave it out"
+            )
         if list(self.cfg.method.get("share", [0, 1])) != [0, 1]:
             raise ValueError("method.share is for the processes of a torchrun, which sets it: leave it out")
         for name in ("out", "experts_path", "labels_path"):

@@ -4,18 +4,22 @@ import ctypes
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 
+import torch
+
+from distill.beside import beside
 from distill.data.real import RealData
-from distill.parallel import Crew, working_in
+from distill.parallel import Crew, crew, working_in
 from distill.presets import unknown
-from distill.progress import heard_by, stage
-from distill.runs import cost, judging, stages
+from distill.progress import heard_by, silent, stage
+from distill.runs import cost, workers
 from distill.runs.composed import Composed
 from distill.runs.line import Line
 from distill.runs.progress import shown
 
-ARROWS = {"experts": stages.experts, "distill": stages.distill, "evaluate": judging.evaluate}
-TASKS = (*ARROWS, "all", "report", "list")
+TASKS = (*workers.ARROWS, "all", "report", "list")
 
 
 def carry_out(run: Composed, real: RealData | None = None, arrows: Sequence[str] = ()) -> Line:
@@ -28,24 +32,31 @@ def carry_out(run: Composed, real: RealData | None = None, arrows: Sequence[str]
         ValueError: the configuration names something impossible; nothing was trained.
     """
     task = run.cfg.task
-    if task not in (*ARROWS, "all"):
+    if task not in (*workers.ARROWS, "all"):
         raise ValueError(unknown("task", task, TASKS))
     keep_freed_memory()
+    arrows, cores = arrows or (list(workers.ARROWS) if task == "all" else [task]), torch.get_num_threads()
     with (
         warnings.catch_warnings(),
-        working_in(Crew.of(os.environ)) as crew,
-        shown(crew.first) as progress,
-        heard_by(progress),
+        working_in(crew() if crew().size > 1 else Crew.of(os.environ)),
+        shown() as progress,
+        heard_by(progress if crew().first else silent),
+        ExitStack() as to_the_end,
     ):
-        warnings.filterwarnings("ignore", module="pytorch_lightning|torch.utils.data|lightning_fabric|joblib")
+        warnings.filterwarnings("ignore", module="pytorch_lightning|torch.utils.data|lightning_fabric")
+        to_the_end.callback(torch.set_num_threads, cores)
         line = Line(run, progress, real)
-        if crew.first and not cost.is_chosen(line):
+        if crew().first and not cost.is_chosen(line):
             with stage("measuring what this will cost"):
                 told = cost.cost(line)
-            progress.say(told)
-        for arrow in arrows or (ARROWS if task == "all" else (task,)):
-            ARROWS[arrow](line)
-            crew.wait()
+            if told:
+                progress.say(told)
+        count = workers.wanted(line, arrows, cores) if crew().size == 1 else 1
+        if count > 1:
+            others = beside(partial(carry_out, run, arrows=arrows), count, progress.hear)
+            to_the_end.enter_context(working_in(to_the_end.enter_context(others)))
+        for arrow in arrows:
+            workers.go(line, arrow, cores)
     return line
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.progress import TaskID as Task
 
+from distill.parallel import crew
 from distill.runs.signals import Interrupted
 
 QUIET_SECONDS = 60.0  # between two plain lines of a stage
@@ -47,8 +48,23 @@ class Shown:
 
     def __init__(self) -> None:
         self.stages: dict[str, Stage] = {}
+        self.parts: dict[str, dict[int, tuple[int, int]]] = {}  # of what several processes do, by text and rank
+        self.lock = threading.RLock()
 
     def __call__(self, text: str, done: int, total: int) -> None:
+        self.hear(0, text, done, total)
+
+    def hear(self, rank: int, text: str, done: int, total: int) -> None:
+        """Take how far one process is with its share."""
+        with self.lock:
+            parts = self.parts.setdefault(text, {})
+            parts[rank] = (done, total)
+            done, total = (sum(numbers) for numbers in zip(*parts.values(), strict=True))
+            self.move(text, done, total)
+            if done >= total:
+                del self.parts[text]
+
+    def move(self, text: str, done: int, total: int) -> None:
         stage = self.stages.pop(text, None)
         begins = stage is None
         if stage is None:
@@ -86,6 +102,13 @@ class Shown:
         return "" if stage is None else f" at {stage.text}{stage.how_far}"
 
 
+class Told(Shown):
+    """Of a process whose crew's first one shows it."""
+
+    def __call__(self, text: str, done: int, total: int) -> None:
+        crew().link.tell(text, done, total)
+
+
 class Bars(Shown):
     """For a terminal."""
 
@@ -114,7 +137,6 @@ class Lines(Shown):
     def __init__(self, quiet: float = QUIET_SECONDS) -> None:
         super().__init__()
         self.quiet, self.stopped, self.said = quiet, threading.Event(), time.monotonic()
-        self.lock = threading.Lock()
         self.thread = threading.Thread(target=self.watch, daemon=True)
         self.thread.start()
 
@@ -141,10 +163,10 @@ class Lines(Shown):
         self.stopped.set()
 
 
-def shown(speaks: bool = True) -> Shown:
+def shown() -> Shown:
     """The face for where standard error goes; of a crew one process speaks."""
-    if not speaks:
-        return Shown()
+    if not crew().first:
+        return Told()
     return Bars() if sys.stderr.isatty() else Lines()
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from distill.autotune import EAGER, fastest, memory_of
 from distill.methods.matching.unroll import CompiledDerivatives, Derivatives, InnerLoss
+from distill.parallel import crew
 
 SHARE = 0.5  # of the machine's memory that graphs may take
 
@@ -59,7 +60,9 @@ def choose(case: Case, memory: str, compile: bool | str) -> Way:
 
 def fitting(case: Case) -> list[str]:
     """The exact modes whose graphs fit into the memory of their device, that with the smallest first."""
-    one, most = graph_bytes(case), SHARE * memory_of(case.images.device)
+    device = case.images.device
+    beside = crew().size if device.type == "cpu" else 1  # processes with graphs of their own
+    one, most = graph_bytes(case), SHARE * memory_of(device) / beside
     kept = {"segments": math.isqrt(case.steps - 1) + 1, "full": case.steps}
     return ["recompute", *(mode for mode, steps in kept.items() if steps > 1 and steps * one < most)]
 

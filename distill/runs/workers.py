@@ -1,0 +1,113 @@
+"""How many processes of this machine share a run, and whether they do more side by side than one of them alone."""
+
+import os
+from collections.abc import Sequence
+
+import torch
+
+from distill.autotune import fastest, memory_of
+from distill.data.split import Split
+from distill.parallel import Crew, crew, working_in
+from distill.runs.ahead import AHEAD, Work
+from distill.runs.cost import peak_bytes
+from distill.runs.judging import evaluate
+from distill.runs.line import Line
+from distill.runs.stages import distill, experts
+
+ARROWS = {"experts": experts, "distill": distill, "evaluate": evaluate}
+
+WORTH_SECONDS = 20.0  # of work from which more processes, which take some seconds to begin, are worth it
+SHARE = 0.5  # of the machine's memory that processes may take
+
+
+def wanted(line: Line, arrows: Sequence[str], cores: int) -> int:
+    """Processes for ``workers`` and the work ahead, this one with them."""
+    asked = line.cfg.workers
+    if asked == 1 or os.name != "posix":  # elsewhere a process cannot hand a pipe to another
+        return 1
+    works = [work for arrow in arrows for work in AHEAD[arrow](line)]
+    units = max((work.units for work in works), default=0)
+    if asked != "auto":
+        return max(1, min(asked, units))
+    if line.device.type == "cuda":
+        most = torch.cuda.device_count()
+    else:
+        most = min(cores // (line.cfg.threads or 1), int(SHARE * memory_of() / peak_bytes()))
+    count = min(most, units)
+    return count if count > 1 and is_long(works, line.real.train) else 1
+
+
+def is_long(works: Sequence[Work], real: Split) -> bool:
+    """Whether the works together take `WORTH_SECONDS`; the largest are timed first, and no more than it takes to know."""
+    seconds = 0.0
+    for work in sorted(works, key=lambda each: -each.images):
+        seconds += work.seconds(real)
+        if seconds >= WORTH_SECONDS:
+            return True
+    return False
+
+
+def go(line: Line, arrow: str, cores: int) -> None:
+    """Go one arrow: all processes of a crew, or of one on this machine the first alone where it is faster with all cores."""
+    team = crew()
+    if team.size == 1 or is_torchrun():
+        ARROWS[arrow](line)
+        team.wait()
+        return
+    works = team.agree(lambda: AHEAD[arrow](line))
+    work = max(works, key=lambda each: each.images, default=None)
+    members = team.size if work is None else max(1, min(team.size, work.units))
+    shares_cores = line.device.type == "cpu" and line.cfg.threads is None
+    together = True
+    if work is not None and members > 1 and shares_cores and line.cfg.workers == "auto":
+        together = side_by_side(line, work, members, cores)
+    if shares_cores:
+        torch.set_num_threads(max(1, cores // members) if together else cores)
+    if together:
+        ARROWS[arrow](line)
+    elif team.first:
+        with working_in(Crew()):
+            ARROWS[arrow](line)
+    team.wait()
+
+
+def side_by_side(line: Line, work: Work, members: int, cores: int) -> bool:
+    """Whether so many processes, each with its share of the cores, do more than the first with all of them."""
+    team = crew()
+    step = work.step(line.real.train) if team.rank < members else bool
+    torch.set_num_threads(cores)
+
+    def together() -> None:
+        torch.set_num_threads(max(1, cores // members))
+        step()
+        team.wait()
+
+    if not team.first:
+        while team.agree(bool):
+            together()
+        return team.agree(bool)
+
+    def all_together() -> None:
+        team.agree(lambda: True)
+        together()
+
+    def alone() -> None:
+        torch.set_num_threads(cores)
+        for _ in range(members):
+            step()
+
+    about = {
+        "side by side": members,
+        "network": repr(work.make()),
+        "images": [min(work.batch, len(line.real.train)), *line.real.train.shape],
+        "precision": work.recipe and work.recipe.precision,
+    }
+    calls = int(work.images / work.batch / members)
+    way = fastest({"side by side": all_together, "alone": alone}, about, calls, line.device, "auto")
+    team.agree(lambda: False)
+    return team.agree(lambda: way == "side by side")
+
+
+def is_torchrun() -> bool:
+    """Whether somebody else began the processes of this run."""
+    return Crew.of(os.environ).size > 1

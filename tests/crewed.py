@@ -1,0 +1,46 @@
+"""What processes of a crew do in test_beside.py; light, so that they begin soon."""
+
+import json
+import os
+import signal
+import time
+from functools import partial
+
+from distill.beside import beside
+from distill.parallel import crew
+
+
+def shares(folder, units):
+    """What every process of a crew does here: note its share."""
+    team = crew()
+    half = team.agree(lambda: len(units) // 2)
+    (folder / f"{team.rank}").write_text(json.dumps([half, list(team.share(units))]))
+    team.link.tell("units", len(team.share(units)), 0)
+    team.wait()
+
+
+class OwnError(ValueError):
+    pass
+
+
+def refuses():
+    if crew().rank == 2:
+        raise OwnError("seven is no size")
+    crew().wait()
+
+
+def dies():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def parent(folder, end):
+    with beside(partial(note, folder), 3, print) as team:
+        note(folder, team)
+        while end == "killed":
+            time.sleep(1)
+
+
+def note(folder, team=None):
+    (folder / str((team or crew()).rank)).write_text(str(os.getpid()))
+    while team is None or not all((folder / str(rank)).exists() for rank in range(3)):
+        time.sleep(0.05)
