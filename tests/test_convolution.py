@@ -9,9 +9,17 @@ from torch import nn
 from torch.func import grad, vmap
 
 from distill.autotune import fuse
+from distill.networks import convolution
 from distill.networks.convnet import ConvNet
 from distill.networks.convolution import Convolution, convolve, differentiable_twice
 from distill.networks.flat import FlatStudent, flatten
+
+
+@pytest.fixture(autouse=True)
+def any_size(monkeypatch):
+    """Small convolutions, too, are ours."""
+    monkeypatch.setattr(convolution, "WORTH", 0)
+    monkeypatch.setattr(convolution, "WORTH_FEW", 0)
 
 
 def derivatives(function, tensors):
@@ -90,3 +98,11 @@ def test_a_network_keeps_its_parameters_and_what_no_convolution_of_ours_does():
     assert list(before) == [name for name, _ in made.named_parameters()]
     assert all(before[name] is parameter for name, parameter in made.named_parameters())
     assert torch.allclose(made(images), expected)
+
+
+@pytest.mark.parametrize("channels, images, ours", [(3, 1, False), (3, 4, True), (8, 4, False), (8, 200, True)])
+def test_small_convolutions_keep_pytorchs_own_derivatives(channels, images, ours, monkeypatch):
+    monkeypatch.undo()
+    layer = Convolution.of(nn.Conv2d(channels, 64, 3, padding=1))
+    maps = layer(torch.randn(images, channels, 24, 24))
+    assert maps.grad_fn.name().startswith("Convolve" if ours else "Convolution")

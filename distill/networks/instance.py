@@ -249,11 +249,11 @@ class Forward(Differentiable):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return *Backward.apply(gradient, *ctx.saved_tensors, ctx.how), None
+        return *Backward.of(gradient, *ctx.saved_tensors, ctx.how), None
 
     @staticmethod
     def vmap(info: Any, dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
-        return Forward.apply(*Forward.stacked(info, dims, inputs)), 0
+        return Forward.of(*Forward.stacked(info, dims, inputs)), 0
 
 
 class Backward(Differentiable):
@@ -263,12 +263,12 @@ class Backward(Differentiable):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        in_gradient, in_maps, in_weight = Twice.apply(*cotangents, *ctx.saved_tensors, ctx.how)
+        in_gradient, in_maps, in_weight = Twice.of(*cotangents, *ctx.saved_tensors, ctx.how)
         return in_gradient, in_maps, in_weight, None, None  # z is linear in the bias
 
     @staticmethod
     def vmap(info: Any, dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        return Backward.apply(*Backward.stacked(info, dims, inputs)), (0, 0, 0)
+        return Backward.of(*Backward.stacked(info, dims, inputs)), (0, 0, 0)
 
 
 class Twice(Differentiable):
@@ -278,7 +278,7 @@ class Twice(Differentiable):
 
     @staticmethod
     def vmap(info: Any, dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        return Twice.apply(*Twice.stacked(info, dims, inputs)), (0, 0, 0)
+        return Twice.of(*Twice.stacked(info, dims, inputs)), (0, 0, 0)
 
 
 @in_one_piece
@@ -294,4 +294,4 @@ def instance_norm(maps: Tensor, weight: Tensor, bias: Tensor, how: Sequence[floa
     Raises:
         ValueError: shapes or the window are others.
     """
-    return Forward.apply(maps, weight, bias, list(how))
+    return Forward.of(maps, weight, bias, list(how))
