@@ -163,17 +163,17 @@ class InnerLoop:
     def run(
         self, theta: Tensor, images: Tensor, labels: Tensor, lr: Tensor, graph: bool, velocity: Tensor | None = None
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """The weights at the stops; theta_i of every step, and those after the last; and v_i of every step."""
-        thetas, velocities, landed, landings = [], [], [], self.landings
+        """The weights at the stops; theta_i of every step, and after the last; v_i of every step, without momentum the last."""
+        thetas, velocities, landed = [], list[Tensor](), []
         velocity = torch.zeros_like(theta) if velocity is None else velocity
         for number, step in enumerate(self.plan, 1):
             views = self.augment(images[step.index], step.draw)
             gradient = self.scale * self.derivatives.gradient(theta, views, labels[step.index], graph)
             velocity = self.momentum * velocity + gradient if self.momentum else gradient
             thetas.append(theta)
-            velocities.append(velocity)
+            velocities = [*velocities, velocity] if self.momentum else [velocity]
             theta = theta - lr * velocity
-            if number in landings:
+            if number in self.landings:
                 landed.append(theta)
         return landed, [*thetas, theta], velocities
 
