@@ -34,11 +34,19 @@ class First:
 
     listens = True
 
-    def __init__(self, pipes: list[Connection], heard: Heard):
-        self.pipes, self.heard = pipes, heard
-        self.inboxes: list[queue.SimpleQueue[Any]] = [queue.SimpleQueue() for _ in pipes]
+    def __init__(self, pipes: list[Connection], inboxes: "list[queue.SimpleQueue[Any]]", heard: Heard):
+        self.pipes, self.inboxes, self.heard = pipes, inboxes, heard
+
+    @classmethod
+    def listening(cls, pipes: list[Connection], heard: Heard) -> "First":
+        """To all of them."""
+        made = cls(pipes, [queue.SimpleQueue() for _ in pipes], heard)
         for rank in range(1, len(pipes) + 1):
-            threading.Thread(target=self._listen, args=(rank,), daemon=True).start()
+            threading.Thread(target=made._listen, args=(rank,), daemon=True).start()
+        return made
+
+    def part(self, size: int) -> "First":
+        return First(self.pipes[: size - 1], self.inboxes[: size - 1], self.heard)
 
     def hand_out(self, answer: Any) -> Any:
         for inbox, pipe in zip(self.inboxes, self.pipes, strict=True):
@@ -86,6 +94,9 @@ class Other:
     def __init__(self, pipe: Connection):
         self.pipe = pipe
 
+    def part(self, size: int) -> "Other":
+        return self
+
     def hand_out(self, answer: Any) -> Any:
         return self.pipe.recv()
 
@@ -121,7 +132,7 @@ def beside(job: Callable[[], object], size: int, heard: Heard) -> Iterator[Crew]
             pipes.append(ours)
             with suppress(OSError):  # it has ended already, which is told as the first waits for it
                 ours.send(job)
-        yield Crew(0, size, 0, First(pipes, heard))
+        yield Crew(0, size, 0, First.listening(pipes, heard))
     finally:
         for process in processes:
             process.terminate()

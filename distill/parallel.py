@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -32,11 +32,17 @@ class Link(Protocol):
     def listens(self) -> bool:
         """Whether the first process hears what the others tell."""
 
+    def part(self, size: int) -> "Link":
+        """Of the first ``size`` processes alone."""
+
 
 class Gloo:
-    """Of a torchrun; its processes do not tell how far they are."""
+    """Of a torchrun; its processes do not tell how far they are, and all of them take part."""
 
     listens = False
+
+    def part(self, size: int) -> "Link":
+        return self
 
     def hand_out(self, answer: Any) -> Any:
         box = [answer]
@@ -92,6 +98,10 @@ class Crew:
     def share(self, units: Sequence[T]) -> Sequence[T]:
         """The units that are this process's, by their place in the list."""
         return units[self.rank :: self.size]
+
+    def part(self, size: int) -> "Crew":
+        """The first ``size`` processes, in one of them."""
+        return replace(self, size=size, link=self.link.part(size))
 
     def told(self, own: int, all_of_it: int) -> int:
         """How much work this process tells of, so that the sum is that of all."""

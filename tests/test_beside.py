@@ -37,6 +37,15 @@ def test_each_of_three_processes_does_its_share_and_hears_what_the_first_decides
     assert sorted(heard) == [(0, "units", 3, 0), (1, "units", 2, 0), (2, "units", 2, 0)]
 
 
+def test_some_processes_work_as_a_crew_of_their_own(tmp_path):
+    units = list("abcde")
+    job = partial(crewed.two_of_all, tmp_path, units)
+    with beside(job, 3, lambda *told: None) as team, working_in(team):
+        job()
+    found = {path.name: json.loads(path.read_text()) for path in tmp_path.iterdir()}
+    assert found == {"0": [2, units[::2]], "1": [2, units[1::2]]}
+
+
 def test_what_another_process_raises_is_raised_where_the_first_waits_for_it():
     with pytest.raises(crewed.OwnError, match="seven is no size") as found, beside(crewed.refuses, 3, print) as team:
         team.wait()

@@ -48,7 +48,7 @@ def is_long(works: Sequence[Work], real: Split) -> bool:
 
 
 def go(line: Line, arrow: str, cores: int) -> None:
-    """Go one arrow: all processes of a crew, or of one on this machine the first alone where it is faster with all cores."""
+    """Go one arrow: all processes of a torchrun, or of a crew on this machine as many as do most, which is measured."""
     team = crew()
     if team.size == 1 or is_torchrun():
         ARROWS[arrow](line)
@@ -56,17 +56,14 @@ def go(line: Line, arrow: str, cores: int) -> None:
         return
     works = team.agree(lambda: AHEAD[arrow](line))
     work = max(works, key=lambda each: each.images, default=None)
-    members = team.size if work is None else max(1, min(team.size, work.units))
+    members = max(1, min(team.size, max((each.units for each in works), default=1)))
     shares_cores = line.device.type == "cpu" and line.cfg.threads is None
-    together = True
     if work is not None and members > 1 and shares_cores and line.cfg.workers == "auto":
-        together = side_by_side(line, work, members, cores)
+        members = members if side_by_side(line, work, members, cores) else 1
     if shares_cores:
-        torch.set_num_threads(max(1, cores // members) if together else cores)
-    if together:
-        ARROWS[arrow](line)
-    elif team.first:
-        with working_in(Crew()):
+        torch.set_num_threads(max(1, cores // members))
+    if team.rank < members:
+        with working_in(team.part(members)):
             ARROWS[arrow](line)
     team.wait()
 
