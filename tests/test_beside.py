@@ -9,6 +9,7 @@ from functools import partial
 
 import crewed
 import pytest
+import torch
 from test_faults import forked, in_a_process
 from test_line import toy
 
@@ -118,6 +119,13 @@ def test_as_many_processes_as_cores_where_there_is_enough_to_do(tmp_path):
     assert workers.wanted(line_of(out, LONG, "workers=1"), ALL, cores=8) == 1
 
 
+def test_each_gpu_gets_one_process(tmp_path, monkeypatch):
+    line = line_of(f"out={tmp_path}", LONG, "method.experts.count=20", "threads=4")
+    line.device = torch.device("cuda", 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    assert workers.wanted(line, ALL, cores=8) == 3
+
+
 def test_a_number_of_workers_is_obeyed_as_far_as_there_are_units(tmp_path):
     asked = [f"out={tmp_path}", "workers=5", "method.experts.count=4", "ipc=1"]
     assert workers.wanted(line_of(*asked), ["experts"], cores=1) == 4
@@ -140,8 +148,6 @@ def at_once():
     """Whatever is measured is measured for the smallest work, with two threads."""
     workers.WORTH_SECONDS = autotune.STACK_FROM = 0.0
     os.environ |= {"OMP_NUM_THREADS": "2", "XDG_CACHE_HOME": str(pathlib.Path("cache").absolute())}
-    import torch
-
     torch.set_num_threads(2)
 
 
