@@ -119,11 +119,12 @@ def test_as_many_processes_as_cores_where_there_is_enough_to_do(tmp_path):
     assert workers.wanted(line_of(out, LONG, "workers=1"), ALL, cores=8) == 1
 
 
-def test_each_gpu_gets_one_process(tmp_path, monkeypatch):
-    line = line_of(f"out={tmp_path}", LONG, "method.experts.count=20", "threads=4")
-    line.device = torch.device("cuda", 0)
+def test_there_is_room_for_a_process_on_each_gpu_else_for_what_cores_and_memory_allow(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
-    assert workers.wanted(line, ALL, cores=8) == 3
+    assert workers.room(torch.device("cuda", 0), 4, cores=8) == 3
+    monkeypatch.setattr(workers, "memory_of", lambda: 12.0)
+    monkeypatch.setattr(workers, "peak_bytes", lambda: 2)
+    assert [workers.room(torch.device("cpu"), threads, cores=8) for threads in (None, 4)] == [3, 2]
 
 
 def test_a_number_of_workers_is_obeyed_as_far_as_there_are_units(tmp_path):

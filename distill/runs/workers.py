@@ -29,12 +29,15 @@ def wanted(line: Line, arrows: Sequence[str], cores: int) -> int:
     units = max((work.units for work in works), default=0)
     if asked != "auto":
         return max(1, min(asked, units))
-    if line.device.type == "cuda":
-        most = torch.cuda.device_count()
-    else:
-        most = min(cores // (line.cfg.threads or 1), int(SHARE * memory_of() / peak_bytes()))
-    count = min(most, units)
+    count = min(room(line.device, line.cfg.threads, cores), units)
     return count if count > 1 and is_long(works, line.real.train) else 1
+
+
+def room(device: torch.device, threads: int | None, cores: int) -> int:
+    """Processes that this machine has GPUs for, or cores and memory."""
+    if device.type == "cuda":
+        return torch.cuda.device_count()
+    return min(cores // (threads or 1), int(SHARE * memory_of() / peak_bytes()))
 
 
 def is_long(works: Sequence[Work], real: Split) -> bool:
