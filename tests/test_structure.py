@@ -60,6 +60,7 @@ ORDER = [
         "distill.methods.matching.matcher",
         "distill.methods.matching.*",
     ),
+    *("distill.methods.selection", "distill.methods.selection.geometry"),
     *(
         "distill.methods.decoupled",
         "distill.methods.decoupled.units",

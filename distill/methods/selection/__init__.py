@@ -1,0 +1,1 @@
+"""Real images that rules pick: what every learned set is held against."""
