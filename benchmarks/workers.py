@@ -1,6 +1,6 @@
 """Eight students by one process or by one for each core; a part of ``benchmarks/speed.py``."""
 
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
@@ -34,12 +34,14 @@ CASES = [
 def own_share(case: Case) -> None:
     """This process's share of the students."""
     labels = torch.arange(10).repeat_interleave(case.ipc)
-    own = batches(torch.randn(len(labels), *case.shape), labels, SHORT.with_(epochs=case.epochs, extra_epochs=0))
+    own = batches(
+        torch.randn(len(labels), *case.shape), labels, of_students().with_(epochs=case.epochs, extra_epochs=0)
+    )
     for student in crew().share(range(STUDENTS)):
         train([net(case.shape, case.width)], own, seeds=[student])
 
 
-SHORT = recipe("protocol", "fp32")
+of_students = cache(partial(recipe, "protocol", "fp32"))
 
 
 def others() -> None:

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, Pipe
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from distill.parallel import Crew, working_in
@@ -97,15 +98,28 @@ class Other:
     def part(self, size: int) -> "Other":
         return self
 
-    def hand_out(self, answer: Any) -> Any:
-        return self.pipe.recv()
+    def hand_out(self, answer: Any = None) -> Any:
+        try:
+            return self.pipe.recv()
+        except (EOFError, OSError):
+            sys.exit(1)  # the first has ended
 
     def meet(self) -> None:
-        self.pipe.send(("here", None, ""))
-        self.pipe.recv()
+        self._say("here", None, "")
+        self.hand_out()
 
     def tell(self, text: str, done: int, total: int) -> None:
-        self.pipe.send(("tell", text, done, total))
+        self._say("tell", text, done, total)
+
+    def fail(self, error: Exception, where: str) -> None:
+        """Let the first process raise ``error``, which was raised here."""
+        self._say("failed", error, where)
+
+    def _say(self, *message: Any) -> None:
+        try:
+            self.pipe.send(message)
+        except OSError:
+            sys.exit(1)
 
 
 @contextmanager
@@ -148,22 +162,23 @@ def beside(job: Callable[[], object], size: int, heard: Heard) -> Iterator[Crew]
 def main(file: int, rank: int, size: int, parent: int) -> None:
     """One of the others; ``file`` is its end of the pipe."""
     end_with(parent)
-    pipe = Connection(file)
+    first = Other(Connection(file))
     try:
-        job = pipe.recv()
-        with working_in(Crew(rank, size, rank, Other(pipe))):
+        job = first.hand_out()
+        with working_in(Crew(rank, size, rank, first)):
             job()
-            pipe.recv()  # until the first ends
-    except (EOFError, BrokenPipeError):
-        pass  # it has ended
     except Exception as error:
-        where = "".join(traceback.format_exception(error))
-        with suppress(OSError):
-            try:
-                pipe.send(("failed", error, where))
-            except (TypeError, AttributeError):  # no pickle of it
-                pipe.send(("failed", RuntimeError(str(error)), where))
-        sys.exit(1)
+        first.fail(portable(error), "".join(traceback.format_exception(error)))
+    first.hand_out()  # until the first ends
+
+
+def portable(error: Exception) -> Exception:
+    """``error``, or a RuntimeError of its text where it cannot be sent to another process."""
+    try:
+        ForkingPickler.loads(ForkingPickler.dumps(error))
+    except Exception:  # whatever its class does when it is made anew
+        return RuntimeError(str(error))
+    return error
 
 
 def end_with(parent: int) -> None:

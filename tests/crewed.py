@@ -32,9 +32,23 @@ class OwnError(ValueError):
     pass
 
 
-def refuses():
+class Awkward(ValueError):
+    """Cannot be made anew from its arguments."""
+
+    def __init__(self, size, why):
+        super().__init__(f"{size} is {why}")
+
+
+ERRORS = {
+    "its own": OwnError("seven is no size"),
+    "of a file": EOFError("it ends here"),
+    "awkward": Awkward(7, "no size"),
+}
+
+
+def refuses(which):
     if crew().rank == 2:
-        raise OwnError("seven is no size")
+        raise ERRORS[which]
     crew().wait()
 
 

@@ -47,8 +47,17 @@ def test_some_processes_work_as_a_crew_of_their_own(tmp_path):
     assert found == {"0": [2, units[::2]], "1": [2, units[1::2]]}
 
 
-def test_what_another_process_raises_is_raised_where_the_first_waits_for_it():
-    with pytest.raises(crewed.OwnError, match="seven is no size") as found, beside(crewed.refuses, 3, print) as team:
+@pytest.mark.parametrize(
+    "which, kind, text",
+    [
+        ("its own", crewed.OwnError, "seven is no size"),
+        ("of a file", EOFError, "it ends here"),
+        ("awkward", RuntimeError, "7 is no size"),
+    ],
+)
+def test_what_another_process_raises_is_raised_where_the_first_waits_for_it(which, kind, text):
+    job = partial(crewed.refuses, which)
+    with pytest.raises(kind, match=text) as found, beside(job, 3, print) as team:
         team.wait()
     assert "in refuses" in str(found.value.__cause__)
 
