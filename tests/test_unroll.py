@@ -262,6 +262,16 @@ class Kept:
         self.count.now -= self.bytes
 
 
+@pytest.mark.parametrize("momentum, kept", [(0.0, 1), (0.5, 5)])
+def test_velocities_of_all_steps_are_kept_where_there_is_momentum_alone(toy, momentum, kept):
+    loss, start, *rest = toy
+    images, labels, lr = (each.detach() for each in rest)
+    loop = InnerLoop(Derivatives(loss), plan_of(5), momentum=momentum)
+    _, thetas, velocities = loop.run(start, images, labels, lr, graph=False)
+    assert (len(thetas), len(velocities)) == (6, kept)
+    torch.testing.assert_close(thetas[-2] - lr * velocities[-1], thetas[-1])
+
+
 def test_chunks_of_mtt():
     g = torch.Generator().manual_seed(0)
     batches = chunks(10_000, 300, 34, g)
