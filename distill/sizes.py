@@ -2,23 +2,30 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 from distill.checks import inside
 from distill.files import digest
 from distill.wording import listed
 
-Size = int | str | Mapping[str, int]  # of every class; "upto50": or as many as it has, at most 50; by class
+# Of every class; "upto50": or as many as it has, at most 50; "10%" of what it has; by class.
+Size = int | str | Mapping[str, int]
 UP_TO = re.compile(r"upto(\d+)")
+PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
 
 
 def check_size(size: Size) -> None:
     """Raise ValueError if ``size`` is none, whatever the classes are."""
-    found = UP_TO.fullmatch(size) if isinstance(size, str) else None
+    percent, found = (each.fullmatch(size) if isinstance(size, str) else None for each in (PERCENT, UP_TO))
     values = size.values() if isinstance(size, Mapping) else [int(found[1]) if found else size]
-    if not values or not all(inside(value, "whole [1, 1000000]") for value in values):
+    if percent:
+        known = 0 < Fraction(percent[1]) <= 100
+    else:
+        known = bool(values) and all(inside(value, "whole [1, 1000000]") for value in values)
+    if not known:
         raise ValueError(
             f"ipc is {size!r}, expected a whole number in [1, 1000000]; upto50 for as many as a class has, at most 50; "
-            "or a number for each class: {cat: 10, dog: 5}"
+            "10% for a share in (0, 100] of each class; or a number for each class: {cat: 10, dog: 5}"
         )
 
 
@@ -30,9 +37,22 @@ def counts(size: Size, classes: Sequence[str], available: Sequence[int]) -> tupl
         available: real images of each.
 
     Raises:
-        ValueError: the size is none, or gives some class no number.
+        ValueError: the size is none, or gives some class no number or no image.
+
+    Examples:
+        >>> counts("10%", ["cat", "dog"], [60, 24])
+        (6, 2)
     """
     check_size(size)
+    if isinstance(size, str) and (percent := PERCENT.fullmatch(size)):
+        given = shares(round(Fraction(percent[1]) / 100 * sum(available)), available)
+        none = [name for name, count in zip(classes, given, strict=True) if not count]
+        if none:
+            raise ValueError(
+                f"ipc is {size!r}, which gives no image of {listed(none)} (the smallest class has {min(available)}), "
+                "expected one of each class at least: take a larger share, or the same number of each: ipc=1"
+            )
+        return given
     if isinstance(size, str):
         return tuple(min(int(size.removeprefix("upto")), has) for has in available)
     if not isinstance(size, Mapping):
@@ -47,10 +67,35 @@ def counts(size: Size, classes: Sequence[str], available: Sequence[int]) -> tupl
     return tuple(asked[name] for name in classes)
 
 
+def shares(total: int, sizes: Sequence[int]) -> tuple[int, ...]:
+    """A total split over classes in proportion to their sizes: the whole part of each, then one more where most was cut off.
+
+    The sum is ``total`` to the image and no share is above its class; of equal remainders the first class's goes first.
+
+    Raises:
+        ValueError: there are fewer than ``total``.
+
+    Source: the method of largest remainders (Hamilton).
+
+    Examples:
+        >>> shares(10, [30, 30, 40])
+        (3, 3, 4)
+        >>> shares(5, [30, 30, 40])
+        (2, 1, 2)
+    """
+    every = sum(sizes)
+    if total > every:
+        raise ValueError(f"{total} images asked of {len(sizes)} classes, expected at most the {every} that they have")
+    whole = [total * size // every for size in sizes]
+    by_remainder = sorted(range(len(sizes)), key=lambda cls: -(total * sizes[cls] % every))
+    one_more = set(by_remainder[: total - sum(whole)])
+    return tuple(count + (cls in one_more) for cls, count in enumerate(whole))
+
+
 def short(size: Size) -> str:
     """What stands for ``size`` in a file's name."""
     if not isinstance(size, Mapping):
-        return str(size)
+        return str(size).replace("%", "percent")
     return f"{spread(list(size.values()))}-{digest({str(name): count for name, count in size.items()})[:6]}"
 
 

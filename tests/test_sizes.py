@@ -1,5 +1,6 @@
 """How many images a class gets: by class, as many as there are, or more than there are where none of them is needed."""
 
+import doctest
 import json
 import re
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from test_line import line, succeeds, toy  # noqa: F401  # a fixture
 
+from distill import sizes
 from distill.methods.decoupled.rded import RDED
 from distill.methods.decoupled.recovery import Recovery
 from distill.methods.decoupled.units import stacks_of
@@ -20,7 +22,7 @@ from distill.methods.synthesis import distill
 from distill.sets.looks import grid
 from distill.sets.reading import load
 from distill.sets.synthetic import SyntheticSet
-from distill.sizes import check_size, counts, short
+from distill.sizes import check_size, counts, shares, short
 
 BY_CLASS = {"c0": 3, "c1": 1, "c2": 2}
 
@@ -33,7 +35,9 @@ def test_a_size_is_a_number_for_each_class(size, expected):
     assert counts(size, ["a", "b", "c"], [2, 9, 5]) == expected
 
 
-@pytest.mark.parametrize("size", [0, -1, 1.5, True, None, "ten", "upto0", "upto", {}, {"a": 0}, {"a": "1"}, [1]])
+@pytest.mark.parametrize(
+    "size", [0, -1, 1.5, True, None, "ten", "upto0", "upto", "0%", "101%", "%", {}, {"a": 0}, {"a": "1"}, [1]]
+)
 def test_what_is_no_size_is_refused(size):
     with pytest.raises(
         ValueError, match=rf"ipc is {re.escape(repr(size))}, expected a whole number in .1, 1000000.; upto50"
@@ -50,8 +54,39 @@ def test_every_class_is_given_a_number_and_no_stranger_is():
 
 
 def test_a_files_name_tells_sizes_apart():
-    named = [short(size) for size in (10, "upto10", {"a": 1, "b": 5}, {"a": 5, "b": 1})]
-    assert named[:2] == ["10", "upto10"] and named[2].startswith("1-5-") and len(set(named)) == 4
+    named = [short(size) for size in (10, "upto10", {"a": 1, "b": 5}, {"a": 5, "b": 1}, "10%", "1.0%")]
+    assert named[:2] == ["10", "upto10"] and named[2].startswith("1-5-") and len(set(named)) == 6
+    assert named[4:] == ["10percent", "1.0percent"]  # a file's name needs no quotes
+
+
+@pytest.mark.parametrize("share", ["0.7%", "1%", "12.5%", "33.3%", "50%", "99.9%", "100%"])
+def test_a_share_of_every_class_is_the_share_of_all_to_the_image(share):
+    available = [173, 150, 997, 400, 312]
+    given = counts(share, list("abcde"), available)
+    assert sum(given) == round(float(share[:-1]) / 100 * sum(available))
+    quotas = [sum(given) * each / sum(available) for each in available]
+    assert all(abs(count - quota) < 1 for count, quota in zip(given, quotas, strict=True))
+
+
+def test_what_whole_parts_leave_goes_to_the_largest_remainders_and_of_equal_ones_to_the_first():
+    assert shares(10, [14, 35, 51]) == (1, 4, 5)  # 1.4, 3.5, 5.1
+    assert shares(7, [10, 10, 10]) == (3, 2, 2) and shares(8, [10, 10, 10]) == (3, 3, 2)
+    assert shares(0, [3, 4]) == (0, 0) and shares(7, [3, 4]) == (3, 4)
+    assert counts("29%", ["a"], [100]) == (29,)  # .29 times 100 is 28.999999999999996
+    with pytest.raises(ValueError, match="8 images asked of 2 classes, expected at most the 7 that they have"):
+        shares(8, [3, 4])
+
+
+def test_the_examples_are_true():
+    found = doctest.testmod(sizes)
+    assert found.failed == 0 < found.attempted
+
+
+def test_a_share_that_gives_a_class_nothing_names_it():
+    with pytest.raises(
+        ValueError, match=r"ipc is '1%', which gives no image of rare .*the smallest class has 3.*ipc=1"
+    ):
+        counts("1%", ["rare", "common"], [3, 1000])
 
 
 @pytest.mark.parametrize("method", [TrajectoryMatching, DATM, AST])
