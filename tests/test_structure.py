@@ -60,7 +60,8 @@ ORDER = [
         "distill.methods.matching.matcher",
         "distill.methods.matching.*",
     ),
-    *("distill.methods.selection", "distill.methods.selection.geometry"),
+    *("distill.methods.selection", "distill.methods.selection.geometry", "distill.methods.selection.scores"),
+    "distill.methods.selection.coverage",
     *(
         "distill.methods.decoupled",
         "distill.methods.decoupled.units",
