@@ -144,8 +144,10 @@ def test_gradients_through_each_family_are_right(name):
     assert torch.autograd.gradcheck(lambda x: FAMILIES[name](x, generator(5)), images)
 
 
-@pytest.mark.parametrize("space", ["normalised", "zca", "pixel01"])
-def test_black_crops_are_those_of_torchvision_before_the_preprocessing(space):
+@pytest.mark.parametrize(
+    "space, mode", [("normalised", "constant"), ("zca", "constant"), ("pixel01", "constant"), ("normalised", "reflect")]
+)
+def test_crops_are_those_of_torchvision_before_the_preprocessing(space, mode):
     g = np.random.default_rng(0)
     pictures = [Image.fromarray(g.integers(0, 256, (16, 24, 3), dtype=np.uint8)) for _ in range(6)]
     pixels = torch.stack([to_tensor(picture) for picture in pictures])
@@ -155,10 +157,11 @@ def test_black_crops_are_those_of_torchvision_before_the_preprocessing(space):
         "pixel01": Preprocessing("pixel01"),
     }
     prepare = spaces[space]
-    views = PaddedCrop(mirror=False, pixels=prepare)(prepare(pixels), 5)
+    black = prepare if mode == "constant" else None  # a reflection is one before and after the preprocessing
+    views = PaddedCrop(mirror=False, pixels=black, reflect=mode == "reflect")(prepare(pixels), 5)
     moved = set()
     for picture, view in zip(pictures, views, strict=True):  # RandomCrop((16, 24), padding=(3, 2)), at every place
-        padded = to_tensor(pad(picture, [3, 2]))
+        padded = to_tensor(pad(picture, [3, 2], padding_mode=mode))
         places = torch.stack([padded[:, i : i + 16, j : j + 24] for i in range(5) for j in range(7)])
         apart = (prepare(places) - view).abs().amax((1, 2, 3))
         nearest, next_one, *_ = apart.sort().values

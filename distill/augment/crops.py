@@ -1,5 +1,6 @@
 """Crops: shifted as CIFAR is trained on, and resized boxes (RDED, arXiv:2312.03526)."""
 
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -24,15 +25,17 @@ class PaddedCrop:
         mirror: False where a mirrored image is another sign.
         pixels: the images' preprocessing fills with black pixels, as if images were moved before it; None fills with zeros
             after it, the mean grey of normalised images.
+        reflect: fill with the image's own reflection.
     """
 
-    def __init__(self, mirror: bool, pixels: Space | None = None):
-        self.mirror, self.pixels = mirror, pixels
+    def __init__(self, mirror: bool, pixels: Space | None = None, reflect: bool = False):
+        self.mirror, self.pixels, self.reflect = mirror, pixels, reflect
 
     def __call__(self, images: Tensor, draw: int) -> Tensor:
         """Views of ``images`` (B, C, H, W), same shape."""
         g = Generator().manual_seed(draw)
-        views = crop(images, g) if self.pixels is None else self.pixels(crop(self.pixels.inverse(images), g))
+        shifted = partial(crop, g=g, reflect=self.reflect)
+        views = shifted(images) if self.pixels is None else self.pixels(shifted(self.pixels.inverse(images)))
         return flip(views, g) if self.mirror else views
 
 

@@ -60,16 +60,17 @@ def color(images: Tensor, g: Generator, draws: int | None = None) -> Tensor:
     return (x - mean) * (contrast + 0.5) + mean
 
 
-def crop(images: Tensor, g: Generator, draws: int | None = None) -> Tensor:
-    """Whole-pixel shifts up to an eighth of each side, zero filled."""
+def crop(images: Tensor, g: Generator, draws: int | None = None, reflect: bool = False) -> Tensor:
+    """Whole-pixel shifts up to an eighth of each side, filled with zeros, or with the image's own reflection."""
     height, width = images.shape[2:]
 
     def shifted(side: int) -> Tensor:
         # A shift as a 0/1 matrix: exact, and its gradient is a transposed product rather than a slow scatter.
         most = int(side * 0.125 + 0.5)
         pixels = torch.arange(side)
-        offset = torch.randint(-most, most + 1, (draws or len(images), 1, 1), generator=g)
-        return (pixels[:, None] + offset == pixels).to(images, non_blocking=True)
+        source = pixels[:, None] + torch.randint(-most, most + 1, (draws or len(images), 1, 1), generator=g)
+        source = side - 1 - (side - 1 - source.abs()).abs() if reflect else source
+        return (source == pixels).to(images, non_blocking=True)
 
     rows, columns = shifted(height), shifted(width)
     return rows[:, None] @ images @ columns[:, None].mT

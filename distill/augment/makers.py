@@ -9,7 +9,7 @@ from distill.checks import check_ranges
 
 
 def make(name: str, strategy: str) -> Augment:
-    """The augmentation of this name; ``crop_flip``, ``dsa`` and ``siamese`` follow the data set's strategy."""
+    """The augmentation of this name; those that mirror images, ``dsa`` and ``siamese`` follow the data set's strategy."""
     check_ranges("augment", locals(), RANGES)
     return MAKERS[name](strategy)
 
@@ -20,6 +20,7 @@ MAKERS: dict[str, Callable[[str], Augment]] = {
     "siamese": lambda strategy: DSA(strategy, siamese=True),
     "crop_scale_rotate": lambda strategy: crop_scale_rotate,
     "crop_flip": lambda strategy: PaddedCrop("flip" in strategy),
+    "crop_flip_reflect": lambda strategy: PaddedCrop("flip" in strategy, reflect=True),
 }
 
 RANGES = {"name": f"one of {', '.join(MAKERS)}", "strategy": STRATEGY}  # of `make`

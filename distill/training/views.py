@@ -38,8 +38,8 @@ class Augmented(Views):
     """Views by name.
 
     Attributes:
-        augment: ``none``, ``dsa``, ``siamese``, ``crop_scale_rotate`` (DC's), ``crop_flip`` (what comes in is mean grey) or
-            ``crop_flip_black``.
+        augment: ``none``, ``dsa``, ``siamese``, ``crop_scale_rotate`` (DC's), ``crop_flip`` (what comes in is mean grey),
+            ``crop_flip_black`` or ``crop_flip_reflect`` (the image's own reflection).
     """
 
     augment: str = setting(f"one of {', '.join([*MAKERS, 'crop_flip_black'])}")
