@@ -31,8 +31,9 @@ PARTS: dict[str, Values] = {  # what a part says by being of its kind
     "RandAugment": {"augment": "rand_augment"},
     "CutMix": {"mix": "cutmix"},
     "MixUp": {"mix": "mixup"},
-    **{"Own": {"labels": "own"}, "Hard": {"labels": "hard"}},
+    **{"Own": {"labels": "own"}, "Hard": {"labels": "hard"}, "SmoothedHard": {"labels": "hard"}},
     **{"OnTheFly": {"soft": "on_the_fly"}, "Stored": {"soft": "stored"}, "Once": {"soft": "once"}},
+    "KnowledgeDistillation": {"soft": "kd"},
     **{"Last": {"iterate": "last"}, "OnVal": {"iterate": "val"}, "OnTest": {"iterate": "test"}},
 }
 RECIPE: Values = {  # the values that every recipe has, and what they are where no part tells
@@ -62,7 +63,8 @@ LABELLED: Values = {  # and those of protocols with a cosine
         "ema": None,
     },
 }
-UNSAID: Values = {**RECIPE, **EXPERTS, **TEACHERS, **PROTOCOL, **LABELLED, "decay_biases": False, "version": 1}
+LATER: Values = {"steps": None, "decay_biases": False, "version": 1}  # what settings of before did not say
+UNSAID: Values = {**RECIPE, **EXPERTS, **TEACHERS, **PROTOCOL, **LABELLED, **LATER}
 
 
 def parts_of(value: Any) -> Any:

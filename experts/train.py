@@ -116,16 +116,17 @@ def train_networks(
         progress: called with (text, epochs done, epochs in all).
     """
     (compiled, stack), recipe = way, batches.recipe
+    epochs = recipe.passes(len(batches.data))
     missing = crew().agree(lambda: store.missing)
     groups = [range(first, min(first + stack, store.count)) for first in range(0, store.count, stack)]
     left = [group for group in groups if set(group) & set(missing)]
     todo = crew().share(left)
-    total = crew().told(len(todo), len(left)) * recipe.passes
+    total = crew().told(len(todo), len(left)) * epochs
     for place, group in enumerate(todo):
 
-        def tell(epochs: int, place: int = place) -> None:
+        def tell(done: int, place: int = place) -> None:
             text = f"training {kept.name}s {store.folder.name}"
-            progress(text, place * recipe.passes + epochs, total)
+            progress(text, place * epochs + done, total)
 
         nets = []
         for number in group:

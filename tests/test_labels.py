@@ -201,10 +201,10 @@ def test_a_hot_divergence_is_the_squared_distance_of_centred_logits():
 def test_a_stretched_cosine_has_the_papers_mean_and_end():
     for stretch, mean, last in ((1.0, 0.5, 0.0), (2.0, 0.818, 0.5)):
         asked = recipe(epochs=3000, stretch=stretch)
-        rates = [asked.rate(epoch) / asked.lr for epoch in range(3000)]
+        rates = [asked.rate(epoch, 3000) / asked.lr for epoch in range(3000)]
         assert sum(rates) / 3000 == pytest.approx(mean, abs=1e-3) and rates[-1] == pytest.approx(last, abs=1e-2)
     warm = recipe(epochs=20, schedule=WarmCosine(1.0, 5, 0.01))
-    assert warm.rate(0) == pytest.approx(0.01 * warm.lr) and warm.rate(5) == warm.lr
+    assert warm.rate(0, 20) == pytest.approx(0.01 * warm.lr) and warm.rate(5, 20) == warm.lr
 
 
 @pytest.mark.parametrize("everywhere", [False, True])
@@ -264,7 +264,7 @@ def test_a_mean_of_weights_is_what_is_measured(teacher, synset):
 
 def test_rded_batches_follow_ipc_and_classes():
     asked = preset("rded")
-    found = [asked.sized(ipc * classes, classes).recipe.batch for classes in (10, 100) for ipc in (1, 10, 50)]
+    found = [asked.sized(ipc * classes, classes, 50000).recipe.batch for classes in (10, 100) for ipc in (1, 10, 50)]
     assert found == [10, 50, 100, 20, 100, 200]
 
 

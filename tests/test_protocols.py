@@ -21,19 +21,20 @@ from distill.training.loop import train
 PRESETS = sorted(path.stem for path in (ROOT / "configs" / "protocol").glob("*.yaml"))
 MEASURED = {"name", "version", "students", "artefact_lr", "batch_of_ipc", "candidates", "test_every", "twin"}
 OTHER = {  # than what stands there
-    "name": "x", "version": 2, "students": 3, "batch_of_ipc": {1: 2}, "candidates": {"lr": [0.1, 0.2]}, "test_every": 1,
+    "name": "x", "version": 2, "students": 3, "batch_of_ipc": {1: 2}, "candidates": {"lr": [0.1, 0.2]}, "test_every": 3,
     "epochs": 4, "extra_epochs": 2, "lr": 0.3, "batch": 5, "micro_batches": 3, "ema": 0.5, "precision": "bf16",
     "momentum": 0.2, "weight_decay": 0.3, "decoupled_decay": 0.3, "decay": 0.7, "decay_epoch": 0, "decay_momentum": 0.3,
     "stretch": 3.0, "augment": "siamese", "area": 0.3, "shuffle": 2, "mix_alpha": 0.2, "temperature": 2.0,
-    "vote_temperature": 0.5, "top_k": 1, "policy": "svhn", "operations": 1, "level": 25,
+    "vote_temperature": 0.5, "top_k": 1, "policy": "svhn", "operations": 1, "level": 25, "steps": 5, "floor": 0.04,
+    "trust": 0.3, "pct_start": 0.6, "div_factor": 2.0, "final_div_factor": 2.0, "smoothing": 0.4,
 }  # fmt: skip
 
 
 def toy(name, **changes):
-    """A preset of few epochs for a dozen images."""
-    return preset(
-        name, **{"epochs": 3, "batch": 8, "students": 2, "lr": 0.05, "batch_of_ipc": None, "candidates": {}}, **changes
-    )
+    """A preset of few epochs, or steps, for a dozen images."""
+    counted = "epochs" if preset(name).recipe.steps is None else "steps"
+    values = {counted: 3, "batch": 8, "students": 2, "lr": 0.05, "batch_of_ipc": None, "candidates": {}}
+    return preset(name, **values, **changes)
 
 
 def leaves(settings, path=()):
@@ -50,6 +51,8 @@ def with_other(settings, path):
     value = settings
     for name in path:
         value = getattr(value, name)
+    if path[-1] in ("epochs", "steps") and value is None:  # one of them is counted
+        return settings.trained(**{"epochs": None, "steps": None, "extra_epochs": 0, path[-1]: OTHER[path[-1]]})
     if path[-1] == "committee":
         other = {**value, "mode": "batch" if value["mode"] == "eval" else "eval"}
     else:
@@ -106,13 +109,21 @@ def test_every_value_of_a_preset_changes_something(name, weights, rows, real):
     base = toy(name)
     trained, measured = weights(base), None
     for path in leaves(base):
+        if path[-1] == "extra_epochs" and base.recipe.steps is not None:
+            with pytest.raises(ValueError, match="expected epochs with steps=null, or steps with"):
+                with_other(base, path)
+            continue
         other = with_other(base, path)
         if path[-1] not in MEASURED:
             assert not torch.equal(weights(other), trained), path
         elif path[-1] == "test_every":
-            assert [each.choice.tests(2) for each in (base, other)] == [False, True]
+            assert (
+                [other.choice.tests(epoch) for epoch in (2, 3)]
+                == [False, True]
+                != [base.choice.tests(e) for e in (2, 3)]
+            )
         elif path[-1] == "batch_of_ipc":
-            assert other.sized(12, 3).recipe.batch != base.sized(12, 3).recipe.batch
+            assert other.sized(12, 3, 48).recipe.batch != base.sized(12, 3, 48).recipe.batch
         elif base.labels.committee is None:
             measured = measured or rows(base)
             assert rows(other) != measured, path

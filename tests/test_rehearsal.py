@@ -65,7 +65,7 @@ def test_teachers_in_batch_mode_are_not_asked_about_a_single_image(real):
     committee = Committee(("deep",), (deep("batch"),), (50.0,))
     protocol = preset("cvdd", batch=4)  # in two parts
     for images, alone in ((8, False), (6, True), (5, True), (7, True)):  # last batches of 4, 2, 1 and 3
-        sized = protocol.sized(images, 3).recipe
+        sized = protocol.sized(images, 3, 48).recipe
         views = real.train.images[: images % 4 or 4]
         if alone:
             with pytest.raises(ValueError, match="would see a single image"):

@@ -200,7 +200,7 @@ def test_presets_equal_the_table(name):
     protocol = preset(name)
     p, recipe = flat_protocol(parts_of(protocol)), protocol.recipe
     names = ("lr", "artefact_lr", "batch", "augment", "labels", "students", "iterate")
-    assert (recipe.passes, *(p[each] for each in names)) == PRESETS[name]
+    assert (recipe.passes(1), *(p[each] for each in names)) == PRESETS[name]
     assert (recipe.optimizer, recipe.schedule) == (Sgd(0.9, 5e-4), Drop(0.1, None, None))
     assert recipe.schedule.last(recipe.epochs) == recipe.epochs // 2 + 1
     assert bool(protocol.candidates) == (name == "ours") and p["test_every"] is None
@@ -281,7 +281,7 @@ LEARN = [method for method in options("method") if "experts" in composed(f"metho
 def test_a_published_cells_experts_are_long_enough(name):
     cfg = composed(f"experiment={name}", f"data.path={ROOT}")
     recipe = instantiate(cfg.method.experts.recipe)
-    assert cfg.method.max_start_epoch + cfg.method.expert_epochs - 1 <= recipe.passes
+    assert cfg.method.max_start_epoch + cfg.method.expert_epochs - 1 <= recipe.passes(1)
     assert (cfg.method.experts.name, recipe.epochs) == {"datm": ("ftd", 100), "ast": ("ast", 50)}.get(
         cfg.protocol.name, ("mtt", 50)
     )

@@ -20,7 +20,7 @@ from distill.training.dynamics import Dynamics
 from distill.training.gradients import Gradients, way_to_train
 from distill.training.loop import train
 from distill.training.losses import Clipped, CrossEntropy, gradient_penalty, gsam_gradient
-from distill.training.optimizers import Gsam, Sgd
+from distill.training.optimizers import Gsam, Lars, Sgd
 from distill.training.schedules import Drop
 from distill.training.views import Augmented, AutoAugment, Cropped, RandAugment
 
@@ -68,6 +68,7 @@ def test_training_goes_on_bit_by_bit_from_where_it_stood(student, real, epoch):
     [
         (Sgd(0.9, 0.0), CrossEntropy()),
         (Gsam(0.9, 0.0, 0.05, 0.3), CrossEntropy()),
+        (Lars(0.9, 0.01, 0.5), CrossEntropy()),
         (Sgd(0.9, 0.0), Clipped(0.5, 3, 0.5)),
     ],
 )
@@ -205,7 +206,7 @@ def test_experts_made_under_the_former_penalty_are_not_taken_for_others():
 
 def test_a_thousand_epochs_are_502_at_the_base_rate_and_499_after_it():
     recipe = make_recipe(epochs=1000, extra_epochs=1, lr=0.2, schedule=Drop(0.1, None, None))
-    rates = [recipe.rate(epoch) for epoch in range(recipe.passes)]
+    rates = [recipe.rate(epoch, recipe.span(1)) for epoch in range(recipe.passes(1))]
     assert [rates.count(0.2), rates.count(0.2 * 0.1), len(rates)] == [502, 499, 1001]
 
 

@@ -86,9 +86,9 @@ def planned(
     """The rows of an entry: every student, kind of labels and selection.
 
     Args:
-        sized: the protocol for sets of this size, by which earlier versions knew their rows.
+        sized: the protocol for sets of this size: what students are told, and what earlier versions knew their rows by.
     """
-    plan, far = protocol.plan(entry.soft, bool(entry.chosen_among)), outer_steps(entry.sets)
+    plan, far = sized.plan(entry.soft, bool(entry.chosen_among)), outer_steps(entry.sets)
     selections = [selection for _, selection in plan]
     papers = "maximum" if "maximum" in selections else selections[0]
     unlike = far["cut"] + ["selection maximum -> last"] * (protocol.choice.peak and papers != "maximum")

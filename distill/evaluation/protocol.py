@@ -118,13 +118,13 @@ class Protocol:
         """A copy whose recipe has other values."""
         return replace(self, recipe=self.recipe.with_(**fields))
 
-    def sized(self, images: int, classes: int) -> Protocol:
-        """With the batch of a set of so many images; none is larger than the set."""
+    def sized(self, images: int, classes: int, real: int) -> Protocol:
+        """With the batch and the labels of a set of so many images, of ``real`` ones; no batch is larger than the set."""
         batch = self.recipe.batch
         if self.batch_of_ipc:
             smaller = [ipc for ipc in self.batch_of_ipc if ipc <= images // classes]
             batch = self.batch_of_ipc[max(smaller, default=min(self.batch_of_ipc))] * (2 if classes >= 100 else 1)
-        return self.trained(batch=min(batch, images))
+        return self.trained(batch=min(batch, images)).with_(labels=self.labels.sized(min(1.0, images / real)))
 
     def plan(self, soft: bool, snapshots: bool) -> list[tuple[Labels, str]]:
         """The rows that there will be: a kind of labels and a selection each.

@@ -29,7 +29,7 @@ def check_protocol(protocol: Protocol, real: RealData, images: int, snapshots: b
             f"protocol {protocol.name} makes choices on the validation split, which is empty: set data.val=0.1, or name "
             f"a protocol without choices (`{command()} task=list` shows them)"
         )
-    protocol = protocol.sized(images, real.train.num_classes)
+    protocol = protocol.sized(images, real.train.num_classes, len(real.train))
     for values in itertools.product(*protocol.candidates.values()):
         protocol.trained(**dict(zip(protocol.candidates, values, strict=True)))
     return protocol
@@ -52,7 +52,7 @@ def rehearse(net: nn.Module, recipe: Recipe, split: Split, images: int, name: st
             "or fewer strips (shuffle), may help"
         )
     part = math.ceil(recipe.batch / recipe.micro_batches)
-    if recipe.passes and any((size - 1) % part == 0 for size in batches(images, recipe.batch)):
+    if recipe.passes(images) and any((size - 1) % part == 0 for size in batches(images, recipe.batch)):
         _check_one_image(net.to(empty.device), empty, f"{name}.batch={recipe.batch}, {images} images")
 
 

@@ -84,7 +84,7 @@ def experts(line: Line) -> list[Work]:
     store = None if line.teachers_alone else line.expert_store()
     if store is not None:
         recipe, make = instantiate(line.cfg.method.experts.recipe), line.student(line.first_student)
-        rows = (recipe.passes + 1) * len(store.missing)
+        rows = (recipe.passes(len(line.real.train)) + 1) * len(store.missing)
         found[store.folder.name] = replace(
             of_store("experts", store, make, recipe, len(line.real.train)), disk=4 * rows * len(flatten(make()))
         )
@@ -98,8 +98,8 @@ def experts(line: Line) -> list[Work]:
 
 
 def of_store(what: str, store: ExpertStore, make: Callable[[], nn.Module], recipe: Recipe, images: int) -> Work:
-    count, epochs = len(store.missing), len(store.missing) * recipe.passes
-    return Work(f"{count} {what} of {recipe.passes} epochs", count, epochs * images, recipe.batch, make, recipe)
+    count, epochs = len(store.missing), recipe.passes(images)
+    return Work(f"{count} {what} of {epochs} epochs", count, count * epochs * images, recipe.batch, make, recipe)
 
 
 def sets(line: Line) -> list[Work]:
@@ -128,9 +128,10 @@ def students(line: Line) -> list[Work]:
         protocol = check_protocol(line.protocol(), line.real, images, snapshots=False)
         for name in line.students:
             units, recipe = count * protocol.students, protocol.recipe
-            text = f"{units} students {name} of {recipe.passes} epochs"
+            passes = recipe.passes(images)
+            text = f"{units} students {name} of {passes} epochs"
             batch = min(recipe.batch, images)
-            found.append(Work(text, units, units * recipe.passes * images, batch, line.student(name), recipe))
+            found.append(Work(text, units, units * passes * images, batch, line.student(name), recipe))
     return found
 
 

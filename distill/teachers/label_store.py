@@ -82,11 +82,11 @@ class LabelStore(Dataset):
         self.at_hand: tuple[int, Tensor] | None = None
 
     def __len__(self) -> int:
-        return self.recipe.steps(len(self.data))
+        return self.recipe.updates(len(self.data))
 
     def keys(self) -> Sampler:
         """The keys of a training, in order."""
-        return _Keys(self.recipe.passes, math.ceil(len(self.data) / self.recipe.batch))
+        return _Keys(len(self), self.recipe.batches(len(self.data)))
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         seen = self.seen(*key)
@@ -134,7 +134,7 @@ class LabelStore(Dataset):
 
     def fill(self) -> None:
         """Make the epochs that are not there, before students ask for them: each process of the crew makes its share."""
-        epochs = range(self.recipe.passes)
+        epochs = range(self.recipe.passes(len(self.data)))
         missing = crew().agree(lambda: [epoch for epoch in epochs if not self.path(epoch).exists()])
         for epoch in crew().share(missing):
             self.write(self.path(epoch), epoch)
@@ -155,7 +155,7 @@ class LabelStore(Dataset):
             rest = self.temperature * (others - math.log(logits.shape[1] - self.top_k))
             tensors = {"order": order.int(), "logits": kept.half(), "classes": classes.int(), "rest": rest.half()}
         save_tensors(path, tensors | {"seen": glimpse(self.seen(epoch, 0).views)})
-        tell(ASKING, len(list(self.folder.glob("epoch_*.safetensors"))), self.recipe.passes)
+        tell(ASKING, len(list(self.folder.glob("epoch_*.safetensors"))), self.recipe.passes(len(self.data)))
 
     @property
     def bytes(self) -> int:
@@ -196,11 +196,11 @@ def check_views(seen: Tensor, now: Tensor) -> None:
 
 
 class _Keys(Sampler):
-    def __init__(self, epochs: int, batches: int):
-        self.epochs, self.batches = epochs, batches
+    def __init__(self, steps: int, batches: int):
+        self.steps, self.batches = steps, batches
 
     def __len__(self) -> int:
-        return self.epochs * self.batches
+        return self.steps
 
     def __iter__(self) -> Iterator[Key]:
-        return ((epoch, batch) for epoch in range(self.epochs) for batch in range(self.batches))
+        return (divmod(step, self.batches) for step in range(self.steps))

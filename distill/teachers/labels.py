@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from distill import rng
@@ -18,7 +19,7 @@ from distill.progress import stage
 from distill.teachers.committee import Committee
 from distill.teachers.label_store import ASKING, LabelStore
 from distill.training.batch import Batches, OwnLabels, Seen
-from distill.training.losses import CrossEntropy, Divergence, Loss
+from distill.training.losses import CrossEntropy, Distillation, Divergence, Loss, Smoothed
 from distill.training.recipe import TEACHERS
 
 
@@ -68,6 +69,10 @@ class Labels(ABC):
     def __post_init__(self) -> None:
         check_ranges("protocol.labels", vars(self), stated(type(self)))
 
+    def sized(self, kept: float) -> Labels:
+        """For a set of so many images as this fraction of the real ones."""
+        return self
+
     def rows(self, soft: bool) -> list[Labels]:
         """The kinds that there is a row of, for a set whose own labels are soft or not."""
         return [self]
@@ -90,6 +95,16 @@ class Hard(Labels):
     def on(self, batches: Batches, seed: int, teaching: Teaching) -> Told:
         hard = batches.data.hard
         return Told(OwnLabels(hard, batches.data.num_classes), CrossEntropy(), partial(_bytes, hard))
+
+
+@dataclass(frozen=True)
+class SmoothedHard(Hard):
+    """Classes that share ``smoothing`` of their probability with all K (`distill.training.losses.Smoothed`)."""
+
+    smoothing: float = setting("(0, 1]")
+
+    def on(self, batches: Batches, seed: int, teaching: Teaching) -> Told:
+        return replace(super().on(batches, seed, teaching), loss=Smoothed(self.smoothing))
 
 
 @dataclass(frozen=True)
@@ -153,6 +168,35 @@ class OnTheFly(Asked):
     def on(self, batches: Batches, seed: int, teaching: Teaching) -> Told:
         ask = self.ask(batches, teaching)
         return self.told(lambda seen: ask(seen.views), lambda: 0, teaching)
+
+
+@dataclass(frozen=True)
+class KnowledgeDistillation(OnTheFly):
+    """The class and a committee's logits for the very view, side by side (`distill.training.losses.Distillation`).
+
+    Attributes:
+        alpha: the committee's share; None takes 1 - f / 2 where a set has as many images as a fraction f of the real ones.
+
+    Source: knowledge distillation on pruned data, arXiv:2403.07854; alpha of f is our starting point.
+    """
+
+    name = "kd"
+    alpha: float | None = setting("null or [0, 1]")
+
+    def sized(self, kept: float) -> Labels:
+        return self if self.alpha is not None else replace(self, alpha=1 - kept / 2)
+
+    def on(self, batches: Batches, seed: int, teaching: Teaching) -> Told:
+        assert self.alpha is not None, "the fraction of images is not known: `sized` tells"
+        asked, hard = super().on(batches, seed, teaching), Hard().on(batches, seed, teaching)
+        classes = batches.data.num_classes
+
+        def targets(seen: Seen) -> Tensor:
+            own = hard.targets(seen)
+            return torch.cat([F.one_hot(own, classes).float() if own.ndim == 1 else own, asked.targets(seen)], 1)
+
+        loss = Distillation(self.temperature, self.squared, self.alpha)
+        return replace(asked, targets=targets, loss=loss, bytes=hard.bytes)
 
 
 @dataclass(frozen=True)

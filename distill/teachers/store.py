@@ -65,6 +65,7 @@ class ExpertStore:
         self.count = count
         named = (root / "manifest.json").exists()
         self.folder = root if named else _folder(root, identity)
+        check_ranges("recipe", identity["recipe"], EPOCHS)
         self.identity = _manifest(root) if named else identity
         theirs, ours = (canonical({key: each.get(key) for key in KEPT}) for each in (self.identity, identity))
         if theirs != ours:

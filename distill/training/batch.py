@@ -22,10 +22,11 @@ class Batch:
     Attributes:
         images: as they are, (S, B, C, H, W).
         views: the same, augmented and mixed.
-        targets: classes (S, B), or for each class a probability or a teacher's logit (S, B, K).
+        targets: classes (S, B), or for each class a probability or a teacher's logit (S, B, K), or both (S, B, 2 K).
         weight: of each image in the loss, (S, B).
         index: places of the images in the training set, (S, B).
         epoch: 0 for the first.
+        done: share of the epoch's batches before this one, in [0, 1).
     """
 
     images: Tensor
@@ -34,6 +35,7 @@ class Batch:
     weight: Tensor
     index: Tensor
     epoch: int
+    done: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Batches:
             views, targets = (
                 torch.stack(parts) for parts in zip(*((s.views, self.told(s)) for s in seen), strict=True)
             )
-            yield Batch(images, views, targets, weight, index, number)
+            yield Batch(images, views, targets, weight, index, number, place / len(orders))
 
     def seen(self, images: Tensor, index: Tensor, draw: int, epoch: int) -> Seen:
         """Views of images (B, C, H, W), as the recipe augments and mixes them."""
@@ -98,7 +100,7 @@ class Batches:
         return Seen(views, index, index[partner], share, epoch)
 
     def told(self, seen: Seen) -> Tensor:
-        """What a network is told of its views: classes (B,), or (B, K)."""
+        """What a network is told of its views: classes (B,), (B, K) or (B, 2 K)."""
         return (self.targets or self._own)(seen)
 
     @cached_property

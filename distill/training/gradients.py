@@ -151,7 +151,7 @@ def way_to_train(
                 own = slice(first, first + together)
                 gradients = Gradients(nets[own], recipe, loss, size if compiled else None)
                 parts = {name: getattr(whole, name)[own] for name in ("images", "views", "targets", "weight", "index")}
-                recipe.optimizer.direction(gradients.on(replace(whole, **parts)), weights[own])
+                recipe.optimizer.direction(gradients.on(replace(whole, **parts)), weights[own], gradients.flats[0])
 
         return run
 
@@ -164,5 +164,5 @@ def way_to_train(
         "targets": str(targets.dtype),
         "loss": [recipe.precision, repr(loss)],
     }
-    calls = math.ceil(count / stack) * recipe.steps(len(data))
+    calls = math.ceil(count / stack) * recipe.updates(len(data))
     return ways[fastest({name: work(*way) for name, way in ways.items()}, about, calls, device, compile)]

@@ -30,25 +30,29 @@ def train(
         compiled: use torch.compile, for full batches of networks without state.
         after_batch: called with a batch and what the networks said of it, before their step.
         after_epoch: called with where training stands; the networks hold their weights of that moment.
-        progress: where an earlier call stood: training goes on from there.
+        progress: where an earlier call stood: training goes on from there; its epochs count as whole ones.
     """
     recipe, data = batches.recipe, batches.data
     gradients = Gradients(nets, recipe, batches.loss, min(recipe.batch, len(data)) if compiled else None)
     weights = torch.stack([flatten(net) for net in nets]) if progress is None else progress.weights.clone()
     first = 0 if progress is None else progress.epochs
-    optimizer = recipe.make_optimizer(weights, first)
+    each, span = recipe.batches(len(data)), recipe.span(len(data))
+    optimizer = recipe.make_optimizer(weights, first, span)
     matrices = gradients.flats[0].matrices().to(weights, non_blocking=True)
     mean = weights.clone() if recipe.ema is not None else None
     if progress is not None:
         restore_optimizer(optimizer, progress.optimizer)
     for net in nets:
         net.train()
-    for epoch in range(first, recipe.passes):
-        lr = optimizer.param_groups[0]["lr"] = recipe.rate(epoch)
+    epoch, taken = first, first * each
+    while not recipe.is_over(epoch, taken):
         with rng.seeded(seeds[0], "dropout", epoch):
             for batch in batches.epoch(seeds, epoch):
+                # In steps where they are counted: a walk may hand out fewer than a whole epoch's.
+                now = epoch + batch.done if recipe.steps is None else taken / each
+                lr = optimizer.param_groups[0]["lr"] = recipe.rate(now, span)
                 step = gradients.on(batch)
-                weights.grad = recipe.optimizer.direction(step, weights)
+                weights.grad = recipe.optimizer.direction(step, weights, gradients.flats[0])
                 assert step.outputs is not None
                 for index, losses in zip(batch.index, step.outputs.losses, strict=True):
                     data.observe(index, losses)
@@ -58,11 +62,15 @@ def train(
                 optimizer.step()
                 if mean is not None and recipe.ema is not None:
                     mean.lerp_(weights.detach(), 1 - recipe.ema)
-        if recipe.schedule.restarts_after(epoch, recipe.epochs):
-            optimizer = recipe.make_optimizer(weights, epoch + 1)
+                taken += 1
+                if recipe.is_over(epoch, taken):
+                    break
+        if recipe.schedule.restarts_after(epoch, span):
+            optimizer = recipe.make_optimizer(weights, epoch + 1, span)
+        epoch += 1
         if after_epoch:
             gradients.put(weights)
-            after_epoch(Progress(epoch + 1, weights.detach().clone(), optimizer_tensors(optimizer)))
+            after_epoch(Progress(epoch, weights.detach().clone(), optimizer_tensors(optimizer)))
     gradients.put(weights if mean is None else mean)
 
 

@@ -32,7 +32,7 @@ class Loss(ABC):
             net: maps images to logits, under the weights of the step.
             images: as they are, (B, C, H, W).
             logits: what ``net`` says of their views, (B, K).
-            targets: classes (B,), or for each class a probability, or a teacher's logit (B, K).
+            targets: classes (B,), or for each class a probability, or a teacher's logit (B, K), or both (B, 2 K).
             epoch: scalar, 0 in the first one.
         """
 
@@ -43,6 +43,16 @@ class CrossEntropy(Loss):
 
     def __call__(self, net: Net, images: Tensor, logits: Tensor, targets: Tensor, epoch: Tensor) -> Tensor:
         return F.cross_entropy(logits, targets, reduction="none")
+
+
+@dataclass(frozen=True)
+class Smoothed(CrossEntropy):
+    """With labels that keep 1 - ``smoothing`` and share the rest among all K classes, their own too (arXiv:1512.00567)."""
+
+    smoothing: float = setting("(0, 1]")
+
+    def __call__(self, net: Net, images: Tensor, logits: Tensor, targets: Tensor, epoch: Tensor) -> Tensor:
+        return F.cross_entropy(logits, targets, reduction="none", label_smoothing=self.smoothing)
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,24 @@ class Divergence(Loss):
     def __call__(self, net: Net, images: Tensor, logits: Tensor, targets: Tensor, epoch: Tensor) -> Tensor:
         losses = divergence(logits, targets, self.temperature)
         return self.temperature**2 * losses if self.squared else losses
+
+
+@dataclass(frozen=True)
+class Distillation(Divergence):
+    """(1 - alpha) cross-entropy + alpha `Divergence`, from a hard label and a teacher's logits side by side (B, 2 K).
+
+    Attributes:
+        alpha: the teacher's share.
+
+    Source: Hinton et al., arXiv:1503.02531; on pruned data arXiv:2403.07854.
+    """
+
+    alpha: float = setting("[0, 1]")
+
+    def __call__(self, net: Net, images: Tensor, logits: Tensor, targets: Tensor, epoch: Tensor) -> Tensor:
+        own, teacher = targets.chunk(2, 1)
+        taught = super().__call__(net, images, logits, teacher, epoch)
+        return (1 - self.alpha) * F.cross_entropy(logits, own, reduction="none") + self.alpha * taught
 
 
 def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

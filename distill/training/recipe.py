@@ -22,7 +22,9 @@ class Recipe:
     """How networks are trained, whatever on.
 
     Attributes:
-        epochs: E.
+        epochs: E; None where steps are counted.
+        steps: optimiser steps, exactly, whatever the size of the set: the last epoch is cut, and the schedule is over these
+            steps. None where epochs are counted.
         extra_epochs: 1 where the published loop counts 0..E inclusive, else 0.
         lr: step size, which ``schedule`` moves.
         batch: images a step; the last, smaller batch of an epoch is kept.
@@ -34,10 +36,11 @@ class Recipe:
         mix: None leaves views unmixed.
 
     Raises:
-        ValueError: a value is out of range.
+        ValueError: a value is out of range, or both epochs and steps are counted, or neither.
     """
 
-    epochs: int = setting("whole [0, 100000]")
+    epochs: int | None = setting("null or whole [0, 100000]")
+    steps: int | None = setting("null or whole [1, 100000000]")
     extra_epochs: int = setting("whole [0, 100000]")
     lr: float = setting(f"(0, {MAX_LR:g}]")
     batch: int = setting("whole [1, 1000000]")
@@ -55,27 +58,43 @@ class Recipe:
             raise ValueError(
                 f"recipe.micro_batches is {self.micro_batches}, expected at most the batch of {self.batch}"
             )
-
-    @property
-    def passes(self) -> int:
-        """Epochs really run."""
-        return self.epochs + self.extra_epochs
+        if (self.epochs is None) == (self.steps is None) or (self.steps is not None and self.extra_epochs):
+            raise ValueError(
+                f"recipe counts epochs={self.epochs} and {self.extra_epochs} extra, and steps={self.steps}: expected epochs "
+                "with steps=null, or steps with epochs=null and extra_epochs=0"
+            )
 
     def with_(self, **fields: Any) -> "Recipe":
         """A copy with other values."""
         return replace(self, **fields)
 
-    def steps(self, images: int) -> int:
-        """Optimiser steps on a set of this many images."""
-        return self.passes * math.ceil(images / self.batch)
+    def batches(self, images: int) -> int:
+        """Optimiser steps in an epoch on a set of this many images."""
+        return math.ceil(images / self.batch)
 
-    def rate(self, epoch: int) -> float:
-        """Step size in ``epoch``."""
-        return self.schedule.rate(self.lr, epoch, self.epochs)
+    def span(self, images: int) -> float:
+        """Epochs that the schedule is over, on a set of this many images; a fraction where steps are counted."""
+        return (self.epochs or 0) if self.steps is None else self.steps / self.batches(images)
 
-    def make_optimizer(self, weights: Tensor, epoch: int) -> torch.optim.Optimizer:
+    def passes(self, images: int) -> int:
+        """Epochs really run on a set of this many images; where steps are counted the last may be cut."""
+        return math.ceil(self.span(images)) + self.extra_epochs
+
+    def updates(self, images: int) -> int:
+        """Optimiser steps in all, on a set of this many images."""
+        return self.passes(images) * self.batches(images) if self.steps is None else self.steps
+
+    def is_over(self, epochs: int, steps: int) -> bool:
+        """Whether training ends after so many epochs, or optimiser steps."""
+        return epochs >= (self.epochs or 0) + self.extra_epochs if self.steps is None else steps >= self.steps
+
+    def rate(self, epoch: float, span: float) -> float:
+        """Step size in ``epoch`` of a schedule over ``span`` epochs."""
+        return self.schedule.rate(self.lr, epoch if self.schedule.by_step else int(epoch), span)
+
+    def make_optimizer(self, weights: Tensor, epoch: int, span: float) -> torch.optim.Optimizer:
         """A fresh optimiser over ``weights`` as ``epoch`` begins."""
-        return self.optimizer.make(weights, self.rate(epoch), self.schedule.momentum(epoch, self.epochs))
+        return self.optimizer.make(weights, self.rate(epoch, span), self.schedule.momentum(epoch, span))
 
     def logits(self, net: Net, views: Tensor) -> Tensor:
         """What ``net`` says of ``views`` at this recipe's precision, float32."""

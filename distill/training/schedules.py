@@ -1,8 +1,9 @@
-"""Schedules: how the step size moves, epoch by epoch."""
+"""Schedules: how the step size moves, epoch by epoch or step by step."""
 
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from distill.checks import check_ranges, setting, stated
 
@@ -11,22 +12,27 @@ from distill.checks import check_ranges, setting, stated
 class Schedule(ABC):
     """How a recipe's step size ``lr`` moves in its ``epochs``; epochs are counted from 0.
 
+    Attributes:
+        by_step: whether it moves from step to step: ``epoch`` is then a fraction, such as 2.5 halfway through the third.
+
     Raises:
         ValueError: a value is out of range.
     """
+
+    by_step: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_ranges("recipe.schedule", vars(self), stated(type(self)))
 
     @abstractmethod
-    def rate(self, lr: float, epoch: int, epochs: int) -> float:
-        """Step size in ``epoch``."""
+    def rate(self, lr: float, epoch: float, epochs: float) -> float:
+        """Step size in ``epoch``; ``epochs`` is a fraction where steps are counted."""
 
-    def restarts_after(self, epoch: int, epochs: int) -> bool:
+    def restarts_after(self, epoch: int, epochs: float) -> bool:
         """Whether the optimiser starts afresh after ``epoch``."""
         return False
 
-    def momentum(self, epoch: int, epochs: int) -> float | None:
+    def momentum(self, epoch: int, epochs: float) -> float | None:
         """The optimiser's momentum in ``epoch``, where it is another than its own."""
         return None
 
@@ -35,7 +41,7 @@ class Schedule(ABC):
 class Constant(Schedule):
     """One step size."""
 
-    def rate(self, lr: float, epoch: int, epochs: int) -> float:
+    def rate(self, lr: float, epoch: float, epochs: float) -> float:
         return lr
 
 
@@ -55,20 +61,20 @@ class Drop(Schedule):
     decay_epoch: int | None = setting("null or whole [0, 100000]")
     decay_momentum: float | None = setting("null or [0, 1)")
 
-    def last(self, epochs: int) -> int:
+    def last(self, epochs: float) -> float:
         """Index of the last epoch before the drop."""
         return epochs // 2 + 1 if self.decay_epoch is None else self.decay_epoch
 
-    def dropped(self, epoch: int, epochs: int) -> bool:
+    def dropped(self, epoch: float, epochs: float) -> bool:
         return self.decay != 1 and epoch > self.last(epochs)
 
-    def rate(self, lr: float, epoch: int, epochs: int) -> float:
+    def rate(self, lr: float, epoch: float, epochs: float) -> float:
         return lr * self.decay if self.dropped(epoch, epochs) else lr
 
-    def restarts_after(self, epoch: int, epochs: int) -> bool:
+    def restarts_after(self, epoch: int, epochs: float) -> bool:
         return self.decay != 1 and epoch == self.last(epochs)
 
-    def momentum(self, epoch: int, epochs: int) -> float | None:
+    def momentum(self, epoch: int, epochs: float) -> float | None:
         return self.decay_momentum if self.dropped(epoch, epochs) else None
 
 
@@ -84,7 +90,7 @@ class Cosine(Schedule):
 
     stretch: float | None = setting("null or (0, 1000000]")
 
-    def rate(self, lr: float, epoch: int, epochs: int) -> float:
+    def rate(self, lr: float, epoch: float, epochs: float) -> float:
         if self.stretch is None:
             return lr
         return lr * 0.5 * (1 + math.cos(math.pi * epoch / max(1, epochs) / self.stretch))
@@ -102,7 +108,60 @@ class WarmCosine(Cosine):
     warmup_epochs: int = setting("whole [1, 100000]")
     warmup_start: float = setting("[0, 1]")
 
-    def rate(self, lr: float, epoch: int, epochs: int) -> float:
+    def rate(self, lr: float, epoch: float, epochs: float) -> float:
         if epoch < self.warmup_epochs:
             return lr * (self.warmup_start + (1 - self.warmup_start) * epoch / self.warmup_epochs)
         return super().rate(lr, epoch - self.warmup_epochs, epochs - self.warmup_epochs)
+
+
+@dataclass(frozen=True)
+class CosineByStep(Schedule):
+    """A cosine from ``lr`` to a floor, which it would reach with the step after the last.
+
+    Attributes:
+        floor: step size at its end.
+
+    >>> [round(CosineByStep(0.1).rate(1.0, epoch, 2), 3) for epoch in (0, 0.5, 1, 2)]
+    [1.0, 0.868, 0.55, 0.1]
+
+    Source: DeepCore (arXiv:2204.08499), CCS (arXiv:2210.15809), RS2 (arXiv:2305.18424), as their code has it.
+    """
+
+    by_step = True
+    floor: float = setting("[0, 10]")
+
+    def rate(self, lr: float, epoch: float, epochs: float) -> float:
+        return annealed(lr, self.floor, epoch / (epochs or 1))
+
+
+@dataclass(frozen=True)
+class OneCycle(Schedule):
+    """A climb to ``lr`` and a descent far below its start, cosines both: torch's ``OneCycleLR``, to within a step.
+
+    Attributes:
+        pct_start: share of the training that climbs.
+        div_factor: ``lr`` over the first rate.
+        final_div_factor: the first rate over the last.
+
+    >>> cycle = OneCycle(pct_start=0.25, div_factor=10, final_div_factor=100)
+    >>> [round(cycle.rate(1.0, epoch, 4), 3) for epoch in (0, 0.5, 1, 2.5, 4)]
+    [0.1, 0.55, 1.0, 0.5, 0.001]
+
+    Source: Smith & Topin, arXiv:1708.07120, in the form that InfoBatch and SeTa train with.
+    """
+
+    by_step = True
+    pct_start: float = setting("(0, 1)")
+    div_factor: float = setting("[1, 1000000]")
+    final_div_factor: float = setting("[1, 1000000000]")
+
+    def rate(self, lr: float, epoch: float, epochs: float) -> float:
+        first, done = lr / self.div_factor, epoch / (epochs or 1)
+        if done < self.pct_start:
+            return annealed(first, lr, done / self.pct_start)
+        return annealed(lr, first / self.final_div_factor, (done - self.pct_start) / (1 - self.pct_start))
+
+
+def annealed(first: float, last: float, done: float) -> float:
+    """From ``first`` to ``last`` along half a cosine, of which ``done`` in [0, 1] lies behind."""
+    return last + (first - last) * (1 + math.cos(math.pi * done)) / 2

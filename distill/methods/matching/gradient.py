@@ -79,7 +79,7 @@ class GradientMatching(ClassMatching):
             )
 
     def images_a_step(self) -> float:
-        trained = self.network.passes * sum(self.counts) * (self.updates - 1) / self.updates
+        trained = self.network.passes(sum(self.counts)) * sum(self.counts) * (self.updates - 1) / self.updates
         return super().images_a_step() + trained
 
     def update(self, step: int) -> Tensor:
