@@ -14,6 +14,7 @@ from distill.data.split import Split
 from distill.files import load_tensors, save_tensors
 from distill.networks.flat import flatten
 from distill.sets.synthetic import SyntheticSet
+from distill.sets.walks import InfoBatch, Rs2
 from distill.teachers.committee import Committee
 from distill.teachers.label_store import LabelStore
 from distill.teachers.labels import Hard, Once, Stored, Teaching, told
@@ -133,6 +134,25 @@ def test_what_training_sees_is_what_the_store_holds(tmp_path, synset, committee,
     train([teacher()], replace(held.batches, targets=held), seeds=[11], after_batch=lambda *each: heard.append(each))
     for key, (batch, _) in zip(held.keys(), heard, strict=True):
         assert torch.equal(held[key][0], batch.views[0]) and torch.equal(held[key][1], batch.targets[0])
+
+
+def test_a_store_holds_the_rounds_of_a_walk_that_does_not_listen(tmp_path, real, committee):
+    labels = Stored(**ASKED, top_k=None)
+    walk, own = Rs2(replacement=False, stratified=True).on(real.train, [2, 2, 2]), recipe(batch=4)
+    made = Batches(walk, own, own.views.on(real.train))
+    taught, about = told(labels, made, 11, Teaching(committee, tmp_path))
+    about.prepare()
+    store = taught.targets
+    assert len(store) == len(list(store.keys())) == 2  # two epochs of six images, of which two fill no batch
+    for key, (views, logits) in zip(
+        store.keys(), DataLoader(store, sampler=store.keys(), batch_size=None), strict=True
+    ):
+        seen = store.seen(*key)
+        assert torch.equal(views, seen.views) and len(logits) == 4
+        assert torch.allclose(logits, committee.logits(views, 10.0), atol=2e-2)
+    walk = InfoBatch(ratio=0.5, delta=0.875).on(real.train, [2, 2, 2])
+    with pytest.raises(ValueError, match="follows a student's losses"):
+        told(labels, Batches(walk, own, own.views.on(real.train)), 11, Teaching(committee, tmp_path))
 
 
 def test_an_interrupted_store_goes_on(tmp_path, synset, committee):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ class TrainingSet(ABC):
         preprocessing: how pixels in [0, 1] became these images.
         lr: the student's step size learned with the images, scalar; None if there is none.
         record: how it was made.
+        observes: whether `observe` changes the walk: then each student has one of its own.
     """
 
     images: Any
@@ -37,7 +38,7 @@ class TrainingSet(ABC):
     lr: Tensor | None
     record: Mapping[str, Any]
 
-    observes: ClassVar[bool] = False  # whether `observe` changes the walk: then each student has one of its own
+    observes: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -73,6 +74,11 @@ class TrainingSet(ABC):
         """Twelve hex digits of its content."""
 
     @property
+    def images_hash(self) -> str:
+        """Twelve hex digits that labels of its images are known by, however the images are walked."""
+        return self.hash
+
+    @property
     @abstractmethod
     def image_bytes(self) -> int:
         """What the images take where they are stored."""
@@ -82,13 +88,23 @@ class TrainingSet(ABC):
         """What the labels take."""
         return self.labels.numel() * self.labels.element_size()
 
+    def walk(self, epochs: int, batch: int, part: int) -> TrainingSet:
+        """The set as one training walks it; one that listens has heard nothing yet.
+
+        Args:
+            epochs: of the training.
+            batch: images of a step.
+            part: images of it that go through a network at once.
+        """
+        return self
+
     def epoch(self, number: int, seed: int) -> tuple[Tensor, Tensor]:
         """The images of epoch ``number``, in the order of its batches: indices (n,) and their weights in the loss (n,)."""
         order = torch.randperm(len(self), generator=rng.generator(seed, "batches", number))
         return order, torch.ones(len(order))
 
     def observe(self, index: Tensor, losses: Tensor) -> None:  # noqa: B027  # most walks do not listen
-        """Be told the losses (B,) of a batch's images ``index`` (B,)."""
+        """Be told the losses (1, B) of a batch's images ``index`` (1, B)."""
 
     @abstractmethod
     def to(self, device: torch.device) -> TrainingSet:

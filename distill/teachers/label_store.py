@@ -82,11 +82,16 @@ class LabelStore(Dataset):
         self.at_hand: tuple[int, Tensor] | None = None
 
     def __len__(self) -> int:
-        return self.recipe.updates(len(self.data))
+        return self.recipe.updates(self.round)
 
     def keys(self) -> Sampler:
         """The keys of a training, in order."""
-        return _Keys(len(self), self.recipe.batches(len(self.data)))
+        return _Keys(len(self), self.recipe.batches(self.round))
+
+    @property
+    def round(self) -> int:
+        """Images of an epoch."""
+        return len(self.order(0))
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         seen = self.seen(*key)
@@ -99,8 +104,8 @@ class LabelStore(Dataset):
         return self.at_hand[1][seen.index]
 
     def order(self, epoch: int) -> Tensor:
-        """The images (N,) in the order of an epoch's batches."""
-        return self.data.epoch(epoch, self.seed)[0]
+        """The images (n,) of an epoch, in the order of its batches."""
+        return self.batches.walk.epoch(epoch, self.seed)[0]
 
     def seen(self, epoch: int, batch: int) -> Seen:
         """What a student sees, and of which images."""
@@ -108,7 +113,7 @@ class LabelStore(Dataset):
         return self.batches.seen(self.data.images[index], index, rng.derive(self.seed, "augment", epoch, batch), epoch)
 
     def read(self, epoch: int) -> Tensor:
-        """Logits (N, K) of an epoch, by image."""
+        """Logits (N, K) of an epoch, by image; NaN for one that it leaves out."""
         path = self.path(epoch)
         if not path.exists():
             self.write(path, epoch)
@@ -125,16 +130,15 @@ class LabelStore(Dataset):
             full = tensors["rest"].float()[:, None].expand(-1, self.data.num_classes)
             by_place = full.scatter(1, tensors["classes"].long(), by_place)
         device = self.data.images.device
-        return (
-            torch.empty_like(by_place).index_copy_(0, tensors["order"].long(), by_place).to(device, non_blocking=True)
-        )
+        by_image = torch.full((len(self.data.labels), self.data.num_classes), math.nan)
+        return by_image.index_copy_(0, tensors["order"].long(), by_place).to(device, non_blocking=True)
 
     def path(self, epoch: int) -> Path:
         return self.folder / f"epoch_{epoch:05d}.safetensors"
 
     def fill(self) -> None:
         """Make the epochs that are not there, before students ask for them: each process of the crew makes its share."""
-        epochs = range(self.recipe.passes(len(self.data)))
+        epochs = range(self.recipe.passes(self.round))
         missing = crew().agree(lambda: [epoch for epoch in epochs if not self.path(epoch).exists()])
         for epoch in crew().share(missing):
             self.write(self.path(epoch), epoch)
@@ -155,7 +159,7 @@ class LabelStore(Dataset):
             rest = self.temperature * (others - math.log(logits.shape[1] - self.top_k))
             tensors = {"order": order.int(), "logits": kept.half(), "classes": classes.int(), "rest": rest.half()}
         save_tensors(path, tensors | {"seen": glimpse(self.seen(epoch, 0).views)})
-        tell(ASKING, len(list(self.folder.glob("epoch_*.safetensors"))), self.recipe.passes(len(self.data)))
+        tell(ASKING, len(list(self.folder.glob("epoch_*.safetensors"))), self.recipe.passes(self.round))
 
     @property
     def bytes(self) -> int:

@@ -216,6 +216,11 @@ class Stored(Asked):
     def on(self, batches: Batches, seed: int, teaching: Teaching) -> Told:
         committee = teaching.committee
         assert committee is not None
+        if batches.data.observes:
+            raise ValueError(
+                "protocol/labels is stored, which is made before training; this walk of the real set follows a student's "
+                "losses: protocol/labels=on_the_fly, or reinforced"
+            )
         about = {
             "members": list(committee.names),
             "weights": committee.fingerprint,
@@ -236,7 +241,7 @@ class Once(Asked):
     def on(self, batches: Batches, seed: int, teaching: Teaching) -> Told:
         data, ask = batches.data, self.ask(batches, teaching)
         known = _Known(lambda: ask(data.images[:]), self.temperature)
-        return self.told(known, lambda: 4 * len(data) * data.num_classes, teaching)
+        return self.told(known, lambda: 4 * len(data.labels) * data.num_classes, teaching)
 
 
 class _Known:

@@ -1,5 +1,6 @@
 """Batches: what networks see of a training set and are told of it, as functions of (seed, epoch, batch)."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -62,7 +63,7 @@ class Batches:
     """The batches of a training.
 
     Attributes:
-        data: what is walked.
+        data: what the images are of.
         recipe: how large batches are, how they are mixed.
         augment: what ``recipe.views`` stands for on this data set.
         loss: what the targets are for.
@@ -75,9 +76,15 @@ class Batches:
     loss: Loss = field(default_factory=CrossEntropy)
     targets: Callable[[Seen], Tensor] | None = None
 
+    @cached_property
+    def walk(self) -> TrainingSet:
+        """`data` as this training walks it."""
+        batch, parts = self.recipe.batch, self.recipe.micro_batches
+        return self.data.walk(self.recipe.passes(len(self.data)), batch, math.ceil(batch / parts))
+
     def epoch(self, seeds: Sequence[int], number: int) -> Iterator[Batch]:
         """The batches of epoch ``number``; each of S networks has its own, a function of its seed."""
-        walks = [self.data.epoch(number, seed) for seed in seeds]
+        walks = [self.walk.epoch(number, seed) for seed in seeds]
         device, size = self.data.images.device, self.recipe.batch
         orders, weights = (
             torch.stack(parts).to(device, non_blocking=True).split(size, dim=1) for parts in zip(*walks, strict=True)

@@ -1,7 +1,7 @@
 """The one loop that trains networks: experts, teachers, proxies and students alike."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -32,11 +32,12 @@ def train(
         after_epoch: called with where training stands; the networks hold their weights of that moment.
         progress: where an earlier call stood: training goes on from there; its epochs count as whole ones.
     """
-    recipe, data = batches.recipe, batches.data
-    gradients = Gradients(nets, recipe, batches.loss, min(recipe.batch, len(data)) if compiled else None)
+    batches = replace(batches)  # with a walk that heard nothing yet
+    recipe, images = batches.recipe, len(batches.data)
+    gradients = Gradients(nets, recipe, batches.loss, min(recipe.batch, images) if compiled else None)
     weights = torch.stack([flatten(net) for net in nets]) if progress is None else progress.weights.clone()
     first = 0 if progress is None else progress.epochs
-    each, span = recipe.batches(len(data)), recipe.span(len(data))
+    each, span = recipe.batches(images), recipe.span(images)
     optimizer = recipe.make_optimizer(weights, first, span)
     matrices = gradients.flats[0].matrices().to(weights, non_blocking=True)
     mean = weights.clone() if recipe.ema is not None else None
@@ -54,8 +55,7 @@ def train(
                 step = gradients.on(batch)
                 weights.grad = recipe.optimizer.direction(step, weights, gradients.flats[0])
                 assert step.outputs is not None
-                for index, losses in zip(batch.index, step.outputs.losses, strict=True):
-                    data.observe(index, losses)
+                batches.walk.observe(batch.index, step.outputs.losses)
                 if after_batch:
                     after_batch(batch, step.outputs)
                 recipe.optimizer.decay(weights, lr, matrices)
