@@ -20,7 +20,7 @@ MARKS = {"maximum": "†", "test": "‡"}
 
 LEGEND = (
     "± half-width of the 95 % interval of the mean; over syntheses where R > 1.  * single synthesis: over students alone.",
-    "† the paper's figure: the largest mean of all snapshots on the test split (ast: of tests on the way, too); no interval.",
+    "† the paper's figure: the largest mean of all snapshots on the test split (or of tests on the way); no interval.",
     "‡ that snapshot with fresh students. Both were chosen on the test split: not comparable with the other rows.",
     "± of a published number: its standard deviation, no interval. In brackets behind it: how far ours is from it.",
 )
