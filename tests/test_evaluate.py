@@ -104,6 +104,7 @@ def test_a_row_says_what_was_measured(rows, real):
     assert (row["syntheses"], row["selection"], row["labels"], row["command"]) == (1, "last", "hard", "python run.py")
     assert row["image_bytes"] == 9 * 3 * 8 * 8 * 4
     assert row["label_bytes"] == 9 * 8
+    assert (row["images"], row["optimizer_steps"], row["seen"], row["saved"]) == (9, 7, 7 * 9, 0)  # one batch an epoch
     assert row["device"].startswith("cpu")
     assert row["seconds"] > 0
 
@@ -158,7 +159,7 @@ def test_students_trained_as_a_stack_are_the_same_students(real, student):
 
     def right(*students):
         trial = Trial(data, data.hash, protocol(), real.test, 0, "student", 0, students, False, False, Teaching())
-        return [sum(hits) for hits in trial.hits(student)]
+        return [sum(hits) for hits in trial.run(student)[0]]
 
     alone = right(0) + right(1) + right(2)
     assert right(0, 1, 2) == pytest.approx(alone, abs=1) == right(0, 1) + right(2)  # of 30 test images
@@ -310,7 +311,7 @@ def test_the_papers_maximum_stands_beside_the_last_set_and_the_same_snapshot_ane
 
     def accuracies(purpose, synset, peak):
         trial = Trial(synset, synset.hash, papers, real.test, 0, purpose, 0, (0, 1, 2), False, peak, Teaching())
-        return [sum(hits) / 30 for hits in trial.hits(student)]
+        return [sum(hits) / 30 for hits in trial.run(student)[0]]
 
     measured = {step: accuracies("iterate", synset, True) for step, synset in iterates[0].items()}
     assert max(measured, key=lambda step: np.mean(measured[step])) == 5
@@ -322,6 +323,7 @@ def test_the_papers_maximum_stands_beside_the_last_set_and_the_same_snapshot_ane
     assert anew["chosen"]["step"] == [5]
     assert maximum["ci95"] is None and maximum["sd"] > 0 and anew["ci95"] > 0
     assert (maximum["students_for_choices"], anew["students_for_choices"]) == (6, 0)
+    assert {row["optimizer_steps"] for row in report.rows} == {7}
     assert [row["published"] for row in report.rows] == [None, "46.9 ± 0.5", None]  # the paper's is the maximum
     marks = [cell.plain[-1] for cell in table(report).columns[6].cells]
     assert marks[1:] == ["†", "‡"] and marks[0].isdigit()

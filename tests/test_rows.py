@@ -84,7 +84,7 @@ def test_students_that_any_process_of_a_crew_trained_are_known_to_whoever_goes_o
     report = Report(tmp_path / "report.json")
     for rank, student in enumerate("ab"):
         with working_in(Crew(rank, 2)):  # each has a file that no other writes
-            Unfinished(report.folder / f"unfinished_{report.name(ROW)}.json").keep({student: [rank]}, 1.0 + rank)
+            Unfinished(report.folder / f"unfinished_{report.name(ROW)}.json").keep({student: [rank]}, {}, 1.0 + rank)
     with report.making(ROW) as unfinished:
         assert unfinished.hits == {"a": [0], "b": [1]} and unfinished.spent == 2.0
         report.add(ROW)

@@ -3,13 +3,20 @@
 import doctest
 import math
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import make_recipe
+from conftest import make_recipe, preset
 from torch import nn
 
+from distill.evaluation.entry import Entry, Network
+from distill.evaluation.evaluate import evaluate
+from distill.files import read_record
+from distill.report.rows import Report, Unfinished
+from distill.report.table import lines
 from distill.sets import walks
+from distill.sets.coreset import Coreset
 from distill.sets.walks import InfoBatch, Rs2, SeTa, Short, grouped
 from distill.training.batch import Batches
 from distill.training.loop import train
@@ -247,6 +254,78 @@ def test_networks_that_lose_their_way_do_not_end_a_walk(real):
     assert len(walk.epoch(1, 0)[0]) == 48
     walk.observe(torch.arange(24), torch.linspace(0, 1, 24))
     assert 0 < len(walk.epoch(2, 0)[0]) < 48
+
+
+# What rows say that they are matched on
+
+
+def judged(rule, real, student, path, **changes):
+    protocol = preset("dcb-none", **{"epochs": 5, "extra_epochs": 0, "lr": 0.1, "batch": 9, "students": 2, **changes})
+    entry = Entry([rule.on(real.train, COUNTS)], "walk", 4)
+    return evaluate(entry, real, {"net": Network(student)}, protocol, Report(path)).rows[-1]
+
+
+@pytest.mark.parametrize("rule", LISTENERS)
+def test_a_row_says_what_its_students_really_saw(real, student, tmp_path, monkeypatch, rule):
+    seen, drawn = [], type(rule).pruned
+    monkeypatch.setattr(type(rule), "pruned", lambda *args: seen.append(drawn(*args)) or seen[-1])
+    row = judged(rule, real, student, tmp_path / "report.json")
+    sizes = [len(index) - (len(index) % 9 == 1) for index, _ in seen]
+    assert len(sizes) == 2 * 5 and row["seen"] == sum(sizes) / 2
+    assert row["optimizer_steps"] == sum(math.ceil(size / 9) for size in sizes) / 2
+    assert row["saved"] == pytest.approx(1 - row["seen"] / (5 * 48)) and 0.05 < row["saved"] < 0.5
+    assert (row["images"], row["image_bytes"], row["label_bytes"]) == (48, 48 * 3 * 8 * 8 * 4, 48 * 8)
+
+
+def test_rows_of_subsets_are_matched_in_steps_and_not_in_storage(real, student, tmp_path):
+    rules = [Rs2(True, True), Rs2(False, False), Short()]
+    subset = Coreset(real.train, torch.cat([real.train.of_class(cls)[:4] for cls in range(3)]))
+    path = tmp_path / "report.json"
+    rows = [judged(SimpleNamespace(on=lambda *_: subset), real, student, path)]
+    rows += [judged(rule, real, student, path) for rule in rules]
+    assert [row["optimizer_steps"] for row in rows] == [10, 10, 5, 10] and [row["images"] for row in rows] == [
+        12,
+        *[48] * 3,
+    ]
+    assert [row["seen"] for row in rows] == [60, 60, 45, 60] and rows[2]["saved"] == 0.25
+    shown = lines(rows)
+    assert [[cells[name] for name in ("images", "steps")] for cells in shown.cells] == [
+        ["12", "10"], ["48", "10"], ["48", "5"], ["48", "10"],
+    ]  # fmt: skip
+    assert [cells["MB"] for cells in shown.cells] == ["0.00931", *["0.0372"] * 3]
+    alike = lines(rows[1:2] * 2)
+    assert not {"images", "MB", "steps"} & set(alike.columns) and alike.notes == [
+        "Every row: 48 images, 0.0372 MB, 10 steps."
+    ]
+    before = [{k: v for k, v in row.items() if k not in ("images", "image_bytes", "optimizer_steps")} for row in rows]
+    assert not lines(before).notes and set(lines(before).columns) == set(alike.columns)
+    mixed = lines([rows[0], before[1]])  # of now and of before
+    assert [cells["steps"] for cells in mixed.cells] == ["10", ""]
+
+
+def test_a_row_that_was_killed_says_the_same_as_one_that_was_not(real, student, tmp_path, monkeypatch):
+    rule = InfoBatch(0.5, 0.875)
+    whole = judged(rule, real, student, tmp_path / "whole" / "report.json")
+    keep = Unfinished.keep
+
+    def kept_and_killed(*args):
+        keep(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Unfinished, "keep", kept_and_killed)
+        judged(rule, real, student, tmp_path / "killed" / "report.json")
+    (left,) = (tmp_path / "killed" / "rows").glob("unfinished_*.json")
+    assert len(read_record(left, "")["took"]) == 1
+    again = judged(rule, real, student, tmp_path / "killed" / "report.json")
+    assert all(whole[name] == again[name] for name in ("accuracies", "optimizer_steps", "seen", "saved"))
+
+
+def test_students_that_an_earlier_version_trained_are_kept_and_leave_steps_unsaid(real, student, tmp_path, monkeypatch):
+    keep = Unfinished.keep
+    monkeypatch.setattr(Unfinished, "keep", lambda self, hits, took, spent: keep(self, hits, {}, spent))
+    row = judged(Short(), real, student, tmp_path / "report.json")
+    assert len(row["accuracies"]) == 2 and not {"optimizer_steps", "seen", "saved"} & row.keys() and row["images"] == 48
 
 
 def test_values_out_of_range_are_refused():

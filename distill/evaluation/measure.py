@@ -22,6 +22,7 @@ from distill.progress import HowFar, silent
 from distill.report.rows import Row, Unfinished
 from distill.sets.base import TrainingSet
 from distill.teachers.labels import Teaching
+from distill.training.batch import Batches
 from distill.training.gradients import way_to_train
 
 Iterates = Sequence[Mapping[int, TrainingSet]]  # for every synthesis its snapshots by outer step
@@ -70,21 +71,21 @@ class Measurement:
         """The row's numbers; ``steps`` are the snapshots that the row of the maximum chose on the test split."""
         test = self.real.test
         chosen: dict[str, Any] = {}
-        hits: list[list[int]] = []
+        trials: list[Trial] = []
         if protocol.candidates:
             protocol, chosen = self.choose(sets[0], protocol)
         if selection == "val" and iterates:
             steps, _ = self.best_iterates(protocol, iterates, self.real.val, 1)
         if selection == "maximum" and iterates:
-            steps, hits = self.best_iterates(protocol, iterates, test, protocol.students)
-            self.tried -= len(hits)
+            steps, trials = self.best_iterates(protocol, iterates, test, protocol.students)
+            self.tried -= len(sets) * protocol.students
         if steps:
             chosen["step"] = steps
             sets = [snapshots[step].to(self.device) for snapshots, step in zip(iterates, steps, strict=True)]
-        trials = self.trials(protocol, sets, test, protocol.students, peak=selection == "maximum")
-        hits = hits or self.hits(trials, "students")
+        trials = trials or self.trials(protocol, sets, test, protocol.students, peak=selection == "maximum")
+        hits = self.hits(trials, "students")
         accuracies = [sum(each) / len(test) for each in hits]
-        told = trials[0].told()[1]
+        batches, told = trials[0].told()
         return {
             "accuracies": accuracies,
             **statistics(np.array(accuracies).reshape(len(sets), -1)),
@@ -97,11 +98,26 @@ class Measurement:
             "students_for_choices": self.tried,
             "seconds": time.monotonic() - self.began,
             "device": _device_name(self.device),
+            "images": len(sets[0].images),
             "image_bytes": sets[0].image_bytes,
             "label_bytes": told.bytes(),
+            **self.took(trials, batches),
             "committee": dict(told.votes),
             "torch": torch.__version__,
         }
+
+    def took(self, trials: Sequence[Trial], batches: Batches) -> dict[str, Any]:
+        """Means over the students: optimiser steps, images seen in them, and what share of all epochs' images was not.
+
+        Nothing where an earlier version trained a student, which did not count; no share where steps are fixed.
+        """
+        found = [self.unfinished.took.get(key) for trial in trials for key in trial.keys]
+        if None in found:
+            return {}
+        steps, seen = np.array(found).mean(0).tolist()
+        images, recipe = len(batches.data), batches.recipe
+        whole = images * recipe.passes(images) if recipe.steps is None else 0
+        return {"optimizer_steps": steps, "seen": seen} | ({"saved": 1 - seen / whole} if whole else {})
 
     def choose(self, data: TrainingSet, protocol: Protocol) -> tuple[Protocol, dict[str, Any]]:
         """The best combination of the protocol's candidates, by the same single student on the validation split."""
@@ -118,24 +134,24 @@ class Measurement:
 
     def best_iterates(
         self, protocol: Protocol, iterates: Iterates, split: Split, students: int
-    ) -> tuple[list[int], list[list[int]]]:
+    ) -> tuple[list[int], list[Trial]]:
         """For every synthesis the step of the snapshot with the best mean accuracy on ``split``, of equals the latest.
 
         Returns:
-            The R steps, and what the students of these snapshots classified correctly, (R * students, K).
+            The R steps, and the trials of these snapshots.
         """
-        chosen, kept = [], []
+        chosen, kept = [], list[Trial]()
         for i, snapshots in enumerate(iterates):
             steps = sorted(snapshots)
             sets = [snapshots[step].to(self.device) for step in steps]
             peak = split is self.real.test
-            trials = [t for s in sets for t in self.trials(protocol, [s], split, students, "iterate", i, peak)]
-            hits = self.hits(trials, "choice of the snapshot")
+            trials = [self.trials(protocol, [s], split, students, "iterate", i, peak) for s in sets]
+            hits = self.hits([trial for each in trials for trial in each], "choice of the snapshot")
             self.tried += len(hits)
             correct = np.array(hits).sum(1).reshape(len(steps), students).sum(1)
             best = int(np.flatnonzero(correct == correct.max())[-1])
             chosen.append(steps[best])
-            kept += hits[best * students : (best + 1) * students]
+            kept += trials[best]
         return chosen, kept
 
     def trials(
@@ -172,7 +188,7 @@ class Measurement:
     def hits(self, trials: list[Trial], what: str) -> list[list[int]]:
         """What each student classifies correctly, in order; each is trained once, by one process of the crew."""
         known = self.unfinished.hits
-        keys = [[trial.key(student) for student in trial.students] for trial in trials]
+        keys = [trial.keys for trial in trials]
         missing = crew().agree(lambda: [i for i, own in enumerate(keys) if not set(own) <= set(known)])
         todo = crew().share(sorted(missing, key=lambda i: -len(keys[i])))  # large stacks first: shares become alike
         left, lacking = (sum(len(keys[i]) for i in these) for these in (todo, missing))
@@ -186,8 +202,9 @@ class Measurement:
 
         tell()
         for i in todo:
-            hits = trials[i].hits(self.make)
-            self.unfinished.keep(dict(zip(keys[i], hits, strict=True)), time.monotonic() - self.began)
+            hits, took = trials[i].run(self.make)
+            spent = time.monotonic() - self.began
+            self.unfinished.keep(dict(zip(keys[i], hits, strict=True)), dict.fromkeys(keys[i], took), spent)
             left -= len(keys[i])
             tell()
         crew().wait()

@@ -11,7 +11,8 @@ from distill.evaluation.protocol import Protocol
 from distill.sets.base import TrainingSet
 from distill.teachers.labels import Teaching, Told, told
 from distill.training.accuracy import hits
-from distill.training.batch import Batches
+from distill.training.batch import Batch, Batches
+from distill.training.gradients import Outputs
 from distill.training.loop import Progress, train
 
 
@@ -49,9 +50,14 @@ class Trial:
         batches = Batches(self.data, recipe, recipe.views.on(self.split))
         return told(self.protocol.labels, batches, self.seeds[0], self.teaching)
 
-    def hits(self, make: Callable[[], nn.Module]) -> list[list[int]]:
-        """For each student how many images of each class of ``split`` it classifies correctly, after the last epoch."""
-        nets, found = [], [[0] for _ in self.students]
+    def run(self, make: Callable[[], nn.Module]) -> tuple[list[list[int]], list[int]]:
+        """Train the students.
+
+        Returns:
+            For each how many images of each class of ``split`` it classifies correctly, after the last epoch; and what each
+            took: optimiser steps, and images seen in all of them.
+        """
+        nets, found, took = [], [[0] for _ in self.students], [0, 0]
         for student in self.students:
             with rng.seeded(self.seed, self.purpose, self.synthesis, student):
                 nets.append(make().to(self.data.images.device))
@@ -66,15 +72,19 @@ class Trial:
             if self.protocol.choice.tests(now.epochs):
                 test()
 
-        after_epoch = test_on_the_way if self.peak else None
-        train(nets, batches, seeds=self.seeds, compiled=self.compiled, after_epoch=after_epoch)
-        test()
-        return found
+        def count(batch: Batch, _: Outputs) -> None:
+            took[:] = took[0] + 1, took[1] + batch.index.shape[1]
 
-    def key(self, student: int) -> str:
-        """Stands for one student's numbers in an unfinished report."""
-        parts = [self.purpose, self.synthesis, student, self.data_hash, self.protocol.hash, self.peak]
-        return "/".join(map(str, parts))
+        after_epoch = test_on_the_way if self.peak else None
+        train(nets, batches, seeds=self.seeds, compiled=self.compiled, after_batch=count, after_epoch=after_epoch)
+        test()
+        return found, took
+
+    @property
+    def keys(self) -> list[str]:
+        """Each stands for one student's numbers in an unfinished report."""
+        about = [self.data_hash, self.protocol.hash, self.peak]
+        return ["/".join(map(str, [self.purpose, self.synthesis, student, *about])) for student in self.students]
 
 
 def rate(data: TrainingSet, protocol: Protocol) -> float:

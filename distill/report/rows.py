@@ -34,7 +34,10 @@ RECORD = {
     "unfinished": "absent or map of text to [0, 1] or any number of whole [0, inf)",
 }
 
-UNFINISHED = {"hits": "{} or map of text to any number of whole [0, inf)", "spent": "[-1e12, 1e12]"}
+UNFINISHED = {
+    **{"hits": "{} or map of text to any number of whole [0, inf)", "spent": "[-1e12, 1e12]"},
+    "took": "absent or {} or map of text to two of whole [0, inf)",
+}
 
 ROW = {
     **dict.fromkeys(("method", "data", "student", "protocol", "labels", "selection", "command"), "any text"),
@@ -47,6 +50,8 @@ ROW = {
         "seconds": "[-1e12, 1e12]",
     },  # a clock went back
     **dict.fromkeys(("synsets", "protocol_changes", "cell_changes", "cut"), "absent or any number of any text"),
+    **dict.fromkeys(("images", "image_bytes", "label_bytes"), "absent or whole [0, 1e18]"),
+    **dict.fromkeys(("optimizer_steps", "seen"), "absent or [0, 1e18]"),
     **{"metric": "absent or text", "values": "absent or any number of [-inf, inf]", "written": "absent or text"},
 }
 
@@ -70,6 +75,7 @@ class Unfinished:
 
     Attributes:
         hits: by student and class.
+        took: optimiser steps and images seen in them, by student; files of before have none.
         spent: seconds on the row, by runs before this one too.
     """
 
@@ -77,6 +83,7 @@ class Unfinished:
         self.path, self.spent = path, 0.0
         self.own = path if crew().first else path.with_stem(f"{path.stem}_{crew().rank}")
         self.hits: dict[str, list[int]] = {}
+        self.took: dict[str, list[int]] = {}
         self.read()
 
     @property
@@ -93,13 +100,15 @@ class Unfinished:
             except ValueError as error:
                 raise ValueError(f"{path} holds no students of a row ({error}): {DELETE_STUDENTS}") from None
             self.hits.update(record["hits"])
+            self.took.update(record.get("took", {}))
             self.spent = max(self.spent, record["spent"])
 
-    def keep(self, hits: Mapping[str, list[int]], spent: float) -> None:
+    def keep(self, hits: Mapping[str, list[int]], took: Mapping[str, list[int]], spent: float) -> None:
         """Keep more students, and the seconds that the row took so far."""
         self.hits.update(hits)
+        self.took.update(took)
         self.spent = spent
-        write_record(self.own, {"hits": self.hits, "spent": spent})
+        write_record(self.own, {"hits": self.hits, "took": self.took, "spent": spent})
 
 
 class Report:

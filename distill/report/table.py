@@ -27,7 +27,9 @@ LEGEND = (
 
 TEXT = ("method", "data", "ipc", "student", "protocol", "labels")
 
-TAKEN = {*TEXT, "accuracy", "balanced", "sd", "published", "R x S", "seconds", "run"}
+BUDGET = ("images", "MB", "steps")  # what rows are matched on: what is stored, and how long a student trains on it
+
+TAKEN = {*TEXT, *BUDGET, "accuracy", "balanced", "sd", "published", "R x S", "seconds", "run"}
 
 UNTOLD = {  # settings that have a column of their own, or that move no number
     *TEXT, "task", "out", "experts_path", "labels_path", "synset", "union", "runs", "published", "experiment", "syntheses",
@@ -60,8 +62,9 @@ def lines(rows: Sequence[Row]) -> Lines:
     named = Counter(name for name, _ in kinds)
     uneven = any(abs(row.get("balanced_accuracy", row["mean"]) - row["mean"]) > 1e-9 for row in rows)
     balanced = ("balanced",) if uneven else ()
-    differing = _differing(rows)
-    columns = (*TEXT, *differing, "accuracy", *balanced, "sd", "published", "R x S", "seconds")
+    differing, budgets = _differing(rows), [_budget(row) for row in rows]
+    unequal = [name for name in BUDGET if len({each.get(name) for each in budgets}) > 1]
+    columns = (*TEXT, *differing, *unequal, "accuracy", *balanced, "sd", "published", "R x S", "seconds")
     cells = []
     for number, row in enumerate(rows):
         protocol, published = shown(row["protocol"]), shown(row.get("published") or "")
@@ -75,8 +78,21 @@ def lines(rows: Sequence[Row]) -> Lines:
         if named[row["data"]] > 1:
             data += f" #{several.number(f'#{{}} {data}: {_kind(row)}')}"
         own = {name: shown(values[number]) for name, values in differing.items()}
+        own |= {name: budgets[number].get(name, "") for name in unequal}
         cells.append(own | _cells(row) | {"data": data, "protocol": protocol, "published": published + _gap(row)})
-    return Lines(columns, cells, [*several.notes, *presets.notes, *unlike.notes])
+    alike = [f"{budgets[0][name]} {name}" for name in BUDGET if name not in unequal and name in next(iter(budgets), {})]
+    matched = [f"Every row: {', '.join(alike)}."] if alike else []
+    return Lines(columns, cells, [*matched, *several.notes, *presets.notes, *unlike.notes])
+
+
+def _budget(row: Row) -> dict[str, str]:
+    """What a row is matched on, as far as it tells: rows of earlier versions lack some of it."""
+    numbers = {"images": row.get("images"), "steps": row.get("optimizer_steps")}
+    told = {name: f"{number:.0f}" for name, number in numbers.items() if number is not None}
+    if "image_bytes" in row and "label_bytes" in row:
+        size = (row["image_bytes"] + row["label_bytes"]) / 1e6
+        told["MB"] = f"{size:.0f}" if size >= 100 else f"{size:.3g}"
+    return told
 
 
 def _differing(rows: Sequence[Row]) -> dict[str, list[str]]:
