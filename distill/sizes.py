@@ -107,3 +107,12 @@ def are_equal(counts: Sequence[int]) -> bool:
 def spread(counts: Sequence[int]) -> str:
     """In short: ``10``, or ``3-50`` where classes differ."""
     return str(counts[0]) if are_equal(counts) else f"{min(counts)}-{max(counts)}"
+
+
+def percent(fraction: float) -> str:
+    """A fraction of each class as a size.
+
+    >>> percent(0.1), percent(0.0002)
+    ('10%', '0.02%')
+    """
+    return f"{100 * fraction:.10f}".rstrip("0").rstrip(".") + "%"

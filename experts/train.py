@@ -22,6 +22,7 @@ from distill.sets.coreset import Coreset
 from distill.teachers.store import ExpertStore
 from distill.training.accuracy import accuracy
 from distill.training.batch import Batches
+from distill.training.dynamics import Dynamics
 from distill.training.gradients import way_to_train
 from distill.training.loop import Progress, train
 from distill.training.losses import CrossEntropy, Loss
@@ -38,13 +39,16 @@ class Kept:
     Attributes:
         name: what they are called; their draws are named after it.
         every_epoch: weights at initialisation and after each epoch; or the last ones alone, with the running statistics.
+        dynamics: what each image did to them, too.
     """
 
     name: str
     every_epoch: bool
+    dynamics: bool = False
 
 
 EXPERTS, TEACHERS = Kept("expert", every_epoch=True), Kept("teacher", every_epoch=False)
+PROXIES = Kept("proxy", every_epoch=False, dynamics=True)
 
 
 def train_experts(
@@ -80,14 +84,18 @@ def train_teachers(
     recipe: Recipe,
     seed: int,
     progress: HowFar,
+    kept: Kept = TEACHERS,
 ) -> None:
     """`train_networks` for a committee; a recipe of no epochs keeps networks as they are made (published weights).
+
+    Args:
+        kept: ``PROXIES`` for those that a rule asks.
 
     Raises:
         ValueError: a teacher diverged.
     """
     batches = batches_of(real, recipe, CrossEntropy())
-    train_networks(store, real, student, batches, seed, TEACHERS, (False, 1), progress)
+    train_networks(store, real, student, batches, seed, kept, (False, 1), progress)
 
 
 def batches_of(real: RealData, recipe: Recipe, loss: Loss) -> Batches:
@@ -132,20 +140,21 @@ def train_networks(
         for number in group:
             with rng.seeded(seed, kept.name, number):
                 nets.append(student().to(real.train.images.device))
-        keeper = Keeper(store, group, nets, kept, recipe.lr, tell)
+        keeper = Keeper(store, group, nets, kept, batches, tell)
         train(
             nets,
             batches,
             seeds=[rng.derive(seed, f"{kept.name}s", number) for number in group],
             compiled=compiled,
             progress=keeper.before(),
+            after_batch=keeper.dynamics,
             after_epoch=keeper,
         )
         for number, net, rows in zip(group, nets, torch.stack(keeper.rows, 1), strict=True):
             if number in missing:
                 weights = rows if kept.every_epoch else flatten(net)[None].cpu()
                 score = accuracy(net, real.val if len(real.val) else real.train, recipe)
-                store.write(number, weights, score, dict(net.named_buffers()))
+                store.write(number, weights, score, dict(net.named_buffers()), keeper.log)
         store.forget(group)
 
 
@@ -154,6 +163,7 @@ class Keeper:
 
     Attributes:
         rows: weights (networks, P), at initialisation and after every epoch, or the last ones alone.
+        dynamics: what each image did to the only network of the group; None where nobody asks.
     """
 
     def __init__(
@@ -162,12 +172,19 @@ class Keeper:
         group: Sequence[int],
         nets: Sequence[nn.Module],
         kept: Kept,
-        lr: float,
+        batches: Batches,
         tell: Callable[[int], None],
     ):
-        self.store, self.group, self.nets, self.kept, self.lr, self.tell = store, group, nets, kept, lr, tell
+        self.store, self.group, self.nets, self.kept, self.tell = store, group, nets, kept, tell
+        self.recipe = batches.recipe
+        self.dynamics = Dynamics(self.recipe.passes(len(batches.data)), len(batches.data)) if kept.dynamics else None
         self.rows: list[Tensor] = [torch.stack([flatten(net).cpu() for net in nets])]
         self.saved = time.monotonic()
+
+    @property
+    def log(self) -> dict[str, Tensor]:
+        """The dynamics by name."""
+        return self.dynamics.tensors if self.dynamics else {}
 
     def before(self) -> Progress | None:
         """Where a killed run stood; None where none did."""
@@ -175,6 +192,8 @@ class Keeper:
         if found is not None:
             weights, tensors = found
             buffers = {name: tensors.pop(f"statistics.{name}") for name, _ in self.nets[0].named_buffers()}
+            if self.dynamics:
+                self.dynamics = Dynamics.of({name: tensors.pop(f"dynamics.{name}") for name in self.log})
             self.nets[0].load_state_dict(buffers, strict=False)  # networks with buffers are trained one at a time
             self.rows = list(weights.unbind(1))
             epochs = int(tensors.pop("epochs", len(self.rows) - 1))
@@ -188,10 +207,11 @@ class Keeper:
         if not finite.all():
             lost = self.group[int((~finite).nonzero()[0])]
             who = f"{self.kept.name} {lost}"
-            raise ValueError(f"{who} diverged in epoch {now.epochs}: lower the recipe's lr ({self.lr})")
+            raise ValueError(f"{who} diverged in epoch {now.epochs}: lower the recipe's lr ({self.recipe.lr})")
         self.rows[len(self.rows) if self.kept.every_epoch else 0 :] = [row]
         if time.monotonic() - self.saved > SAVE_SECONDS:
             state = {f"statistics.{name}": buffer for name, buffer in self.nets[0].named_buffers()}
+            state |= {f"dynamics.{name}": tensor for name, tensor in self.log.items()}
             if not self.kept.every_epoch:
                 state["epochs"] = torch.tensor(now.epochs)
             self.store.keep(self.group, torch.stack(self.rows, 1), {**now.optimizer, **state})

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from conftest import composed, make_recipe, write_npz
-from test_line import METHODS, line, toy  # noqa: F401
+from test_line import LEARN, line, toy  # noqa: F401
 
 from distill.methods.matching.dm import DistributionMatching
 from distill.methods.matching.gradient import GradientMatching
@@ -54,7 +54,7 @@ def test_the_work_of_an_outer_step_follows_from_its_loops(method_on, matching_on
     assert matching_on(GradientMatching).images_a_step() == 3 * 8 + 3 * 6 + 6 * 1 / 2  # T = 2, Z = 1
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", LEARN)
 def test_small_is_smaller_for_every_method_and_published_changes_nothing(method):
     data = [f"method={method}", "data=npz", "data.path=x"]
     small, published = composed(*data, "scale=small"), composed(*data)

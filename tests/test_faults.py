@@ -15,7 +15,7 @@ import pytest
 import torch
 from conftest import composed
 from hydra.utils import get_class
-from test_line import METHODS, ROOT, toy
+from test_line import LEARN, ROOT, toy
 
 import distill
 import distill.evaluation.evaluate  # imported here so that no forked process has to
@@ -114,7 +114,7 @@ def result(folder, method):
 
 def families():
     """Of each class below `Method` the method that adds most to it: what a restart needs is the class's."""
-    lines = {method: get_class(composed(f"method={method}").method._target_).__mro__ for method in METHODS}
+    lines = {method: get_class(composed(f"method={method}").method._target_).__mro__ for method in LEARN}
     found = {
         line[line.index(Method) - 1]: method for method, line in sorted(lines.items(), key=lambda each: len(each[1]))
     }

@@ -28,7 +28,7 @@ VALUES = [
 SECONDS = 60  # after which a check hangs
 # Read elsewhere, or of threads, of what is fetched, and of the memory that there is.
 LATER = {"task", "threads", "workers", "download", "weights", "size", "test_resize"}
-TOY = ["data=digits", "ipc=1", "student.convnet.width=4", "method.snapshot_every=2", "device=cpu"]
+TOY = ["data=digits", "ipc=1", "student.convnet.width=4", "device=cpu"]
 
 
 def bases():
@@ -58,7 +58,7 @@ class Base:
         self.hydra = compose("config", ["precision=fp32", *TOY, *overrides], return_hydra_config=True)
         self.values = plain(OmegaConf.masked_copy(self.hydra, [key for key in self.hydra if key != "hydra"]))
         names = [".".join(map(str, path)) for path, _ in leaves(self.values)]
-        groups = [group for group in groups if group] or ["data", "baselines", "logger", "student.convnet"]
+        groups = [group for group in groups if group] or ["data", "proxies", "logger", "student.convnet"]
         own = groups + ([name for name in names if "." not in name] if overrides == ["method=datm"] else [])
         self.leaves = [
             (path, before)

@@ -14,9 +14,11 @@ from distill import rng
 from distill.checks import check_ranges, setting, stated
 from distill.data.split import Split
 from distill.networks.base import Student
+from distill.sets.base import TrainingSet
 from distill.sets.synthetic import SyntheticSet
 from distill.sizes import Size
 from distill.teachers.committee import Committee
+from distill.teachers.proxies import Proxies
 from distill.teachers.store import ExpertStore
 
 T = TypeVar("T")
@@ -41,6 +43,7 @@ class Inputs:
         seed: of the synthesis; every draw is a function of (seed, purpose, step).
         experts: for a method that learns from trajectories.
         committee: for a method that asks teachers.
+        proxies: for a rule that asks what images did to networks.
         share: (rank, processes), for one process's share of the work.
     """
 
@@ -50,6 +53,7 @@ class Inputs:
     seed: int
     experts: ExpertStore | None = None
     committee: Committee | None = None
+    proxies: Proxies | None = None
     share: tuple[int, int] = (0, 1)
 
 
@@ -72,20 +76,11 @@ def given(value: T | None, name: str) -> T:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The values of a method, each within the range that stands beside it; a method's own have more.
-
-    Attributes:
-        steps: outer steps; None, where a method takes it, are all that there are.
-        snapshot_every: outer steps between snapshots.
-        max_skips: skipped outer steps in a row after which the run is given up.
+    """The values of a method, each within the range that stands beside it.
 
     Raises:
         ValueError: a value is out of its range.
     """
-
-    steps: int | None = setting("whole [0, 100000000]")
-    snapshot_every: int = setting("whole [1, 100000000]")
-    max_skips: int = setting("whole [1, 100000000]")
 
     def __post_init__(self) -> None:
         check_ranges("method", vars(self), stated(type(self)))
@@ -98,6 +93,31 @@ class Settings:
     def plain(self) -> dict[str, Any]:
         """All that are numbers, texts, and lists or maps of them."""
         return {name: getattr(self, name) for name, kind in stated(type(self)).items() if isinstance(kind, str)}
+
+    @property
+    def pace(self) -> tuple[int, int, int]:
+        """Outer steps, those between snapshots, and how many may be skipped in a row; a set is there without any."""
+        return 0, 1, 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings(Settings):
+    """Those of a method that learns in outer steps; its own have more.
+
+    Attributes:
+        steps: outer steps; None, where a method takes it, are all that there are.
+        snapshot_every: outer steps between snapshots.
+        max_skips: skipped outer steps in a row after which the run is given up.
+    """
+
+    steps: int | None = setting("whole [0, 100000000]")
+    snapshot_every: int = setting("whole [1, 100000000]")
+    max_skips: int = setting("whole [1, 100000000]")
+
+    @property
+    def pace(self) -> tuple[int, int, int]:
+        assert self.steps is not None  # a method that takes None has counted them
+        return self.steps, self.snapshot_every, self.max_skips
 
 
 class Method(LightningModule):
@@ -113,6 +133,8 @@ class Method(LightningModule):
         ValueError: ipc is none, an input is missing, or the start takes more real images than a class has.
     """
 
+    learns: ClassVar[bool] = True  # else it picks, and is quick enough to stand beside others as a baseline
+    makes_sets: ClassVar[bool] = True  # else students walk the real one, as `walk` says
     settings_type: ClassVar[type[Settings]] = Settings
     settings: Settings
 
@@ -121,8 +143,7 @@ class Method(LightningModule):
         self.inputs, self.settings = inputs, settings
         self.real, self.student, self.seed = inputs.real, inputs.student, inputs.seed
         self.counts = self.real.asked(inputs.ipc)  # of each class
-        assert settings.steps is not None  # a subclass that takes None has counted them
-        self.steps = settings.steps
+        self.steps, self.snapshot_every, self.max_skips = settings.pace
         self.automatic_optimization = False
         self.save_hyperparameters({"ipc": inputs.ipc, "seed": inputs.seed, **settings.plain})
         if self.real_each:
@@ -155,6 +176,13 @@ class Method(LightningModule):
     def initial_set(self) -> SyntheticSet:
         """Where the synthetic set starts: random real images, unless the method says otherwise."""
         return SyntheticSet.from_real(self.real, self.inputs.ipc, rng.generator(self.seed, "initial images"))
+
+    def check_choice(self, val: bool) -> None:
+        """Raise ValueError if snapshots must be chosen among on the validation split, and ``val`` is False: nobody does."""
+
+    def walk(self) -> TrainingSet:
+        """The real set as students walk it, for a method that makes none."""
+        raise NotImplementedError
 
     def extra_tensors(self) -> dict[str, Tensor]:
         """What a restart needs besides the set and the optimiser's state."""
@@ -237,7 +265,7 @@ class Method(LightningModule):
         self.skips += 1
         self.skips_in_a_row += 1
         self.skipped_because = reason
-        if self.skips_in_a_row >= self.settings.max_skips:
+        if self.skips_in_a_row >= self.max_skips:
             raise Diverged(
                 f"outer step {step}: {self.skips_in_a_row} steps in a row were skipped, at last because {reason}; "
                 "lower its step sizes (method.lr_*), or raise method.max_skips"

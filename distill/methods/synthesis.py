@@ -73,7 +73,7 @@ def distill(
     Raises:
         Diverged: too many outer steps in a row were skipped; the last good set stays.
     """
-    home = _Home(folder, record, method.steps, method.settings.snapshot_every, progress)
+    home = _Home(folder, record, method.steps, method.snapshot_every, progress)
     if is_finished(folder, method.steps):
         return home.synset_path
     with stage(f"preparing {folder.name}"):

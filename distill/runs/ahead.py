@@ -15,7 +15,10 @@ from distill.evaluation.rehearsal import check_protocol
 from distill.methods.synthesis import is_finished
 from distill.networks.flat import flatten
 from distill.runs import judging
+from distill.runs.checks import baselines
+from distill.runs.entries import folders
 from distill.runs.line import Line
+from distill.runs.rivals import rivals
 from distill.sets.coreset import Coreset
 from distill.teachers.store import ExpertStore
 from distill.training.batch import Batches
@@ -88,12 +91,10 @@ def experts(line: Line) -> list[Work]:
         found[store.folder.name] = replace(
             of_store("experts", store, make, recipe, len(line.real.train)), disk=4 * rows * len(flatten(make()))
         )
-    for node in [line.cfg.experts] if line.teachers_alone else line.committees():
-        for name, each in line.teacher_stores(node).items():
-            work = of_store(
-                f"teachers {name}", each, line.student(name), instantiate(node.recipe), len(line.real.train)
-            )
-            found.setdefault(each.folder.name, work)
+    for node, name, _, each in line.asked_stores():
+        what = f"{'proxies' if node.get('dynamics') else 'teachers'} {name}"
+        work = of_store(what, each, line.student(name), instantiate(node.recipe), len(line.real.train))
+        found.setdefault(each.folder.name, work)
     return list(found.values())
 
 
@@ -104,10 +105,12 @@ def of_store(what: str, store: ExpertStore, make: Callable[[], nn.Module], recip
 
 def sets(line: Line) -> list[Work]:
     """Sets that are not finished."""
+    if not line.kind.makes_sets:
+        return []
     found, make = [], line.student(line.first_student)
     for ipc in line.ipcs:
         method = line.method(ipc, line.cfg.seed, line.untrained)
-        left = sum(not is_finished(folder, method.steps) for folder in judging.folders(line, ipc))
+        left = sum(not is_finished(folder, method.steps) for folder in folders(line, ipc))
         steps, each = left * method.steps, method.images_a_step()
         units = sum(method.counts) if "share" in line.cfg.method and left else left
         found.append(Work(f"{steps:,} outer steps", units, steps * each, max(1, min(MOST, round(each))), make, None))
@@ -120,10 +123,12 @@ def students(line: Line) -> list[Work]:
     """All students, as long as there is a row to be measured."""
     if not judging.left(line):
         return []
-    train, found = line.real.train, []
+    train, named = line.real.train, baselines(line.cfg)
+    found = [work for other in rivals(line) for work in experts(other)]
     sizes = [len(line.synsets[0])] if line.synsets else [sum(train.asked(ipc)) for ipc in line.ipcs]
-    alike = [len(line.synsets) or line.cfg.syntheses, line.cfg.baselines.random]  # each row's students are shared
-    counted = [(size, count) for size in sizes for count in alike] + [(len(train), 1)] * line.cfg.baselines.whole
+    beside = [count for name, count in named.items() if name != "whole"]
+    alike = [len(line.synsets) or line.cfg.syntheses, *beside]  # each row's students are shared
+    counted = [(size, count) for size in sizes for count in alike] + [(len(train), 1)] * ("whole" in named)
     for images, count in counted:
         protocol = check_protocol(line.protocol(), line.real, images, snapshots=False)
         for name in line.students:

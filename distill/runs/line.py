@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
 from distill.checks import check_ranges
 from distill.data.real import RealData
@@ -26,17 +25,19 @@ from distill.parallel import Crew, crew
 from distill.presets import CONFIGS, options, unknown
 from distill.progress import stage
 from distill.runs.cells import protocol_changes
-from distill.runs.checks import RANGES, check_values, device_of, named, plain, sizes
+from distill.runs.checks import RANGES, baselines, check_values, device_of, named, plain, sizes
 from distill.runs.composed import Composed
 from distill.runs.progress import Shown
 from distill.runs.recorded import of_all_classes, other_data, take_values
 from distill.sets.reading import load as load_set
 from distill.sets.synthetic import SyntheticSet
 from distill.sets.union import united
-from distill.sizes import Size, short
+from distill.sizes import Size, percent, short
 from distill.teachers.committee import Committee, check_settings
+from distill.teachers.proxies import Proxies
 from distill.teachers.store import ExpertStore
 from distill.text import command
+from distill.training.dynamics import Dynamics
 
 
 class Line:
@@ -89,26 +90,32 @@ class Line:
         for name in ("out", "experts_path", "labels_path"):
             if Path(self.cfg[name]).is_file():
                 raise ValueError(f"{name} is {self.cfg[name]}, which is a file: expected a folder")
-        train, students = self.real.train, [self.student(name)() for name in self.students]
-        protocol = self.protocol()
-        for node in [self.cfg.experts] if self.teachers_alone else self.committees():
+        train = self.real.train
+        for node in self.committees():
             check_settings(plain(node))
-            for name in node.networks:
+            for name in self.members(node):
                 rehearse(self.student(name)(), instantiate(node.recipe), train, len(train), "committee.recipe")
         if self.cfg.task != "evaluate" and not self.teachers_alone:
-            if "experts" in self.cfg.method:
-                recipe = instantiate(self.cfg.method.experts.recipe)
-                rehearse(students[0], recipe, train, len(train), "method.experts.recipe")
-            for ipc in self.ipcs:
-                self.method(ipc, self.cfg.seed, self.untrained)
+            self.check_making()
         if self.cfg.task in ("evaluate", "all"):
-            self.check_judging(protocol, students)
+            self.check_judging(self.protocol())
 
-    def check_judging(self, protocol: Protocol, students: Sequence[nn.Module]) -> None:
-        """Let fail what the students' training and the baselines would find impossible."""
+    def check_making(self) -> None:
+        """Let fail what the method and its experts would find impossible."""
         train = self.real.train
+        if "experts" in self.cfg.method:
+            recipe = instantiate(self.cfg.method.experts.recipe)
+            rehearse(self.student(self.first_student)(), recipe, train, len(train), "method.experts.recipe")
+        for ipc in self.ipcs:
+            method = self.method(ipc, self.cfg.seed, self.untrained)
+            if self.cfg.task != "distill":
+                method.check_choice(self.protocol().choice.val)
+
+    def check_judging(self, protocol: Protocol) -> None:
+        """Let fail what the students' training would find impossible."""
+        train, students = self.real.train, [self.student(name)() for name in self.students]
         made = {len(synset) for synset in self.synsets} or {sum(train.asked(ipc)) for ipc in self.ipcs}
-        for images in made | ({len(train)} if self.cfg.baselines.whole else set()):
+        for images in made | ({len(train)} if "whole" in baselines(self.cfg) else set()):
             sized = check_protocol(protocol, self.real, images, snapshots=self.cfg.task == "all")
             for net in students:
                 rehearse(net, sized.recipe, train, images, "protocol.recipe")
@@ -123,8 +130,12 @@ class Line:
             return None
         return self.store(self.cfg.method.experts, self.first_student)
 
-    def store(self, experts: DictConfig, network: str) -> ExpertStore:
-        """Where ``experts`` of this network are or will be: trajectories, which have a loss of their own, or teachers."""
+    def store(self, experts: DictConfig, network: str, seed: int | None = None) -> ExpertStore:
+        """Where ``experts`` of this network are or will be: trajectories, which have a loss of their own, or teachers.
+
+        Args:
+            seed: None is the run's.
+        """
         known = flat_experts if "loss" in experts else flat_teachers
         train, views = self.real.train, instantiate(experts.recipe.views)
         usual = OmegaConf.load(CONFIGS / "data" / f"{self.choices['data']}.yaml").strategy
@@ -134,8 +145,10 @@ class Line:
             "shape": list(train.shape),
             "student": self.network(network),
             "recipe": known(pathless(plain(experts))),
-            "seed": self.cfg.seed,
+            "seed": self.cfg.seed if seed is None else seed,
         }
+        if experts.get("dynamics"):
+            identity["dynamics"] = "margins and errors"
         seen = views.families(train.strategy)
         if seen != views.families(usual):  # a store that tells none saw the usual ones
             identity["families"] = seen
@@ -154,20 +167,40 @@ class Line:
         return self.cfg.protocol.labels.get("committee")
 
     def committees(self) -> list[DictConfig]:
-        """Configurations of the teachers that the method and the protocol ask."""
-        nodes = [self.cfg.method.get("committee")]
+        """Configurations of the teachers and proxies that the method and the protocol ask."""
+        if self.teachers_alone:
+            return [self.cfg.experts]
+        nodes = [self.cfg.method.get("committee"), self.cfg.method.get("proxies")]
         if self.cfg.task != "distill":
             nodes.append(self.judges)
         return [node for node in nodes if node is not None]
 
-    def teacher_stores(self, node: DictConfig) -> dict[str, ExpertStore]:
-        return {name: self.store(node, name) for name in node.networks}
+    def members(self, node: DictConfig) -> list[str]:
+        """Names of a committee's networks."""
+        return list(node.networks or [self.first_student])
 
-    def committee(self, node: DictConfig) -> Committee:
+    def teacher_stores(self, node: DictConfig, seed: int | None = None) -> dict[str, ExpertStore]:
+        return {name: self.store(node, name, seed) for name in self.members(node)}
+
+    def asked_stores(self) -> Iterator[tuple[DictConfig, str, int, ExpertStore]]:
+        """Of all teachers and proxies: configuration, network, seed and store. Each synthesis has proxies of its own."""
+        for node in self.committees():
+            for i in range(self.cfg.syntheses if node.get("dynamics") else 1):
+                for name, store in self.teacher_stores(node, self.cfg.seed + i).items():
+                    yield node, name, self.cfg.seed + i, store
+
+    def proxies(self, node: DictConfig, seed: int) -> Proxies:
+        """The trained proxies of one synthesis, with their logs."""
+        stores, images = self.teacher_stores(node, seed).values(), len(self.real.train)
+        committee = self.committee(node, seed)
+        logs = [Dynamics.of(store.dynamics(number, images)) for store in stores for number in range(store.count)]
+        return Proxies(committee, tuple(logs))
+
+    def committee(self, node: DictConfig, seed: int | None = None) -> Committee:
         """The trained teachers of a configuration, scored on real images before they are asked for anything."""
-        key = digest(plain(node))
+        key = digest([plain(node), seed])
         if key not in self.asked:
-            stores = self.teacher_stores(node)
+            stores = self.teacher_stores(node, seed)
             committee = Committee.load(
                 stores, lambda name: self.student(name)(), self.device, node.priors and list(node.priors)
             )
@@ -178,8 +211,9 @@ class Line:
 
     def untrained(self, node: DictConfig) -> Committee:
         """Networks as a committee, to see whether a method takes them."""
-        nets = tuple(self.student(name)() for name in node.networks) * node.count
-        return Committee(tuple(node.networks) * node.count, nets, (0.0,) * len(nets))
+        names = tuple(self.members(node)) * node.count
+        nets = tuple(self.student(name)() for name in names)
+        return Committee(names, nets, (0.0,) * len(nets))
 
     # --- experts -> synthetic set -------------------------------------------------------------------------------------
 
@@ -190,7 +224,9 @@ class Line:
             committee: makes its teachers from their configuration; None loads them.
             share: (rank, processes), for one process's share of the work.
         """
-        node = self.cfg.method
+        node, proxies = self.cfg.method, None
+        if "proxies" in node:
+            proxies = Proxies(committee(node.proxies), ()) if committee else self.proxies(node.proxies, seed)
         inputs = Inputs(
             real=self.real.train,
             ipc=ipc,
@@ -198,15 +234,24 @@ class Line:
             seed=seed,
             experts=self.expert_store(),
             committee=(committee or self.committee)(node.committee) if "committee" in node else None,
+            proxies=proxies,
             share=share or tuple(node.get("share", (0, 1))),
         )
         make = instantiate(node)  # the class, and the values of its settings
         return make.func.make(inputs, make.keywords)
 
-    def learned_from(self, store: ExpertStore | None) -> Any:
-        """Names of the stores whose experts or teachers stand behind a synthesis."""
+    @property
+    def kind(self) -> type[Method]:
+        """The method's class."""
+        kind: type[Method] = instantiate(self.cfg.method).func
+        return kind
+
+    def learned_from(self, store: ExpertStore | None, seed: int) -> Any:
+        """Names of the stores whose experts, teachers or proxies stand behind a synthesis."""
         if "committee" in self.cfg.method:
             return [each.folder.name for each in self.teacher_stores(self.cfg.method.committee).values()]
+        if "proxies" in self.cfg.method:
+            return [each.folder.name for each in self.teacher_stores(self.cfg.method.proxies, seed).values()]
         return None if store is None else store.folder.name
 
     def folder(self, ipc: Size, seed: int) -> Path:
@@ -229,7 +274,8 @@ class Line:
 
     @property
     def ipcs(self) -> list[Size]:
-        return sizes(plain(self.cfg)["ipc"])
+        values = plain(self.cfg)
+        return sizes(values["ipc"]) if values["fraction"] is None else [*map(percent, sizes(values["fraction"]))]
 
     @property
     def first_student(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from hydra.utils import instantiate
 from pytorch_lightning.loggers import Logger
 
-from distill.experts.train import train_experts, train_teachers
+from distill.experts.train import PROXIES, TEACHERS, train_experts, train_teachers
 from distill.files import alone_in
 from distill.methods.synthesis import claim, join, kept_step
 from distill.methods.synthesis import distill as run_method
@@ -32,15 +32,16 @@ def experts(line: Line) -> None:
             with goes_on(lambda: "the last epoch kept"), line.crew.alone_in(store.folder):
                 train_experts(store, line.real, net, recipe, loss, line.cfg.seed, line.progress, line.cfg.compile)
         line.written.append(store.folder)
-    for node in [line.cfg.experts] if line.teachers_alone else line.committees():
-        for name, store in line.teacher_stores(node).items():
-            if store.folder in line.written:
-                continue
-            if is_to_train(line, store):
-                with goes_on(lambda: "the last epoch kept"), line.crew.alone_in(store.folder):
-                    recipe = instantiate(node.recipe)
-                    train_teachers(store, line.real, line.student(name), recipe, line.cfg.seed, line.progress)
-            line.written.append(store.folder)
+    for node, name, seed, store in line.asked_stores():
+        if store.folder in line.written:
+            continue
+        if is_to_train(line, store):
+            kept = PROXIES if node.get("dynamics") else TEACHERS
+            with goes_on(lambda: "the last epoch kept"), line.crew.alone_in(store.folder):
+                train_teachers(
+                    store, line.real, line.student(name), instantiate(node.recipe), seed, line.progress, kept
+                )
+        line.written.append(store.folder)
 
 
 def is_to_train(line: Line, store: ExpertStore) -> bool:
@@ -48,7 +49,9 @@ def is_to_train(line: Line, store: ExpertStore) -> bool:
 
 
 def distill(line: Line) -> None:
-    """Make the synthetic sets of every size and seed."""
+    """Make the synthetic sets of every size and seed, where the method makes some."""
+    if not line.kind.makes_sets:
+        return
     store = line.expert_store()
     if store is not None:
         store.complete()
@@ -66,7 +69,7 @@ def synthesis(line: Line, ipc: Size, seed: int, store: ExpertStore | None) -> No
         "data": line.real.fingerprint,
         "student": line.students[line.first_student],
         "method": plain(line.cfg.method),
-        "experts": line.learned_from(store),
+        "experts": line.learned_from(store, seed),
         "ipc": ipc,
         "seed": seed,
     }

@@ -165,7 +165,7 @@ def _complaint(counts: Tensor, classes: Sequence[str], score: float, minimum: fl
 def check_settings(settings: Mapping[str, Any]) -> None:
     """Raise ValueError if ``settings`` (``configs/experts/teacher.yaml``) describe no committee."""
     check_ranges("committee", settings, TEACHERS)
-    networks, priors = settings["networks"], settings["priors"]
+    networks, priors = settings["networks"] or ["the first student"], settings["priors"]
     if len(set(networks)) < len(networks):
         raise ValueError(
             f"committee.networks are {', '.join(networks)}: name each once, and take more of each with count"

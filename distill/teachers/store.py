@@ -107,7 +107,12 @@ class ExpertStore:
         return f"; {name} differs in {', '.join(found)}" if 0 < len(found) <= 3 else ""
 
     def write(
-        self, expert: int, weights: Tensor, accuracy: float, statistics: Mapping[str, Tensor] | None = None
+        self,
+        expert: int,
+        weights: Tensor,
+        accuracy: float,
+        statistics: Mapping[str, Tensor] | None = None,
+        dynamics: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Store a finished expert, whole or not at all.
 
@@ -115,17 +120,20 @@ class ExpertStore:
             weights: (epochs + 1, P) float32; of a teacher the last row alone.
             accuracy: of the last row on the validation split (the training split where there is none), in [0, 1].
             statistics: a teacher's buffers by name, the running statistics of batch norm.
+            dynamics: a proxy's, by name.
         """
         if not (self.folder / "manifest.json").exists():
             write_record(self.folder / "manifest.json", pathless(self.identity))
         buffers = {f"statistics.{name}": tensor.cpu().contiguous() for name, tensor in (statistics or {}).items()}
+        log = {f"dynamics.{name}": tensor.contiguous() for name, tensor in (dynamics or {}).items()}
         header = {
             "crc32": json.dumps([_crc(row) for row in weights]),
             "accuracy": str(accuracy),
             "statistics": hash_tensors(buffers),
+            **({"dynamics": hash_tensors(log)} if log else {}),
         }
         with replacing(self._path(expert)) as part:
-            write_safetensors(part, {"weights": weights.contiguous(), **buffers}, sealed(header))
+            write_safetensors(part, {"weights": weights.contiguous(), **buffers, **log}, sealed(header))
 
     def keep(self, group: Sequence[int], weights: Tensor, optimizer: Mapping[str, Tensor]) -> None:
         """Store where the training of some experts stands, for a run that is killed: weights (experts, epochs + 1, P)."""
@@ -187,6 +195,26 @@ class ExpertStore:
             if not 0 <= accuracy <= 1 or not all(buffer.isfinite().all() for buffer in buffers.values()):
                 raise ValueError(f"its accuracy is {accuracy}, or its statistics hold values that are not finite")
         return {name.removeprefix("statistics."): tensor for name, tensor in buffers.items()}, accuracy
+
+    def dynamics(self, expert: int, images: int) -> dict[str, Tensor]:
+        """A proxy's dynamics by name, each (epochs, images).
+
+        Raises:
+            FileNotFoundError: the proxy is missing.
+            ValueError: the file is altered, has none, or those of another number of images.
+        """
+        with self._opened(expert) as (file, header):
+            names = [name for name in file.keys() if name.startswith("dynamics.")]  # noqa: SIM118  # not a dict
+            log = {name: file.get_tensor(name) for name in names}
+            if header.get("dynamics", hash_tensors({})) != hash_tensors(log):
+                raise ValueError("it was altered: its dynamics do not fit their hash")
+        expected = {f"dynamics.{name}": (self.epochs, images) for name in ("margins", "errors")}
+        if {name: tuple(tensor.shape) for name, tensor in log.items()} != expected:
+            raise ValueError(
+                f"{self._path(expert)} is no proxy's of these images: expected a log of {self.epochs} epochs of {images} of "
+                "them, which `task=experts experts=proxy` keeps; name another experts_path"
+            )
+        return {name.removeprefix("dynamics."): tensor for name, tensor in log.items()}
 
     @contextmanager
     def _opened(self, expert: int) -> Iterator[tuple[safe_open, dict[str, str]]]:

@@ -112,10 +112,11 @@ EXPERTS: dict[str, Any] = {  # settings of trajectories, ``configs/experts``
 
 TEACHERS: dict[str, Any] = {  # settings of a committee, there too
     "name": "text",
-    "networks": "list of text",
+    "networks": "null or list of text",
     "count": "whole [1, 100]",
     "minimum": "[0, 1]",
     "priors": "null or list of [0, 100]",
     "mode": "one of eval, batch",
+    "dynamics": "absent or true or false",
     "recipe": Recipe,
 }

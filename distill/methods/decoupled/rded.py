@@ -12,7 +12,7 @@ from distill import rng
 from distill.augment.crops import boxes, resize_boxes
 from distill.checks import setting
 from distill.data.split import Split
-from distill.methods.base import Inputs, Method, Settings, given
+from distill.methods.base import Inputs, LoopSettings, Method, given
 from distill.sets.synthetic import SyntheticSet
 from distill.sizes import Size
 from distill.teachers.committee import Committee
@@ -20,7 +20,7 @@ from distill.training.recipe import TEACHERS
 
 
 @dataclass(frozen=True, kw_only=True)
-class RDEDSettings(Settings):
+class RDEDSettings(LoopSettings):
     """Of `RDED`.
 
     Attributes:

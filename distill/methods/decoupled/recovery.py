@@ -18,7 +18,7 @@ from torch import Tensor
 from distill import rng
 from distill.augment.crops import boxes, resize_boxes
 from distill.checks import setting
-from distill.methods.base import Inputs, Method, Settings, given
+from distill.methods.base import Inputs, LoopSettings, Method, given
 from distill.methods.decoupled.moments import gathered_statistics, statistics_distance
 from distill.methods.decoupled.rded import check_pool, composites
 from distill.methods.decoupled.units import Unit, stacks_of
@@ -35,7 +35,7 @@ CURRICULA = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecoverySettings(Settings):
+class RecoverySettings(LoopSettings):
     """Of `Recovery`.
 
     Attributes:

@@ -20,7 +20,7 @@ from distill.augment.families import Augment
 from distill.augment.makers import make
 from distill.autotune import EAGER, fastest
 from distill.checks import setting
-from distill.methods.base import Inputs, Method, Settings
+from distill.methods.base import Inputs, LoopSettings, Method
 from distill.networks.base import restart
 from distill.sets.synthetic import SyntheticSet
 
@@ -38,7 +38,7 @@ def stacks(rows: Tensor, counts: Sequence[int]) -> list[Tensor]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassSettings(Settings):
+class ClassSettings(LoopSettings):
     """Of every `ClassMatching`.
 
     Attributes:

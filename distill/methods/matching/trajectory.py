@@ -16,7 +16,7 @@ from distill import rng
 from distill.augment.families import Augment
 from distill.augment.makers import make
 from distill.checks import setting
-from distill.methods.base import Inputs, Method, Settings, Skip, given
+from distill.methods.base import Inputs, LoopSettings, Method, Skip, given
 from distill.methods.matching.unroll import (
     MODES,
     InnerLoop,
@@ -63,7 +63,7 @@ def inner_loss(net: FlatStudent, label_kind: str) -> InnerLoss:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrajectorySettings(Settings):
+class TrajectorySettings(LoopSettings):
     """Of `TrajectoryMatching`.
 
     Attributes:

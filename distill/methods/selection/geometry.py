@@ -6,14 +6,15 @@ from torch import Generator, Tensor
 BLOCK = 2**26  # numbers of a matrix of distances that are held at once: 256 MB
 
 
-def herding(features: Tensor, count: int) -> Tensor:
+def herding(features: Tensor, count: int, farthest: bool = False) -> Tensor:
     """The points whose running mean stays nearest to the mean of all.
 
     Pick k is the free point z that minimises ||k mu - s - z||, where s is the sum of the picks before (Welling, ICML 2009;
-    Rebuffi et al., arXiv:1611.07725). DeepCore and RS2 take the maximum, which is no herding.
+    Rebuffi et al., arXiv:1611.07725).
 
     Args:
         features: (N, d), N >= count.
+        farthest: take the maximum, as DeepCore's and RS2's code does: this is no herding.
 
     Returns:
         Indices (count,) int64.
@@ -27,6 +28,7 @@ def herding(features: Tensor, count: int) -> Tensor:
     left, picked = mean.clone(), list[int]()
     for _ in range(count):
         distances = squares - 2 * features @ left  # less what is the same for all
+        distances = -distances if farthest else distances
         distances[picked] = torch.inf
         picked.append(int(distances.argmin()))
         left += mean - features[picked[-1]]

@@ -1,14 +1,12 @@
 """Scores of N images by which rules rank them: from a training run's log (E epochs, N) or from a trained network's outputs."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 BLOCK = 2**22  # probabilities that are held at once: 16 MB
 
 
-def forgetting(correct: Tensor, unlearned: Literal["zero", "infinite"]) -> Tensor:
+def forgetting(correct: Tensor, unlearned: str) -> Tensor:
     """How often each image went from right to wrong (Toneva et al., ICLR 2019, arXiv:1812.05159). High is hard.
 
     Args:

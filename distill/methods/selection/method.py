@@ -1,0 +1,113 @@
+"""Selection: a set of real images that a rule picks, class by class or among all."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from distill.checks import setting
+from distill.data.split import Split
+from distill.methods.base import Inputs, Method, Settings
+from distill.methods.selection.rules import Pool, Rule
+from distill.sets.synthetic import SyntheticSet
+from distill.training.recipe import TEACHERS
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionSettings(Settings):
+    """Of `Selection`.
+
+    Attributes:
+        rule: which images are picked.
+        balanced: of every class as many as asked for; or as many in all, whatever their classes.
+    """
+
+    rule: Rule = setting(Rule)
+    balanced: bool = setting("true or false")
+
+    @property
+    def pace(self) -> tuple[int, int, int]:
+        """A step for every further variant of the rule, each a snapshot."""
+        return len(self.rule.variants) - 1, 1, 1
+
+
+class Selection(Method):
+    """Real images as they are, by one rule; the set of each of the rule's variants is a snapshot.
+
+    Raises:
+        ValueError: a class has fewer images than are asked for.
+    """
+
+    RANGES: ClassVar[Mapping[str, Any]] = {"proxies": ("absent", TEACHERS)}
+    learns = False
+    settings_type = SelectionSettings
+    settings: SelectionSettings
+
+    def __init__(self, inputs: Inputs, settings: SelectionSettings):
+        super().__init__(inputs, settings)
+        self.rule = type(settings.rule).__name__
+        try:
+            self.real.check_counts(self.counts)
+        except ValueError as error:
+            raise ValueError(f"{self.rule}: {error}") from None
+
+    @property
+    def real_each(self) -> int:
+        return 0  # __init__ checks, and names the rule
+
+    def initial_set(self) -> SyntheticSet:
+        return self.by(self.settings.rule.variants[0])
+
+    def by(self, rule: Rule) -> SyntheticSet:
+        """The set that a rule picks, ordered by class, with the places of its images in its record."""
+        labels = self.real.labels.cpu()
+        if self.settings.balanced:
+            pools = [(self.real.of_class(cls), count) for cls, count in enumerate(self.counts)]
+        else:
+            pools = [(torch.arange(len(self.real)), sum(self.counts))]
+        picked = torch.cat([self.picked(rule, index.cpu(), count) for index, count in pools])
+        index = picked[labels[picked].argsort(stable=True)]
+        check_classes(self.rule, self.real, labels[index])
+        return SyntheticSet.of_images(self.real, index.to(self.real.labels.device)).with_(
+            record={"selected": index.tolist()}
+        )
+
+    def picked(self, rule: Rule, index: Tensor, count: int) -> Tensor:
+        """Places in the split, ascending."""
+        pool = Pool(self.real, index, self.inputs.proxies, self.seed)
+        try:
+            return index[rule.pick(pool, count)].sort().values
+        except ValueError as error:
+            own = f" of class {self.real.class_names[int(pool.labels[0])]!r}" if self.settings.balanced else ""
+            raise ValueError(f"{self.rule} cannot pick {count} of {len(index)} images{own}: {error}") from None
+
+    def check_choice(self, val: bool) -> None:
+        if self.steps and not val:
+            raise ValueError(
+                f"{self.rule} has {self.steps + 1} variants to choose among on validation, this protocol chooses none: take "
+                "protocol/choice=val, or state one variant (method.rule.cutoffs=[0.3])"
+            )
+
+    def artefact(self) -> SyntheticSet:
+        """In eight bits, as real images are."""
+        return super().artefact().quantised()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        images = {"name": "images", "params": [self.synset.images]}
+        return torch.optim.SGD([images], 0.0)  # nothing is optimised; the outer loop asks for one
+
+    def learn(self, step: int) -> None:
+        """Take the set of the next variant."""
+        self.synset = self.by(self.settings.rule.variants[step + 1])
+
+
+def check_classes(rule: str, real: Split, labels: Tensor) -> None:
+    """Raise ValueError if a class has no image among those of ``labels`` (n,)."""
+    empty = [name for cls, name in enumerate(real.class_names) if cls not in labels]
+    if empty:
+        raise ValueError(
+            f"{rule} picks no image of class {empty[0]!r} among {len(labels)} of all classes: method.balanced=true picks of "
+            "each, or ask for more"
+        )
