@@ -192,8 +192,8 @@ def evaluate(
         protocol: one of `protocols`; None is the own one of each set's method.
         students: networks, of ``configs/student``.
         settings: of the protocol, which mark it with a plus: ``epochs=2``, ``labels="hard"``, or with their group as
-            ``**{"protocol.students": 2}``; of a network: ``**{"convnet.width": 32}``; of the run: ``random=0`` and
-            ``whole=True`` (the baselines), ``workers=2``.
+            ``**{"protocol.students": 2}``; of a network: ``**{"convnet.width": 32}``; of the run:
+            ``baselines=["random", "herding"]``, ``draws=5`` (of random real images), ``workers=2``.
 
     Returns:
         All rows of ``out``.
@@ -202,7 +202,7 @@ def evaluate(
         >>> import tempfile
         >>> real, out = load_data(), tempfile.mkdtemp()
         >>> synset = make("dm", real, ipc=1, steps=2, out=out)
-        >>> settings = {"random": 1, "epochs": 1, "protocol.students": 1, "convnet.width": 4}
+        >>> settings = {"draws": 1, "epochs": 1, "protocol.students": 1, "convnet.width": 4}
         >>> report = evaluate(synset, real, protocol="dsa", out=out, **settings)  # doctest: +ELLIPSIS +NORMALIZE_WHITESPACE
         Accuracy on the test split, % ...
         >>> [row["method"] for row in report.rows]
@@ -216,9 +216,8 @@ def evaluate(
     of_protocol = {}
     for name, value in settings.items():
         first = name.partition(".")[0]
-        if first in students or name in (*RUN, "random", "whole"):
-            group = "student" if first in students else "baselines" if name in ("random", "whole") else ""
-            stated += overrides(group, {name: value})
+        if first in students or name in RUN:
+            stated += overrides("student" if first in students else "", {name: value})
         else:
             of_protocol[name.removeprefix("protocol.")] = value
     for synset in sets:
@@ -265,16 +264,9 @@ def experiments() -> list[str]:
 
 
 RUN = (
-    "compile",
-    "labels_path",
-    "logger",
-    "precision",
-    "scale",
-    "student_epochs",
-    "student_rates",
-    "threads",
+    "baselines", "compile", "draws", "labels_path", "logger", "precision", "scale", "student_epochs", "student_rates", "threads",
     "workers",
-)
+)  # fmt: skip
 
 
 def go(

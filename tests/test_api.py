@@ -47,7 +47,7 @@ def test_python_and_the_command_line_find_each_others_files(line, real, tmp_path
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
     rows = json.loads(Path("outputs/report.json").read_text())["rows"]
     settings = [f"method.{name}={value}" for name, value in {"steps": 2, **TRAJECTORIES}.items()]
-    judged = ["student_epochs=[2]", "student_rates=[0.1]", "protocol.students=2", "baselines.random=1"]
+    judged = ["student_epochs=[2]", "student_rates=[0.1]", "protocol.students=2", "draws=1"]
     code, _, message = line(
         "data=digits",
         "device=cpu",

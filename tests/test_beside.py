@@ -124,7 +124,7 @@ def test_as_many_processes_as_cores_where_there_is_enough_to_do(tmp_path):
     assert workers.wanted(line_of(out), ALL, cores=8) == 1  # a toy's work is done before others have begun
     assert workers.wanted(line_of(out, LONG, "method.experts.count=20"), ALL, cores=8) == 8
     assert workers.wanted(line_of(out, LONG, "method.experts.count=20", "threads=2"), ALL, cores=8) == 4
-    assert workers.wanted(line_of(out, LONG, "method.experts.count=3", "baselines.random=0"), ALL, cores=8) == 3
+    assert workers.wanted(line_of(out, LONG, "method.experts.count=3", "baselines=[]"), ALL, cores=8) == 3
     assert workers.wanted(line_of(out, LONG, "workers=1"), ALL, cores=8) == 1
 
 
@@ -142,7 +142,7 @@ def test_a_number_of_workers_is_obeyed_as_far_as_there_are_units(tmp_path):
     assert workers.wanted(line_of(*asked), ["distill"], cores=1) == 1
     assert workers.wanted(line_of(*asked, "syntheses=9"), ["distill"], cores=1) == 5
     assert workers.wanted(line_of(*asked, "ipc=[1,2,5]"), ["distill"], cores=1) == 3
-    assert workers.wanted(line_of(*asked, "protocol.students=2", "baselines.random=2"), ["evaluate"], cores=1) == 4
+    assert workers.wanted(line_of(*asked, "protocol.students=2", "draws=2"), ["evaluate"], cores=1) == 4
 
 
 def test_nothing_is_ahead_of_a_run_that_is_there(tmp_path):
@@ -150,7 +150,7 @@ def test_nothing_is_ahead_of_a_run_that_is_there(tmp_path):
     carry_out(run)
     done = line_of(f"out={tmp_path}")
     assert [sum(work.units for work in workers.AHEAD[arrow](done)) for arrow in ALL] == [0, 0, 0]
-    more = line_of(f"out={tmp_path}", "baselines.random=3", "seed=1")
+    more = line_of(f"out={tmp_path}", "draws=3", "seed=1")
     assert all(sum(work.units for work in workers.AHEAD[arrow](more)) > 0 for arrow in ALL)
 
 
@@ -162,7 +162,7 @@ def at_once():
 
 
 def test_the_way_that_was_measured_to_do_more_is_gone(tmp_path):
-    words = [*(word for word in toy("dm") if word != "workers=1"), "threads=null", "baselines.random=0"]
+    words = [*(word for word in toy("dm") if word != "workers=1"), "threads=null", "baselines=[]"]
 
     def devices(out):
         assert in_a_process([*words, f"out={out}"], tmp_path, before=at_once) == 0, (tmp_path / "heard").read_text()

@@ -38,7 +38,7 @@ def test_the_cell_itself_differs_in_nothing(run):
 def test_what_moves_no_number_keeps_it(run):
     silent = [
         "out=x", "experts_path=x", "labels_path=x", "data.root=x", "data.download=false", "device=cpu", "threads=1",
-        "workers=2", "compile=false", "logger=wandb", "seed=7", "syntheses=3", "baselines.random=0", "baselines.whole=true",
+        "workers=2", "compile=false", "logger=wandb", "seed=7", "syntheses=3", "baselines=[whole]",
     ]  # fmt: skip
     assert differing(run, *silent) == []
 

@@ -176,7 +176,7 @@ RESNET = "method.committee.networks=[resnet18_bn]"  # its last maps are one pixe
             "ResNet has batch norm and would see a single image",
         ),
         (
-            ["student=[convnet,resnet18_bn]", "protocol.recipe.batch=1292", "baselines.whole=true"],
+            ["student=[convnet,resnet18_bn]", "protocol.recipe.batch=1292", "baselines=[random,whole]"],
             r"would see a single image \(protocol.recipe.batch=1292, 1293 images",
         ),
         ([RESNET, "protocol.recipe.batch=9"], r"would see a single image \(protocol.recipe.batch=9, 10 images"),

@@ -242,7 +242,7 @@ def test_the_command_of_the_worked_example_runs(tmp_path, monkeypatch):
         "student.convnet.width=8",
         "protocol.recipe.epochs=2",
         "protocol.students=1",
-        "baselines.random=1",
+        "draws=1",
         "device=cpu",
     ]
     monkeypatch.chdir(tmp_path)

@@ -16,7 +16,7 @@ from distill.methods.synthesis import claim
 FORMER = Path(__file__).parent / "former"  # a run of two methods, written by the version before identities had a format
 RUN = [
     "data=npz", "data.path=toy.npz", "data.name=toy", "data.mean=[.5]", "data.std=[.25]", "student.convnet.width=2",
-    "student.convnet.depth=2", "ipc=1", "baselines.random=1", "compile=false", "out=run", "device=cpu",
+    "student.convnet.depth=2", "ipc=1", "draws=1", "compile=false", "out=run", "device=cpu",
 ]  # fmt: skip
 METHODS = {
     "mtt": [

@@ -152,7 +152,7 @@ def test_a_lazy_folder_goes_the_whole_line(line, tmp_path):  # noqa: F811
     teachers = ["networks=[convnet_bn]", "recipe.epochs=1", "recipe.lr=0.001", "minimum=0", "recipe.batch=8"]
     asked = [f"{group}.committee.{setting}" for group in ("method", "protocol.labels") for setting in teachers]
     method = ["method=cda", "method.roll=4", "method.iterations=2", "ipc=1", "device=cpu", "compile=false"]
-    protocol = ["protocol=sre2l-in", "protocol.recipe.epochs=1", "protocol.students=1", "baselines.random=1"]
+    protocol = ["protocol=sre2l-in", "protocol.recipe.epochs=1", "protocol.students=1", "draws=1"]
     code, _, message = line(*folder, *student, *asked, *method, *protocol)
     assert code == 0, message
     synset = distill.load(tmp_path / "outputs" / "folder-cda-ipc1-seed0")

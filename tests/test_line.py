@@ -18,9 +18,10 @@ from distill.methods.base import Method
 
 ROOT = Path(__file__).parent.parent
 METHODS = sorted(path.stem for path in (ROOT / "configs" / "method").glob("*.yaml"))
+LEARN = [method for method in METHODS if "steps" in composed(f"method={method}").method]
 TOY = [
     "data=digits", "ipc=1", "student.convnet.width=8", "method.steps=4", "method.snapshot_every=2", "protocol.recipe.epochs=2",
-    "student_epochs=[2]", "protocol.students=2", "baselines.random=2", "baselines.whole=false", "device=cpu", "workers=1",
+    "student_epochs=[2]", "protocol.students=2", "baselines=[random]", "draws=2", "device=cpu", "workers=1",
 ]  # fmt: skip
 
 
@@ -72,7 +73,7 @@ def toy(method, *more):
     return [*TOY, f"method={method}", *experts, *rows, *more]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", LEARN)
 def test_every_method_goes_the_whole_line_and_on_where_it_was_interrupted(line, method, tmp_path, monkeypatch):
     code, out, message = line(*toy(method))
     assert code == 0, message
@@ -149,8 +150,7 @@ QUICK = [
     "task=evaluate",
     "protocol.recipe.epochs=2",
     "protocol.students=1",
-    "baselines.random=0",
-    "baselines.whole=false",
+    "baselines=[]",
     "student_epochs=[2]",
     "workers=1",
 ]
@@ -255,7 +255,7 @@ def test_help_says_what_hydra_would_make_of_its_template(line):
             ["data=cifar11"],
             "unknown data 'cifar11': did you mean cifar10 or cifar100\\? one of cifar10, cifar100, digits",
         ),
-        (["method=datmm"], f"unknown method 'datmm': did you mean datm\\? one of {', '.join(METHODS)}"),
+        (["method=datmm"], f"unknown method 'datmm': did you mean datm\\? .* shows all {len(METHODS)}"),
         (
             ["experiment=dc_cifr10_ipc1"],
             "unknown experiment 'dc_cifr10_ipc1': did you mean dc_cifar10_ipc1 or .* shows all",
@@ -304,7 +304,7 @@ def test_bad_input_gets_one_line_and_a_failure(line, arguments, message, tmp_pat
 
 def test_another_precision_is_another_row_and_named(line, made, tmp_path):
     for precision in ("fp32", "bf16"):
-        succeeds(line(*QUICK, f"synset={made}", "out=x", "baselines.random=0", f"precision={precision}"))
+        succeeds(line(*QUICK, f"synset={made}", "out=x", "baselines=[]", f"precision={precision}"))
     rows = json.loads((tmp_path / "x" / "report.json").read_text())["rows"]
     assert len({row["protocol"] for row in rows}) == 2
     assert [row["protocol"].endswith(" bf16") for row in rows] == sorted(

@@ -88,7 +88,7 @@ def test_a_setting_that_has_no_stated_range_is_refused(compositions):
         ["method", "experts", "recipe"],
         ["protocol"],
         ["logger", "wandb"],
-        ["baselines"],
+        ["proxies", "recipe"],
     ):
         values = copy.deepcopy(compositions[0])
         reduce(lambda node, name: node[name], path, values)["unheard_of"] = 1
@@ -105,7 +105,7 @@ def test_a_class_in_a_configuration_must_be_of_the_kind_that_stands_there():
 
 REFUSED = {
     "data.zca=off": "data.zca is 'off', expected true or false",
-    "baselines.whole=no": "baselines.whole is 'no', expected true or false",
+    "draws=no": "draws is 'no', expected a whole number in [1, 1000]",
     "method.betas=null": "method.betas is null, expected two values, each a number in [0, 1)",
     "method.share=5": "method.share is 5, expected two values",
     "method.committee=null": "method.committee is null, expected a group of settings",

@@ -134,7 +134,7 @@ def test_a_set_is_judged_elsewhere_as_its_maker_judged_it(line, tmp_path):  # no
         "protocol=dcb-dsa",
         "protocol.recipe.epochs=3",
         "protocol.students=2",
-        "baselines.random=1",
+        "draws=1",
         "device=cpu",
     ]
     data = [

@@ -188,7 +188,7 @@ def test_a_long_tailed_set_goes_the_whole_line(line, tmp_path):  # noqa: F811
     images = np.random.default_rng(0).integers(0, 256, (15, 8, 8, 1), dtype=np.uint8)
     names = ["rare", "common", "some"]
     np.savez(tmp_path / "tail.npz", x_train=images, y_train=labels, x_test=images, y_test=labels, class_names=names)
-    shared = ["data.path=tail.npz", "data.val=0", "protocol=dsa", "protocol.students=1", "baselines.random=1"]
+    shared = ["data.path=tail.npz", "data.val=0", "protocol=dsa", "protocol.students=1", "draws=1"]
     own = {"data=digits": "data=npz", "ipc=1": "ipc=[upto3,{rare: 5, common: 1, some: 2}]"}
     settings = [own.get(item, item) for item in toy("cda", "method.iterations=1", *shared) if item != "method.steps=4"]
     succeeds(line(*settings))

@@ -12,7 +12,7 @@ from distill.cli.typed import quoted
 
 TINY = [
     "data=digits", "ipc=1", "student.convnet.width=4", "method=dm", "method.steps=1", "method.batch_real=4",
-    "protocol=dcb-none", "protocol.recipe.epochs=1", "protocol.students=2", "baselines.random=1", "device=cpu", "workers=1",
+    "protocol=dcb-none", "protocol.recipe.epochs=1", "protocol.students=2", "draws=1", "device=cpu", "workers=1",
 ]  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def test_a_folder_of_a_job_is_one_folder_and_two_jobs_have_two():
 
 def test_a_job_that_fails_is_told_and_the_others_run(tmp_path):
     with pytest.raises(AssertionError) as said:
-        run(tmp_path, *TINY, "baselines.random=0", "-m", "method.lr_img=-1,5")
+        run(tmp_path, *TINY, "baselines=[]", "-m", "method.lr_img=-1,5")
     message = str(said.value)
     assert "error: method.lr_img is -1" in message and "(job method.lr_img=-1)" in message
     assert "error: 1 of the sweep's jobs failed: method.lr_img=-1; the same command goes on" in message
@@ -106,7 +106,7 @@ def test_jobs_share_the_experts_that_they_have_in_common(tmp_path):
         "method=mtt",
         *experts,
         "method.student_steps=1",
-        "baselines.random=0",
+        "baselines=[]",
         "-m",
         "method.lr_img=1,5",
     )

@@ -80,14 +80,14 @@ def test_what_is_no_union_is_refused(part):
 def test_a_union_goes_the_whole_line(line, tmp_path):  # noqa: F811
     write_npz(tmp_path / "four.npz", classes=4)
     shared = ["data.path=four.npz", "student.convnet.width=6", "data.val=0", "protocol=dsa", "protocol.recipe.epochs=1"]
-    one = ["protocol.students=1", "baselines.random=0", "device=cpu", "method.steps=1", "method.batch_real=4"]
+    one = ["protocol.students=1", "baselines=[]", "device=cpu", "method.steps=1", "method.batch_real=4"]
     for classes in ("c2,c0", "c3,c1"):
         made = ["data=npz", "method=dm", "ipc=1", f"data.classes=[{classes}]", f"out={classes[:2]}", "task=distill"]
         succeeds(line(*made, *shared, *one))
     sets = "union=[c2/npz-dm-ipc1-seed0,c3/npz-dm-ipc1-seed0]"
     code, _, message = line("task=evaluate", sets, *shared, *one, "data.classes=[c0,c1,c2]")
     assert code and "the union has images of c3, which the data leave out" in message
-    succeeds(line("task=evaluate", sets, *shared, "protocol.students=1", "baselines.random=1", "device=cpu"))
+    succeeds(line("task=evaluate", sets, *shared, "protocol.students=1", "draws=1", "device=cpu"))
     rows = json.loads((tmp_path / "outputs" / "report.json").read_text())["rows"]
     assert [(row["method"], row["ipc"], row["data"]) for row in rows] == [
         ("union of dm", 1, "npz"), ("random real", 1, "npz")

@@ -31,7 +31,7 @@ HABITS = {
     "re_epochs": "protocol.recipe.epochs", "batch_train": "protocol.recipe.batch", "re_batch_size": "protocol.recipe.batch",
     "temperature": "protocol.labels.temperature", "protocol.soft": "protocol/labels", "protocol.labels": "protocol/labels",
     "protocol.iterate": "protocol/choice", "protocol.choice": "protocol/choice", "protocol.recipe": "protocol/recipe",
-    "save_path": "out", "gpu": "device", "gpu_id": "device",
+    "baselines.random": "draws", "save_path": "out", "gpu": "device", "gpu_id": "device",
 }  # fmt: skip
 
 
@@ -68,6 +68,8 @@ def _translated(name: str, value: str) -> str:
     ours = HABITS.get(name, name)
     if ours in ("data", "student") and ours != name:
         value = next(iter(alike(value, options(ours))), value)
+    if name == "baselines.whole":
+        return "baselines=[random,whole]"
     if ours == "device" and re.fullmatch(r"(cuda:)?\d+", value):
         return f"device=cuda with CUDA_VISIBLE_DEVICES={value.removeprefix('cuda:')} before python"
     return f"{ours}={value}"

@@ -33,7 +33,7 @@ TAKEN = {*TEXT, *BUDGET, "accuracy", "balanced", "sd", "published", "R x S", "se
 
 UNTOLD = {  # settings that have a column of their own, or that move no number
     *TEXT, "task", "out", "experts_path", "labels_path", "synset", "union", "runs", "published", "experiment", "syntheses",
-    "device", "threads", "compile", "workers", "logger", "protocol.students", "baselines.random", "baselines.whole",
+    "device", "threads", "compile", "workers", "logger", "protocol.students", "baselines", "draws",
     "data.root", "data.download", "data.workers",
 }  # fmt: skip
 

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from distill.checks import check_tree, stated
 from distill.data.settings import DataSettings
@@ -38,6 +38,8 @@ LOGGERS = {
     ),
 }
 
+UNMADE = ("random", "whole")  # baselines that need no file
+
 RANGES = {  # of the run; what a group takes is stated where its class is
     "task": "text",
     "out": "path",
@@ -48,11 +50,13 @@ RANGES = {  # of the run; what a group takes is stated where its class is
     "runs": "null or list of path",
     "seed": "whole [0, 1e18]",
     "ipc": "anything",  # `distill.sizes` says what
+    "fraction": "null or (0, 1] or list of (0, 1]",
     "published": "null or text or [0, 100]",
     "syntheses": "whole [1, 1000]",
     "student_epochs": "list of whole [0, 100000]",
     "student_rates": "list of (0, 10]",
-    "baselines": {"random": "whole [0, 1000]", "whole": "true or false"},
+    "baselines": "any number of text",
+    "draws": "whole [1, 1000]",
     "device": "one of auto, cpu, cuda",
     "threads": "null or whole [1, 1024]",
     "precision": f"one of auto, {', '.join(PRECISIONS)}",
@@ -64,6 +68,7 @@ RANGES = {  # of the run; what a group takes is stated where its class is
     "protocol": Protocol,
     "experts": ("absent or null", TEACHERS),
     "teachers": ("absent", TEACHERS),
+    "proxies": TEACHERS,
     "logger": LOGGERS,
 }
 
@@ -93,6 +98,17 @@ def check_packages(loggers: Iterable[str]) -> None:
 def sizes(ipc: Any) -> list[Any]:
     """The sizes of a run, which says one or a list."""
     return ipc if isinstance(ipc, list) and ipc else [ipc]
+
+
+def baselines(cfg: DictConfig) -> dict[str, int]:
+    """How many sets of each baseline are judged beside the run's.
+
+    >>> from distill.runs.composed import compose
+    >>> baselines(compose("baselines=[random,herding]", "syntheses=3").cfg)
+    {'random': 5, 'herding': 3}
+    """
+    unmade = {"random": cfg.draws, "whole": 1}
+    return {name: unmade.get(name, cfg.syntheses) for name in cfg.baselines}
 
 
 def named(students: dict[str, Any]) -> dict[str, Any]:

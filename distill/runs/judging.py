@@ -1,4 +1,4 @@
-"""Rows of students for the sets of one configuration, beside random real images; and pages of reports."""
+"""Rows of students for the sets of one configuration, beside its baselines; and pages of reports."""
 
 from __future__ import annotations
 
@@ -7,49 +7,42 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
 from glob import glob
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
-from distill import rng
 from distill.evaluation.entry import Entry, Network
 from distill.evaluation.evaluate import evaluate as train_students
 from distill.evaluation.evaluate import plan
 from distill.evaluation.measure import Bench
-from distill.evaluation.statistics import outer_steps
-from distill.methods.synthesis import iterates
 from distill.report.page import write_page
-from distill.report.rows import RANDOM, WHOLE, Report, Row
+from distill.report.rows import RANDOM, Report, Row
 from distill.report.runs import collect, is_collected
 from distill.report.table import table
-from distill.runs.cells import protocol_changes, published, told
+from distill.runs.entries import are_made, entries
 from distill.runs.line import Line
 from distill.runs.loggers import services
+from distill.runs.rivals import make as make_rivals
+from distill.runs.rivals import rivals
 from distill.runs.signals import goes_on
-from distill.sets.base import TrainingSet
-from distill.sets.coreset import Coreset
-from distill.sets.reading import file_of, load
-from distill.sets.synthetic import SyntheticSet
-from distill.sizes import Size, spread
 from distill.teachers.labels import Teaching
-from distill.text import command, shown
+from distill.text import command
 
 # Of a row, and what loggers call it: the same for every set.
 MEASURED = {"mean": "accuracy", "sd": "sd", "ci95": "ci95", "balanced_accuracy": "balanced_accuracy"}
 
 
 def evaluate(line: Line) -> None:
-    """Train students on the sets and on random real images, and write report and page."""
+    """Train students on the sets and on the baselines, and write report and page."""
     with goes_on(lambda: "the last student"):
         report_rows(line)
 
 
 def report_rows(line: Line) -> None:
+    make_rivals(line)
     report = Report(line.out / "report.json")
     for entry in entries(line):
         train_students(entry, line.real, networks(line), line.protocol(), report, bench(line, entry))
@@ -61,60 +54,13 @@ def left(line: Line) -> bool:
     """Whether there are rows to be measured; sets and teachers that are not there yet have some."""
     report, protocol, students = Report(line.out / "report.json"), line.protocol(), networks(line)
     teachers = [] if line.judges is None else line.teacher_stores(line.judges).values()
-    made = [] if line.synsets else folders(line)
-    if any(store.missing for store in teachers) or not all(file_of(folder).exists() for folder in made):
+    if any(store.missing for store in teachers) or not all(are_made(each) for each in [line, *rivals(line)]):
         return True
     return any(
         not report.find(each.row, each.former)
         for entry in entries(line, quiet=True)
         for each in plan(entry, line.real, students, protocol, bench(line, entry))[1]
     )
-
-
-def folders(line: Line, ipc: Size | None = None) -> list[Path]:
-    """Of the sets that this run makes, of all sizes or of one."""
-    sizes = line.ipcs if ipc is None else [ipc]
-    return [line.folder(size, line.cfg.seed + i) for size in sizes for i in range(line.cfg.syntheses)]
-
-
-def entries(line: Line, quiet: bool = False) -> Iterator[Entry]:
-    """What is judged: the sets of each size, beside random real images, and the whole real set."""
-    groups: list[tuple[Sequence[str | Path], list[SyntheticSet]]] = [(line.paths, line.synsets)] if line.synsets else []
-    if not groups:
-        for ipc in line.ipcs:
-            made = folders(line, ipc)
-            groups.append((made, [load(path) for path in made]))
-    about = {"command": line.command, "protocol_changes": told(protocol_changes(line.run))}
-    for paths, synsets in groups:
-        method, counts = str(synsets[0].record.get("method", "unknown")), synsets[0].counts
-        size = counts[0] if len(set(counts)) == 1 else spread(counts)
-        if any((s.record.get("method", "unknown"), s.counts) != (method, counts) for s in synsets):
-            raise ValueError("synset lists sets of different methods or sizes: evaluate them one after the other")
-        found = [file_of(path) for path in paths]
-        for cut in outer_steps(synsets)["cut"] if line.crew.first and not quiet else ():
-            print(
-                f"warning: {shown(found[0].parent)} was cut at {cut}: it is judged as it is, and its rows say so",
-                file=sys.stderr,
-            )
-        snapshots = [iterates(path) for path in found] if line.protocol().choice.chooses and not line.cfg.union else []
-        own = {"synsets": [os.path.relpath(path, line.out) for path in found], **about}
-        number = published(line.run, synsets, size)
-        yield Entry(synsets, method, synsets[0].ipc, snapshots, own, number)
-        if line.cfg.baselines.random:
-            subsets = random_subsets(line, counts)
-            yield Entry(subsets, RANDOM, subsets[0].ipc, about=about)
-    if line.cfg.baselines.whole:
-        yield Entry([Coreset.whole(line.real.train)], WHOLE, None, about=about)
-
-
-def random_subsets(line: Line, counts: Sequence[int]) -> list[TrainingSet]:
-    """Random real images of each class, as many as the set has, or as there are."""
-    train = line.real.train
-    found: list[TrainingSet] = []
-    for i in range(line.cfg.baselines.random):
-        g = rng.generator(line.cfg.seed, "random subset", i)
-        found.append(Coreset(train, torch.cat([train.draw(k, n, g) for k, n in enumerate(counts)])))
-    return found
 
 
 def networks(line: Line) -> dict[str, Network]:

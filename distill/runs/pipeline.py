@@ -14,7 +14,7 @@ from distill.data.real import RealData
 from distill.parallel import Crew, crew, working_in
 from distill.presets import unknown
 from distill.progress import heard_by, silent, stage
-from distill.runs import cost, workers
+from distill.runs import cost, rivals, workers
 from distill.runs.composed import Composed
 from distill.runs.line import Line
 from distill.runs.progress import shown
@@ -46,6 +46,8 @@ def carry_out(run: Composed, real: RealData | None = None, arrows: Sequence[str]
         warnings.filterwarnings("ignore", module="pytorch_lightning|torch.utils.data|lightning_fabric")
         to_the_end.callback(torch.set_num_threads, cores)
         line = Line(run, progress, real)
+        if "evaluate" in arrows:
+            rivals.check(line)
         if crew().first and not cost.is_chosen(line):
             with stage("measuring what this will cost"):
                 told = cost.cost(line)

@@ -1,0 +1,66 @@
+"""Rivals: the methods named as baselines, made and judged beside a run's sets, of their sizes and under its protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import copy, deepcopy
+from dataclasses import replace
+
+from omegaconf import OmegaConf
+
+from distill.presets import options, unknown
+from distill.runs import stages
+from distill.runs.checks import UNMADE, baselines
+from distill.runs.composed import compose
+from distill.runs.line import Line
+from distill.sizes import Size, are_equal
+
+
+def rivals(line: Line) -> Iterator[Line]:
+    """A line for each method that is named as a baseline, which shares all with the run's but its method."""
+    for name in baselines(line.cfg):
+        if name not in UNMADE:
+            yield beside(line, name)
+
+
+def beside(line: Line, name: str) -> Line:
+    """The line of another method.
+
+    Raises:
+        ValueError: there is none of this name, or it learns, which a baseline does not.
+    """
+    known = sorted({*options("method"), *UNMADE})
+    if name not in known:
+        raise ValueError(unknown("baseline", name, known))
+    cfg = deepcopy(line.cfg)
+    OmegaConf.update(cfg, "method", compose(f"method={name}").cfg.method, merge=False)
+    cfg.ipc, cfg.fraction, cfg.synset, cfg.union = sizes(line), None, None, None
+    run = replace(line.run, cfg=cfg, choices={**line.choices, "method": name})
+    other = copy(line)
+    other.run, other.cfg, other.choices, other.synsets, other.paths = run, cfg, run.choices, [], []
+    return other
+
+
+def sizes(line: Line) -> list[Size]:
+    """Of the sets that are judged."""
+    if not line.synsets:
+        return line.ipcs
+    counts = line.synsets[0].counts
+    return [counts[0] if are_equal(counts) else dict(zip(line.real.train.class_names, counts, strict=True))]
+
+
+def check(line: Line) -> None:
+    """Let fail what the baselines would find impossible."""
+    for other in rivals(line):
+        if other.kind.learns:
+            raise ValueError(
+                f"{other.choices['method']} is no baseline: it learns; judge its sets in a run of their own"
+            )
+        other.check_making()
+
+
+def make(line: Line) -> None:
+    """Train the proxies of the baselines and pick their sets; what is there is not made again."""
+    for other in rivals(line):
+        stages.experts(other)
+        stages.distill(other)
