@@ -5,7 +5,8 @@ from itertools import combinations
 import pytest
 import torch
 
-from distill.methods.selection.geometry import facility_location, herding, k_center, k_means, medoids
+from distill.methods.selection import geometry
+from distill.methods.selection.geometry import facility_location, herding, k_center, k_means, lloyd, medoids, plus_plus
 
 
 def cloud(n, d, seed=0):
@@ -72,22 +73,82 @@ def test_k_center_goes_through_half_precision_in_blocks():
     assert torch.equal(k_center(z, 20, draws(1), block=64), k_center(z.float(), 20, draws(1)))
 
 
-def test_medoids_lie_nearer_to_their_points_than_k_means_picks():
-    def spread(z, picked):
-        return float(torch.cdist(z, z[picked]).square().min(1).values.sum())
+def spread(z, centres):
+    """The sum of squared distances of points to their nearest centre."""
+    return float(torch.cdist(z, centres).square().min(1).values.sum())
 
+
+def test_k_means_comes_near_the_best_of_all_partitions_of_twelve_points():
+    labels = torch.cartesian_prod(*[torch.arange(3)] * 11)
+    groups = torch.nn.functional.one_hot(torch.nn.functional.pad(labels, (1, 0)), 3).float().transpose(1, 2)
+    for trial in range(5):
+        z = cloud(12, 2, trial) + 100  # far from zero, where squares have no digits left
+        centred = z - z.mean(0)
+        squares = (groups @ centred).square().sum(2) / groups.sum(2).clamp(min=1)
+        least = float(centred.square().sum() - squares.sum(1).max())
+        found = lloyd(centred, plus_plus(centred, 3, 10, draws(trial)))
+        assert 0.999 * least <= spread(centred, found) <= 1.05 * least
+        nearest = {int((centred - centre).norm(dim=1).argmin()) for centre in found}
+        assert len(nearest) < 3 or set(k_means(z, 3, trial).tolist()) == nearest
+
+
+def test_no_centre_of_k_means_can_move_and_the_best_restart_is_taken(monkeypatch):
+    z = cloud(400, 5) ** 3
+    starts = plus_plus(z, 8, 10, draws(0))
+    alone = [lloyd(z, start[None]) for start in starts]
+    for centres in alone:
+        owner = torch.cdist(z, centres).argmin(1)
+        assert torch.allclose(centres, torch.stack([z[owner == each].mean(0) for each in range(8)]), atol=1e-4)
+    together = lloyd(z, starts)
+    assert spread(z, together) == pytest.approx(min(spread(z, each) for each in alone), rel=1e-5)
+    monkeypatch.setattr(geometry, "CACHED", 1)
+    assert torch.allclose(lloyd(z, starts), together, atol=1e-5)  # point by point
+
+
+def test_k_means_stops_where_it_is_told_to(monkeypatch):
+    z, spreads = cloud(400, 5) ** 3, []
+    for most in (1, 2, 4, 100):
+        monkeypatch.setattr(geometry, "ITERATIONS", most)
+        spreads.append(spread(z, lloyd(z, z[None, :8])))
+    assert spreads[0] == spread(z, z[:8]) and spreads == sorted(set(spreads), reverse=True)
+
+
+def test_a_centre_that_nothing_is_near_stays():
+    z = torch.tensor([[0.0], [1.0], [10.0]])
+    assert lloyd(z, torch.tensor([[[0.4], [9.0], [-50.0]]])).tolist() == [[0.5], [10.0], [-50.0]]
+
+
+def test_k_means_starts_far_apart():
+    """Twenty heaps: ten restarts of random points miss some of them every time, k-means++ hardly ever."""
+    z = cloud(200, 4) + 1000 * cloud(20, 4, 1)[torch.arange(200) % 20]
+    heaps = [len(set((torch.cdist(start, z).argmin(1) % 20).tolist())) for start in plus_plus(z, 20, 10, draws(0))]
+    assert min(heaps) == 20
+    z = cloud(400, 5) ** 3
+    drawn = [spread(z, start) for start in plus_plus(z, 20, 10, draws(0))]
+    random = [spread(z, z[torch.randperm(400, generator=draws(trial))[:20]]) for trial in range(10)]
+    assert max(drawn) < min(random)  # even without heaps: of several points the best is taken
+
+
+def test_medoids_lie_nearer_to_their_points_than_k_means_picks():
     pairs = [
-        (spread(z, medoids(z, 6, 0)), spread(z, k_means(z, 6, 0))) for z in (cloud(60, 4, t) ** 3 for t in range(10))
+        (spread(z, z[medoids(z, 6, 0)]), spread(z, z[k_means(z, 6, 0)]))
+        for z in (cloud(60, 4, t) ** 3 for t in range(10))
     ]
     assert all(after <= before + 1e-4 for after, before in pairs) and any(after < before for after, before in pairs)
 
 
-def test_facility_location_picks_what_plain_greedy_does():
-    for trial in range(5):  # no two gains of these are nearer than rounding
-        z = cloud(12, 3, trial)
-        similar = torch.cdist(z, z).max() - torch.cdist(z, z)
-        picked: list[int] = []
-        for _ in range(6):
-            gains = [float(similar[[*picked, i]].max(0).values.sum()) if i not in picked else -1.0 for i in range(12)]
-            picked.append(gains.index(max(gains)))
-        assert facility_location(z, 6).tolist() == picked
+@pytest.mark.parametrize("points, count", [(12, 6), (300, 40)])
+def test_facility_location_picks_what_plain_greedy_would(points, count):
+    for trial in range(5):
+        z = cloud(points, 3, trial)
+        distances = torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist")
+        similar, covered = distances.max() - distances, torch.zeros(points)
+        for pick in facility_location(z, count):
+            gains = (similar - covered).clamp(min=0).sum(1)
+            assert gains[pick] >= gains.max() - 1e-4  # two points that only win each other's and their own are equal
+            covered = torch.maximum(covered, similar[pick])
+
+
+def test_of_equal_points_facility_location_picks_the_first():
+    assert facility_location(torch.ones(200, 3), 3).tolist() == [0, 1, 2]
+    assert facility_location(torch.tensor([[5.0], [0.0], [0.0], [5.0], [0.0], [-9.0]] * 40), 2).tolist() == [1, 0]

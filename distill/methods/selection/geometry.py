@@ -1,9 +1,14 @@
 """Rules that pick points by where they lie: features are of one class, indices are in the order in which they were picked."""
 
+import math
+
 import torch
 from torch import Generator, Tensor
 
-BLOCK = 2**26  # numbers of a matrix of distances that are held at once: 256 MB
+BLOCK = 2**18  # numbers of features that k-center reads in float32 at once: 1 MB stays in a core's cache
+CACHED = 2**20  # distances that are held at once: 4 MB
+RESTARTS, ITERATIONS = 10, 100  # of k-means
+TOGETHER = 64  # candidates of facility location that are looked at in one product
 
 
 def herding(features: Tensor, count: int, farthest: bool = False) -> Tensor:
@@ -52,13 +57,16 @@ def k_center(features: Tensor, count: int, g: Generator, block: int = BLOCK) -> 
         2
     """
     rows = max(1, block // features.shape[1])
-    squares = torch.cat([part.float().square().sum(1) for part in features.split(rows)])
+    held = torch.empty(
+        min(rows, len(features)), features.shape[1]
+    )  # made once: what is made anew leaves holes in memory
     nearest = torch.full((len(features),), torch.inf)
     picked = [int(torch.randint(len(features), (1,), generator=g))]
     while len(picked) < count:
         point = features[picked[-1]].float()
-        along = torch.cat([part.float() @ point for part in features.split(rows)])
-        nearest = torch.minimum(nearest, squares - 2 * along + point.square().sum())
+        for part, least in zip(features.split(rows), nearest.split(rows), strict=True):
+            away = held[: len(part)].copy_(part).sub_(point).square_().sum(1)
+            torch.minimum(least, away, out=least)
         nearest[picked] = -torch.inf
         picked.append(int(nearest.argmax()))
     return torch.tensor(picked)
@@ -79,16 +87,86 @@ def k_means(features: Tensor, count: int, seed: int) -> Tensor:
         >>> k_means(torch.tensor([[0.0], [1.0], [2.5]]), 1, seed=0)
         tensor([1])
     """
-    from sklearn.cluster import KMeans  # late: not every rule needs it
-
     features = features.float()
-    centres = KMeans(count, n_init=10, max_iter=100, random_state=seed % 2**32).fit(features.numpy()).cluster_centers_
-    distances = torch.cdist(torch.from_numpy(centres), features)
+    features = features - features.mean(0)  # squares of what is far from zero would leave no digits for differences
+    centres = lloyd(features, plus_plus(features, count, RESTARTS, Generator().manual_seed(seed)))
     picked: list[int] = []
-    for row in distances:
+    for centre in centres:
+        row = torch.cdist(centre[None], features)[0]
         row[picked] = torch.inf
         picked.append(int(row.argmin()))
     return torch.tensor(picked)
+
+
+def plus_plus(features: Tensor, count: int, restarts: int, g: Generator) -> Tensor:
+    """Starts of k-means: of a few points drawn in proportion to their squared distances, the one that lowers their sum most.
+
+    Args:
+        features: (N, d) around zero.
+
+    Returns:
+        Centres (restarts, count, d).
+
+    Source: Arthur & Vassilvitskii, k-means++, SODA 2007; its greedy form with 2 + log k trials, as scikit-learn has it.
+    """
+    squares, every = features.square().sum(1), torch.arange(restarts)
+    chosen = [torch.randint(len(features), (restarts,), generator=g)]
+    nearest = torch.cdist(features[chosen[0]], features).square()
+    while len(chosen) < count:
+        summed = nearest.clamp(min=torch.finfo(torch.float32).tiny).cumsum(1, dtype=torch.float64)
+        at = torch.rand(restarts, 2 + int(math.log(count)), generator=g, dtype=torch.float64) * summed[:, -1:]
+        points = torch.searchsorted(summed, at)
+        along = features[points.flatten()] @ features.T
+        distances = (squares - 2 * along + squares[points.flatten(), None]).view(*points.shape, -1)
+        after = torch.minimum(nearest[:, None], distances.clamp_(min=0))
+        best = after.sum(2).argmin(1)
+        nearest = after[every, best]
+        chosen.append(points[every, best])
+    return features[torch.stack(chosen, 1)]
+
+
+def lloyd(features: Tensor, centres: Tensor) -> Tensor:
+    """The centres of least summed squared distance, of all restarts when no point changes its cluster any more.
+
+    All restarts go together, so that the distances are one product; those that are through leave. A cluster without points
+    keeps its centre.
+
+    Args:
+        features: (N, d) around zero.
+        centres: (restarts, k, d).
+
+    Returns:
+        Centres (k, d).
+    """
+    owners, best, least = torch.full((len(centres), len(features)), -1), centres[0], torch.inf
+    for iteration in range(ITERATIONS):
+        nearest, distances = assigned(features, centres)
+        through = (nearest == owners).all(1) if iteration < ITERATIONS - 1 else torch.ones(len(centres)).bool()
+        for restart in through.nonzero()[:, 0]:
+            if distances[restart] < least:
+                best, least = centres[restart], float(distances[restart])
+        owners, centres = nearest[~through], centres[~through]
+        if not len(centres):
+            break
+        sums = torch.stack([torch.zeros_like(centres[0]).index_add_(0, own, features) for own in owners])
+        sizes = torch.stack([own.bincount(minlength=centres.shape[1]) for own in owners])[..., None]
+        centres = torch.where(sizes > 0, sums / sizes.clamp(min=1), centres)
+    return best
+
+
+def assigned(features: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
+    """Each point's nearest centre in each restart, (restarts, N), and the sum of the squared distances to them.
+
+    The sums, (restarts,), are less the squares of the points themselves, which all restarts share.
+    """
+    flat, rows = centres.flatten(0, 1), max(1, CACHED // centres[..., 0].numel())
+    squares, owners = flat.square().sum(1), list[Tensor]()
+    total = torch.zeros(len(centres), dtype=torch.float64)
+    for part in features.split(rows):
+        least = torch.addmm(squares, part, flat.T, alpha=-2).view(len(part), *centres.shape[:2]).min(2)
+        total += least.values.sum(0)
+        owners.append(least.indices.T)
+    return torch.cat(owners, 1), total
 
 
 def medoids(features: Tensor, count: int, seed: int) -> Tensor:
@@ -126,35 +204,42 @@ def medoids(features: Tensor, count: int, seed: int) -> Tensor:
 def facility_location(features: Tensor, count: int) -> Tensor:
     """The points that together are nearest to all: greedy for sum_j max_i s_ij, where s is the largest distance less d_ij.
 
-    A pick changes the gains by those points alone that it is nearer to than all before it: their parts are counted anew.
+    Each pick takes the most from the summed distance of all points to their nearest pick. What a point would take only falls as
+    others are picked, so that points are looked at anew from the most promising on, until one is the best for certain
+    (lazy greedy: Minoux, 1978).
 
     Args:
         features: (N, d), N >= count.
 
     Returns:
-        Indices (count,) int64.
+        Indices (count,) int64; of equally good points the first.
 
     Examples:
         >>> facility_location(torch.tensor([[0.0], [1.0], [9.0]]), 2)
         tensor([1, 2])
     """
     features = features.float()
-    rows = max(1, BLOCK // len(features))
-    largest = max(float(torch.cdist(part, features).max()) for part in features.split(rows))
-    covered, picked = torch.zeros(len(features)), list[int]()
-    gains = torch.zeros(len(features), dtype=torch.float64)
+    features = features - features.mean(0)
+    squares = features.square().sum(1)
 
-    def part_of(points: Tensor, own: Tensor) -> Tensor:
-        """Of every candidate's gain, what these points give beyond ``own`` (points,)."""
-        return (largest - torch.cdist(features, features[points]) - own).clamp(min=0).sum(1, dtype=torch.float64)
+    def distances(points: Tensor) -> Tensor:
+        """Of all to these, (points, N)."""
+        rows = torch.addmm(squares, features[points], features.T, alpha=-2)
+        return rows.add_(squares[points, None]).clamp_(min=0).sqrt_()
 
-    for points in torch.arange(len(features)).split(rows):
-        gains += part_of(points, covered[points])
+    parts = torch.arange(len(features)).split(max(1, CACHED // len(features)))
+    picked = [int(torch.cat([distances(part).sum(1, dtype=torch.float64) for part in parts]).argmin())]
+    nearest = distances(torch.tensor(picked))[0]
+    gains = torch.full((len(features),), torch.inf, dtype=torch.float64)
     while len(picked) < count:
-        gains[picked] = -torch.inf
-        picked.append(int(gains.argmax()))
-        similar = largest - torch.cdist(features[picked[-1:]], features)[0]
-        for points in (similar > covered).nonzero()[:, 0].split(rows):
-            gains += part_of(points, similar[points]) - part_of(points, covered[points])
-        covered = torch.maximum(covered, similar)
+        known = torch.zeros(len(features), dtype=torch.bool)
+        known[picked], gains[picked] = True, -torch.inf
+        while not known[first := gains.argmax()]:
+            promising = gains.topk(min(TOGETHER, len(gains))).indices
+            promising[0] = first
+            points = promising[~known[promising]]
+            gains[points] = (nearest - distances(points)).clamp_(min=0).sum(1, dtype=torch.float64)
+            known[points] = True
+        picked.append(int(first))
+        nearest = torch.minimum(nearest, distances(first[None])[0])
     return torch.tensor(picked)
