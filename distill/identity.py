@@ -33,7 +33,7 @@ PARTS: dict[str, Values] = {  # what a part says by being of its kind
     "MixUp": {"mix": "mixup"},
     **{"Own": {"labels": "own"}, "Hard": {"labels": "hard"}, "SmoothedHard": {"labels": "hard"}},
     **{"OnTheFly": {"soft": "on_the_fly"}, "Stored": {"soft": "stored"}, "Once": {"soft": "once"}},
-    "KnowledgeDistillation": {"soft": "kd"},
+    **{"KnowledgeDistillation": {"soft": "kd"}, "Reinforced": {"soft": "reinforced"}},
     **{"Last": {"iterate": "last"}, "OnVal": {"iterate": "val"}, "OnTest": {"iterate": "test"}},
 }
 RECIPE: Values = {  # the values that every recipe has, and what they are where no part tells

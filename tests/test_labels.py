@@ -121,9 +121,9 @@ def test_a_replayed_store_gives_the_same_views_and_labels_bit_for_bit(tmp_path, 
 def test_an_epoch_that_two_processes_label_is_the_same_whoever_writes_it_last(tmp_path, synset, committee):
     one, other = (store(tmp_path, synset, committee) for _ in range(2))
     path = one.folder / "epoch_00000.safetensors"
-    one.write(path, 0)
+    one.write(0)
     before = load_tensors(path)[0]
-    other.write(path, 0)
+    other.write(0)
     assert one.folder == other.folder and all(torch.equal(each, before[k]) for k, each in load_tensors(path)[0].items())
     assert torch.equal(one.read(0), other.read(0))
 

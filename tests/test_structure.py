@@ -51,8 +51,8 @@ ORDER = [
     *("distill.training.views", "distill.training.recipe", "distill.training.batch", "distill.training.gradients"),
     *("distill.training.dynamics", "distill.training.loop", "distill.training.accuracy"),
     *("distill.teachers", "distill.teachers.store", "distill.teachers.committee", "distill.teachers.proxies"),
-    "distill.teachers.label_store",
-    "distill.teachers.labels",
+    *("distill.teachers.shelf", "distill.teachers.label_store", "distill.teachers.labels"),
+    "distill.teachers.reinforced",
     *("distill.methods", "distill.methods.base", "distill.methods.synthesis"),
     *(
         "distill.methods.matching",

@@ -15,20 +15,16 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from distill import rng
-from distill.files import digest, load_tensors, read_record, save_tensors, write_record
 from distill.identity import LABELLED, flat_recipe, parts_of
-from distill.parallel import crew
-from distill.progress import tell
+from distill.teachers.shelf import Shelf
 from distill.training.batch import Batches, Seen
 
 Key = tuple[int, int]  # epoch and batch
 
-ASKING = "asking the committee for labels"
-
 VIEWS = ("epochs", "extra_epochs", "batch", "augment", "area", "shuffle", "mix", "mix_alpha", "micro_batches")
 
 
-class LabelStore(Dataset):
+class LabelStore(Shelf, Dataset):
     """A committee's logits for each view of each epoch, on disk in half precision; the views follow from the seed.
 
     As a torch ``Dataset`` it maps a key (epoch, batch) to what a student sees and is told, ``(views, logits)``; with
@@ -47,6 +43,8 @@ class LabelStore(Dataset):
         ValueError: the folder holds labels of other images, other views or another committee.
     """
 
+    kind = "epoch"
+
     def __init__(
         self,
         folder: Path,
@@ -63,22 +61,13 @@ class LabelStore(Dataset):
         views = {name: values[name] for name in VIEWS}
         own = parts_of(self.recipe.views)  # of other views than crops, such as the level of RandAugment
         views |= {name: value for name, value in own.items() if name not in ("kind", *VIEWS)}
-        self.identity = {
+        about = {
             "images": self.data.hash,
             "views": {**views, "seed": seed},
             "committee": dict(committee),
             "top_k": top_k,
         }
-        named = (folder / "labels.json").exists()
-        self.folder = folder if named else folder / digest(self.identity)
-        if named:
-            theirs = read_record(folder / "labels.json", f"delete {folder} to have its labels made anew")
-            for key, value in self.identity.items():
-                if theirs.get(key) != value:
-                    raise ValueError(
-                        f"labels in {folder} were made for {key} {theirs.get(key)}, this run has {value}: "
-                        "name another labels_path, or leave it out to have them made"
-                    )
+        super().__init__(folder, about)
         self.at_hand: tuple[int, Tensor] | None = None
 
     def __len__(self) -> int:
@@ -114,17 +103,14 @@ class LabelStore(Dataset):
 
     def read(self, epoch: int) -> Tensor:
         """Logits (N, K) of an epoch, by image; NaN for one that it leaves out."""
-        path = self.path(epoch)
-        if not path.exists():
-            self.write(path, epoch)
-        tensors, _ = load_tensors(path)
+        tensors = self.load(epoch)
         seen = tensors.pop("seen", None)  # files of before have none
         try:
             check_labels(tensors, self.order(epoch), self.data.num_classes)
             if seen is not None:
                 check_views(seen, glimpse(self.seen(epoch, 0).views))
         except ValueError as error:
-            raise ValueError(f"{path} {error}: delete {self.folder} to have it made anew") from None
+            raise ValueError(f"{self.path(epoch)} {error}: delete {self.folder} to have it made anew") from None
         by_place = tensors["logits"].float()
         if "classes" in tensors:
             full = tensors["rest"].float()[:, None].expand(-1, self.data.num_classes)
@@ -133,21 +119,11 @@ class LabelStore(Dataset):
         by_image = torch.full((len(self.data.labels), self.data.num_classes), math.nan)
         return by_image.index_copy_(0, tensors["order"].long(), by_place).to(device, non_blocking=True)
 
-    def path(self, epoch: int) -> Path:
-        return self.folder / f"epoch_{epoch:05d}.safetensors"
+    @property
+    def count(self) -> int:
+        return self.recipe.passes(self.round)
 
-    def fill(self) -> None:
-        """Make the epochs that are not there, before students ask for them: each process of the crew makes its share."""
-        epochs = range(self.recipe.passes(self.round))
-        missing = crew().agree(lambda: [epoch for epoch in epochs if not self.path(epoch).exists()])
-        for epoch in crew().share(missing):
-            self.write(self.path(epoch), epoch)
-        crew().wait()
-
-    def write(self, path: Path, epoch: int) -> None:
-        """Ask the committee for one epoch."""
-        if not (self.folder / "labels.json").exists():
-            write_record(self.folder / "labels.json", self.identity)
+    def asked(self, epoch: int) -> dict[str, Tensor]:
         order = self.order(epoch)
         batches = range(math.ceil(len(order) / self.recipe.batch))
         logits = torch.cat([self.ask(self.seen(epoch, batch).views) for batch in batches]).cpu()
@@ -158,13 +134,7 @@ class LabelStore(Dataset):
             others = logits.scatter(1, classes, -math.inf).div(self.temperature).logsumexp(1)
             rest = self.temperature * (others - math.log(logits.shape[1] - self.top_k))
             tensors = {"order": order.int(), "logits": kept.half(), "classes": classes.int(), "rest": rest.half()}
-        save_tensors(path, tensors | {"seen": glimpse(self.seen(epoch, 0).views)})
-        tell(ASKING, len(list(self.folder.glob("epoch_*.safetensors"))), self.recipe.passes(self.round))
-
-    @property
-    def bytes(self) -> int:
-        """Of what is on disk."""
-        return sum(path.stat().st_size for path in self.folder.glob("epoch_*.safetensors"))
+        return tensors | {"seen": glimpse(self.seen(epoch, 0).views)}
 
 
 def check_labels(tensors: Mapping[str, Tensor], order: Tensor, num_classes: int) -> None:

@@ -17,7 +17,8 @@ from distill import rng
 from distill.checks import check_ranges, setting, stated
 from distill.progress import stage
 from distill.teachers.committee import Committee
-from distill.teachers.label_store import ASKING, LabelStore
+from distill.teachers.label_store import LabelStore
+from distill.teachers.shelf import ASKING
 from distill.training.batch import Batches, OwnLabels, Seen
 from distill.training.losses import CrossEntropy, Distillation, Divergence, Loss, Smoothed
 from distill.training.recipe import TEACHERS
@@ -33,6 +34,7 @@ class Told:
         bytes: what they take on disk, or in the set.
         votes: how much each teacher's voice weighs, by name.
         prepare: makes what can be made before any student asks, each process of the crew its share.
+        replay: see `distill.training.batch.Batches`.
     """
 
     targets: Callable[[Seen], Tensor]
@@ -40,6 +42,7 @@ class Told:
     bytes: Callable[[], int]
     votes: Mapping[str, float] = field(default_factory=dict)
     prepare: Callable[[], None] = lambda: None
+    replay: Callable[[Seen, Tensor, int], Seen] | None = None
 
 
 @dataclass(frozen=True)
@@ -133,40 +136,63 @@ class Asked(Labels):
     Attributes:
         committee: configuration of the teachers (``configs/experts/teacher.yaml``), and ``mode``: ``eval``, or ``batch``
             (each teacher normalises with the statistics of the very images the student sees: CV-DD's batch-specific labels).
-        temperature: tau of the Kullback-Leibler loss.
-        squared: multiply that loss by tau squared.
         vote_temperature: of the softmax over the teachers' accuracies in percent.
     """
 
     committee: Mapping[str, Any] = setting(TEACHERS)  # type: ignore[misc]
-    temperature: float = setting("(0, 1000000]")
-    squared: bool = setting("true or false")
     vote_temperature: float = setting("(0, 1000000]")
 
     def rows(self, soft: bool) -> list[Labels]:
         return [self, Hard()]
 
-    def ask(self, batches: Batches, teaching: Teaching) -> Callable[[Tensor], Tensor]:
-        """The committee's logits (B, K) for views (B, C, H, W)."""
+    def ask(self, teaching: Teaching, parts: int) -> Callable[[Tensor], Tensor]:
+        """The committee's logits (B, K) for views (B, C, H, W), which ``mode: batch`` takes in so many parts."""
         assert teaching.committee is not None
-        mode, parts = self.committee["mode"], batches.recipe.micro_batches
+        mode = self.committee["mode"]
         return lambda views: teaching.committee.logits(views, self.vote_temperature, mode, parts)  # type: ignore[union-attr]
 
-    def told(self, targets: Callable[[Seen], Tensor], bytes: Callable[[], int], teaching: Teaching) -> Told:
+    def votes(self, teaching: Teaching) -> dict[str, float]:
+        """How much each teacher's voice weighs."""
         assert teaching.committee is not None
-        votes = teaching.committee.votes(self.vote_temperature).tolist()
-        loss = Divergence(self.temperature, self.squared)
-        return Told(targets, loss, bytes, dict(zip(teaching.committee.names, votes, strict=True)))
+        return dict(
+            zip(teaching.committee.names, teaching.committee.votes(self.vote_temperature).tolist(), strict=True)
+        )
+
+    def asked(self, teaching: Teaching) -> dict[str, Any]:
+        """Who is asked, and how: part of a store's identity."""
+        assert teaching.committee is not None
+        return {
+            "members": list(teaching.committee.names),
+            "weights": teaching.committee.fingerprint,
+            "votes": [round(vote, 6) for vote in self.votes(teaching).values()],
+            "mode": self.committee["mode"],
+        }
 
 
 @dataclass(frozen=True)
-class OnTheFly(Asked):
+class Matched(Asked):
+    """Logits that students are matched with.
+
+    Attributes:
+        temperature: tau of the Kullback-Leibler loss.
+        squared: multiply that loss by tau squared.
+    """
+
+    temperature: float = setting("(0, 1000000]")
+    squared: bool = setting("true or false")
+
+    def told(self, targets: Callable[[Seen], Tensor], bytes: Callable[[], int], teaching: Teaching) -> Told:
+        return Told(targets, Divergence(self.temperature, self.squared), bytes, self.votes(teaching))
+
+
+@dataclass(frozen=True)
+class OnTheFly(Matched):
     """Made for the very view that a student sees."""
 
     name = "on_the_fly"
 
     def on(self, batches: Batches, seed: int, teaching: Teaching) -> Told:
-        ask = self.ask(batches, teaching)
+        ask = self.ask(teaching, batches.recipe.micro_batches)
         return self.told(lambda seen: ask(seen.views), lambda: 0, teaching)
 
 
@@ -200,7 +226,7 @@ class KnowledgeDistillation(OnTheFly):
 
 
 @dataclass(frozen=True)
-class Stored(Asked):
+class Stored(Matched):
     """Made once for each epoch and view, and kept on disk (`LabelStore`): all students see the same views.
 
     Attributes:
@@ -214,32 +240,24 @@ class Stored(Asked):
         return [rng.derive(seed, f"{purpose} labels", synthesis)] * len(students)
 
     def on(self, batches: Batches, seed: int, teaching: Teaching) -> Told:
-        committee = teaching.committee
-        assert committee is not None
         if batches.data.observes:
             raise ValueError(
                 "protocol/labels is stored, which is made before training; this walk of the real set follows a student's "
                 "losses: protocol/labels=on_the_fly, or reinforced"
             )
-        about = {
-            "members": list(committee.names),
-            "weights": committee.fingerprint,
-            "votes": [round(vote, 6) for vote in committee.votes(self.vote_temperature).tolist()],
-            "mode": self.committee["mode"],
-        }
-        ask = self.ask(batches, teaching)
+        ask, about = self.ask(teaching, batches.recipe.micro_batches), self.asked(teaching)
         store = LabelStore(teaching.folder, batches, seed, ask, about, self.temperature, self.top_k)
         return replace(self.told(store, lambda: store.bytes, teaching), prepare=store.fill)
 
 
 @dataclass(frozen=True)
-class Once(Asked):
+class Once(Matched):
     """Made once for each image, as it is."""
 
     name = "once"
 
     def on(self, batches: Batches, seed: int, teaching: Teaching) -> Told:
-        data, ask = batches.data, self.ask(batches, teaching)
+        data, ask = batches.data, self.ask(teaching, batches.recipe.micro_batches)
         known = _Known(lambda: ask(data.images[:]), self.temperature)
         return self.told(known, lambda: 4 * len(data.labels) * data.num_classes, teaching)
 
@@ -267,7 +285,7 @@ class _Known:
 def told(labels: Labels, batches: Batches, seed: int, teaching: Teaching) -> tuple[Batches, Told]:
     """``batches`` with these labels, and what is told."""
     own = labels.on(batches, seed, teaching)
-    return replace(batches, loss=own.loss, targets=own.targets), own
+    return replace(batches, loss=own.loss, targets=own.targets, replay=own.replay), own
 
 
 def _bytes(tensor: Tensor) -> int:

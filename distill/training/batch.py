@@ -49,6 +49,7 @@ class Seen:
         partner: places of the images that they are mixed with, (B,); None where nothing is mixed.
         share: of a view that is its own image's, in [0, 1].
         epoch: 0 for the first.
+        stored: number of the stored view, (B,), -1 where it is the recipe's own; None where none are stored.
     """
 
     views: Tensor
@@ -56,6 +57,7 @@ class Seen:
     partner: Tensor | None
     share: float
     epoch: int
+    stored: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Batches:
         augment: what ``recipe.views`` stands for on this data set.
         loss: what the targets are for.
         targets: what is told of views, where that is more than the set's own labels.
+        replay: from what the recipe shows of images (B, C, H, W), and a draw, to what is shown, where views are stored.
     """
 
     data: TrainingSet
@@ -75,6 +78,7 @@ class Batches:
     augment: Augment
     loss: Loss = field(default_factory=CrossEntropy)
     targets: Callable[[Seen], Tensor] | None = None
+    replay: Callable[[Seen, Tensor, int], Seen] | None = None
 
     @cached_property
     def walk(self) -> TrainingSet:
@@ -102,7 +106,8 @@ class Batches:
         """Views of images (B, C, H, W), as the recipe augments and mixes them."""
         views = self.augment(images, draw)
         if self.recipe.mix is None:
-            return Seen(views, index, None, 1.0, epoch)
+            seen = Seen(views, index, None, 1.0, epoch)
+            return seen if self.replay is None else self.replay(seen, images, draw)
         views, partner, share = self.recipe.mix(views, Generator().manual_seed(rng.derive(draw, "mix")))
         return Seen(views, index, index[partner], share, epoch)
 
