@@ -264,8 +264,8 @@ def experiments() -> list[str]:
 
 
 RUN = (
-    "baselines", "compile", "draws", "labels_path", "logger", "precision", "scale", "student_epochs", "student_rates", "threads",
-    "workers",
+    "baselines", "compile", "draws", "labels_path", "logger", "precision", "scale", "student_epochs", "student_rates",
+    "threads", "workers",
 )  # fmt: skip
 
 
