@@ -32,7 +32,7 @@ def herding(features: Tensor, count: int, farthest: bool = False) -> Tensor:
     mean, squares = features.mean(0), features.square().sum(1)
     left, picked = mean.clone(), list[int]()
     for _ in range(count):
-        distances = squares - 2 * features @ left  # less what is the same for all
+        distances = torch.addmv(squares, features, left, alpha=-2)  # less what is the same for all
         distances = -distances if farthest else distances
         distances[picked] = torch.inf
         picked.append(int(distances.argmin()))
@@ -57,16 +57,15 @@ def k_center(features: Tensor, count: int, g: Generator, block: int = BLOCK) -> 
         2
     """
     rows = max(1, block // features.shape[1])
-    held = torch.empty(
-        min(rows, len(features)), features.shape[1]
-    )  # made once: what is made anew leaves holes in memory
-    nearest = torch.full((len(features),), torch.inf)
+    squares, nearest = torch.empty(len(features)), torch.full((len(features),), torch.inf)
+    for part, own in zip(features.split(rows), squares.split(rows), strict=True):
+        own.copy_(torch.linalg.vector_norm(part.float(), dim=1).square_())
     picked = [int(torch.randint(len(features), (1,), generator=g))]
     while len(picked) < count:
         point = features[picked[-1]].float()
-        for part, least in zip(features.split(rows), nearest.split(rows), strict=True):
-            away = held[: len(part)].copy_(part).sub_(point).square_().sum(1)
-            torch.minimum(least, away, out=least)
+        for part, own, least in zip(*(each.split(rows) for each in (features, squares, nearest)), strict=True):
+            away = torch.addmv(own, part.float(), point, alpha=-2).add_(point.square().sum())
+            torch.minimum(least, away, out=least)  # written in place: pieces that stay would leave holes in memory
         nearest[picked] = -torch.inf
         picked.append(int(nearest.argmax()))
     return torch.tensor(picked)

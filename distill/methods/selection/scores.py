@@ -93,7 +93,7 @@ def grand(features: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
 def _gradient_norm(features: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     error = logits.float().softmax(1)
     error[torch.arange(len(labels)), labels] -= 1
-    return error.norm(dim=1) * (1 + features.float().square().sum(1)).sqrt()
+    return error.norm(dim=1) * (1 + features.float().norm(dim=1).square()).sqrt()
 
 
 def entropy(logits: Tensor) -> Tensor:
