@@ -1,6 +1,6 @@
 """Time and memory of the hot loops as ratios to the plain ones of ``benchmarks/plain.py``, measured in turn in one run.
 
-python benchmarks/speed.py [--repeat 3] [--only rate,students,experts,outer,dsa,dsac,dm,recover,memory,stack,workers]
+python benchmarks/speed.py [--repeat 3] [--only rate,students,experts,outer,dsa,dsac,dm,recover,memory,stack,workers,selection]
 
 What is compared: ConvNet-3 at CIFAR-10 size with DSA, `distill` in the fastest setting of docs/speed.md
 (torch.compile, bf16 for experts and students, fp32 in the inner loop). Ratios above 1 are gains.
@@ -8,7 +8,6 @@ What is compared: ConvNet-3 at CIFAR-10 size with DSA, `distill` in the fastest 
 
 import argparse
 import copy
-import ctypes
 import dataclasses
 import subprocess
 import sys
@@ -25,7 +24,8 @@ sys.path[:0] = [str(ROOT)]
 
 from benchmarks import plain
 from benchmarks.rate import rate
-from benchmarks.training import AUGMENT, compare, experts, net, stack, students
+from benchmarks.selection import selection
+from benchmarks.training import AUGMENT, added, compare, experts, net, stack, students
 from benchmarks.workers import workers
 from distill import rng
 from distill.augment.families import DSA
@@ -209,16 +209,7 @@ def peak(way: str, what: str) -> None:
     else:
         work = matching_update(what, 10, WAYS.get(way), "fp32")
         work()  # compiles
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # freed memory that is kept would hide the peak
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
-    before = _kilobytes("VmRSS")
-    work()
-    print(_kilobytes("VmHWM") - before)
-
-
-def _kilobytes(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name))
+    print(added(work))
 
 
 def main() -> None:
@@ -234,6 +225,7 @@ def main() -> None:
         "memory": memory,
         "stack": stack,
         "workers": workers,
+        "selection": selection,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=3)

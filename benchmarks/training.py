@@ -1,5 +1,6 @@
 """Training of students and experts beside the plain loops of ``benchmarks/plain.py``; a part of ``benchmarks/speed.py``."""
 
+import ctypes
 import statistics
 import time
 from collections.abc import Callable
@@ -58,6 +59,20 @@ def compare(title: str, ways: dict[str, Callable[[], object]], repeat: int) -> N
             f"{title:44} {name:26} {median:8.3f} s   {first / median:5.2f} x   ({min(each):.3f} to {max(each):.3f})",
             flush=True,
         )
+
+
+def added(work: Callable[[], object]) -> int:
+    """Kilobytes that ``work`` adds to this process at its peak (Linux)."""
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # freed memory that is kept would hide the peak
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+    before = _kilobytes("VmRSS")
+    work()
+    return _kilobytes("VmHWM") - before
+
+
+def _kilobytes(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
 def students(repeat: int) -> None:
