@@ -14,6 +14,7 @@ from distill.report.rows import Report
 from distill.sets import coreset
 from distill.sets.coreset import Coreset
 from distill.sets.synthetic import SyntheticSet
+from distill.sets.walks import Rs2
 from distill.training.accuracy import accuracy
 from distill.training.batch import Batches
 from distill.training.gradients import way_to_train
@@ -55,6 +56,19 @@ def test_a_row_of_a_whole_folder_never_holds_the_folder(tmp_path, labels):
     assert max(images.asked) == 8  # a batch
     assert 2 * len(real.train) <= sum(images.asked) <= 2 * len(real.train) + 2 * 8  # two students, an epoch each
     assert report.rows[0]["image_bytes"] == 4 * 3 * 16 * 16 * len(real.train)
+
+
+def test_a_walk_of_a_folder_reads_the_images_of_its_rounds_alone(tmp_path):
+    from dataclasses import replace
+
+    real = load(write_folder(tmp_path / "pets", train=30, test=2))
+    images = Counted(real.train.images)
+    walk = Rs2(replacement=True, stratified=True).on(replace(real.train, images=images), [2] * 4)
+    recipe = make_recipe(epochs=3, batch=5)
+    net = ConvNet((3, 16, 16), 4, depth=2, width=4, norm="instance", pooling="avg", activation="relu")
+    train([net], Batches(walk, recipe, lambda images, draw: images), seeds=[0])
+    assert images.asked == [5, 3] * 3 and walk.image_bytes == 4 * 3 * 16 * 16 * len(images)
+    assert walk.hash != Rs2(replacement=True, stratified=True).on(real.train, [3] * 4).hash
 
 
 def test_a_coreset_is_the_synthetic_set_of_the_same_images(real, student):
