@@ -19,6 +19,7 @@ from distill.teachers.proxies import Proxies
 from distill.training.dynamics import Dynamics
 from distill.training.recipe import Recipe
 
+WALK = [name for name in METHODS if composed(f"method={name}").method._target_.endswith("Sampling")]
 PICK = [name for name in METHODS if composed(f"method={name}").method._target_.endswith("Selection")]
 TOY = [
     "data=digits", "student.convnet.width=8", "proxies.recipe.epochs=3", "protocol=dcb-none", "protocol.recipe.epochs=2",
@@ -80,6 +81,52 @@ def test_baselines_stand_beside_a_set_of_their_size(line, tmp_path):  # noqa: F8
     succeeds(line("task=evaluate", own, *[word for word in TOY if "baselines" not in word], *named))
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "outputs").rglob("*.safetensors")}
     assert [row["method"] for row in rows(tmp_path)] == methods  # all were found
+
+
+def test_every_walk_goes_the_whole_line_and_leaves_no_set(line, tmp_path):  # noqa: F811
+    succeeds(
+        line(*[word for word in TOY if "baselines" not in word], "method=rs2", "ipc=3", f"baselines=[{','.join(WALK)}]")
+    )
+    found = rows(tmp_path)
+    assert [row["method"] for row in found] == ["rs2", *(name for name in WALK if name != "rs2")]
+    assert all(row["images"] == 1293 and row["image_bytes"] == 1293 * 64 for row in found)
+    steps = {row["method"]: row["optimizer_steps"] for row in found}
+    assert steps["rs2"] == steps["short"] == steps["rs2_replaced"] == 3  # three epochs of a batch of 30
+    assert steps["infobatch"] > 3 and steps["seta"] > 3  # rounds of all images
+    assert not list((tmp_path / "outputs").rglob("*.safetensors"))
+    code, _, said = line(*TOY, "method=short", "ipc=500")
+    assert code == 1 and "ipc is 500, expected at most 125 here: class '8' has 125 training images" in said
+
+
+def test_random_images_with_a_teacher_stand_beside_soft_labels(line, tmp_path):  # noqa: F811
+    taught = [
+        "teachers.networks=[convnet]",
+        "teachers.recipe.epochs=1",
+        "teachers.minimum=0",
+        "draws=2",
+        "method=random",
+        "ipc=3",
+    ]
+    own = [word for word in TOY if "baselines" not in word]
+    succeeds(line(*own, *taught, "protocol/labels=on_the_fly"))
+    told = [(row["method"], row["labels"], row["syntheses"]) for row in rows(tmp_path)]
+    assert told == [
+        *(
+            ("random", "on_the_fly", 1),
+            ("random", "hard", 1),
+            ("random real", "on_the_fly", 2),
+            ("random real", "hard", 2),
+        ),
+        ("random real", "kd", 2),
+    ]
+    succeeds(line(*own, *taught, "baselines=[random,kd]", "out=hard"))
+    hard = json.loads((tmp_path / "hard" / "report.json").read_text())["rows"]
+    assert [(row["method"], row["labels"]) for row in hard] == [
+        ("random", "hard"),
+        ("random real", "hard"),
+        ("random real", "kd"),
+    ]
+    assert hard[2]["committee"] == {"convnet": 1.0} and hard[1]["accuracies"] != hard[2]["accuracies"]
 
 
 def test_a_cut_off_is_chosen_on_validation(line, tmp_path):  # noqa: F811

@@ -107,7 +107,7 @@ def test_a_walk_is_a_function_of_its_seed(real, rule):
 def test_a_walk_stores_everything_and_is_as_long_as_a_round(real):
     subsets, everything = Rs2(True, True).on(real.train, [4, 3, 2]), InfoBatch(0.5, 0.9).on(real.train, COUNTS)
     assert (len(subsets), subsets.counts, subsets.ipc) == (9, (4, 3, 2), 3) and len(everything) == 48
-    assert subsets.image_bytes == everything.image_bytes == 48 * 3 * 8 * 8 * 4 and subsets.label_bytes == 48 * 8
+    assert subsets.image_bytes == everything.image_bytes == 48 * 3 * 8 * 8 and subsets.label_bytes == 48 * 8
     assert subsets.images.source is real.train.images
     hashes = {
         each.hash
@@ -274,7 +274,7 @@ def test_a_row_says_what_its_students_really_saw(real, student, tmp_path, monkey
     assert len(sizes) == 2 * 5 and row["seen"] == sum(sizes) / 2
     assert row["optimizer_steps"] == sum(math.ceil(size / 9) for size in sizes) / 2
     assert row["saved"] == pytest.approx(1 - row["seen"] / (5 * 48)) and 0.05 < row["saved"] < 0.5
-    assert (row["images"], row["image_bytes"], row["label_bytes"]) == (48, 48 * 3 * 8 * 8 * 4, 48 * 8)
+    assert (row["images"], row["image_bytes"], row["label_bytes"]) == (48, 48 * 3 * 8 * 8, 48 * 8)
 
 
 def test_rows_of_subsets_are_matched_in_steps_and_not_in_storage(real, student, tmp_path):

@@ -31,6 +31,7 @@ class Entry:
         about: more that every row says: ``synsets`` (the sets' files, from the report's folder: the page finds pictures and
             metrics there), ``command``, ``protocol_changes`` (what was changed in a preset, a text for each value).
         published: what a paper reports for the first student, with its labels and its selection.
+        twins: whether other kinds of labels have rows beside the protocol's first one.
     """
 
     sets: Sequence[TrainingSet]
@@ -39,6 +40,7 @@ class Entry:
     iterates: Iterates = ()
     about: Mapping[str, Any] = field(default_factory=dict)
     published: Published | None = None
+    twins: bool = True
 
     @property
     def chosen_among(self) -> Iterates:
@@ -89,6 +91,7 @@ def planned(
         sized: the protocol for sets of this size: what students are told, and what earlier versions knew their rows by.
     """
     plan, far = sized.plan(entry.soft, bool(entry.chosen_among)), outer_steps(entry.sets)
+    plan = [each for each in plan if entry.twins or each[0] == plan[0][0]]
     selections = [selection for _, selection in plan]
     papers = "maximum" if "maximum" in selections else selections[0]
     unlike = far["cut"] + ["selection maximum -> last"] * (protocol.choice.peak and papers != "maximum")

@@ -38,7 +38,7 @@ LOGGERS = {
     ),
 }
 
-UNMADE = ("random", "whole")  # baselines that need no file
+UNMADE = ("random", "kd", "whole")  # baselines that need no file
 
 RANGES = {  # of the run; what a group takes is stated where its class is
     "task": "text",
@@ -67,7 +67,7 @@ RANGES = {  # of the run; what a group takes is stated where its class is
     "method": Method,
     "protocol": Protocol,
     "experts": ("absent or null", TEACHERS),
-    "teachers": ("absent", TEACHERS),
+    "teachers": TEACHERS,
     "proxies": TEACHERS,
     "logger": LOGGERS,
 }
@@ -101,14 +101,17 @@ def sizes(ipc: Any) -> list[Any]:
 
 
 def baselines(cfg: DictConfig) -> dict[str, int]:
-    """How many sets of each baseline are judged beside the run's.
+    """How many sets of each baseline are judged beside the run's; where teachers label random images, ``kd``, too.
 
     >>> from distill.runs.composed import compose
     >>> baselines(compose("baselines=[random,herding]", "syntheses=3").cfg)
     {'random': 5, 'herding': 3}
     """
-    unmade = {"random": cfg.draws, "whole": 1}
-    return {name: unmade.get(name, cfg.syntheses) for name in cfg.baselines}
+    unmade = {"random": cfg.draws, "kd": cfg.draws, "whole": 1}
+    named = dict.fromkeys(cfg.baselines)
+    if "random" in named and cfg.protocol.labels.get("committee") is not None:
+        named["kd"] = None  # the fair opponent of soft labels
+    return {name: unmade.get(name, cfg.syntheses) for name in named}
 
 
 def named(students: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from distill.report.rows import RANDOM, WHOLE
 from distill.runs.cells import protocol_changes, published, told
 from distill.runs.checks import baselines
 from distill.runs.line import Line
-from distill.runs.rivals import beside
+from distill.runs.rivals import beside, distilled
 from distill.sets.base import TrainingSet
 from distill.sets.coreset import Coreset
 from distill.sets.reading import file_of, load
@@ -26,29 +26,34 @@ from distill.sizes import Size, spread
 from distill.text import shown
 
 
-def entries(line: Line, quiet: bool = False) -> Iterator[Entry]:
-    """What is judged, in the order of the report."""
-    about = {"command": line.command, "protocol_changes": told(protocol_changes(line.run))}
+def entries(line: Line, quiet: bool = False) -> Iterator[tuple[Line, Entry]]:
+    """What is judged, in the order of the report, and the line that says how."""
     named = baselines(line.cfg)
     for size in [None] if line.synsets else line.ipcs:
-        own = entry(line, size, about, quiet)
-        yield own
+        own = entry(line, size, quiet)
+        yield line, own
         for name in named:
-            if name == "random":
+            if name in ("random", "kd"):
+                judge = line if name == "random" else distilled(line)
                 subsets = random_subsets(line, own.sets[0].counts, named[name])
-                yield Entry(subsets, RANDOM, subsets[0].ipc, about=about)
+                yield judge, Entry(subsets, RANDOM, subsets[0].ipc, about=about(judge), twins=name == "random")
             elif name != "whole":
                 other = beside(line, name)
-                yield entry(other, other.ipcs[0] if size is None else size, about, quiet)
+                yield other, entry(other, other.ipcs[0] if size is None else size, quiet)
     if "whole" in named:
-        yield Entry([Coreset.whole(line.real.train)], WHOLE, None, about=about)
+        yield line, Entry([Coreset.whole(line.real.train)], WHOLE, None, about=about(line))
 
 
-def entry(line: Line, size: Size | None, about: Mapping[str, Any], quiet: bool) -> Entry:
+def about(line: Line) -> dict[str, Any]:
+    """What rows say of their making."""
+    return {"command": line.command, "protocol_changes": told(protocol_changes(line.run))}
+
+
+def entry(line: Line, size: Size | None, quiet: bool) -> Entry:
     """The sets of a line, of one size or those that somebody gave."""
     if not line.kind.makes_sets and size is not None:
         sets = [line.method(size, line.cfg.seed + i).walk() for i in range(line.cfg.syntheses)]
-        return Entry(sets, line.choices["method"], sets[0].ipc, about=about)
+        return Entry(sets, line.choices["method"], sets[0].ipc, about=about(line))
     paths: Sequence[str | Path] = line.paths if size is None else folders(line, size)
     synsets = line.synsets if size is None else [load(path) for path in paths]
     method, images = str(synsets[0].record.get("method", "unknown")), len(synsets[0])
@@ -61,7 +66,7 @@ def entry(line: Line, size: Size | None, about: Mapping[str, Any], quiet: bool) 
             file=sys.stderr,
         )
     snapshots = [iterates(path) for path in found] if line.protocol().choice.chooses and not line.cfg.union else []
-    own = {"synsets": [os.path.relpath(path, line.out) for path in found], **about}
+    own = {"synsets": [os.path.relpath(path, line.out) for path in found], **about(line)}
     counts = synsets[0].counts
     number = published(line.run, synsets, counts[0] if len(set(counts)) == 1 else spread(counts))
     return Entry(synsets, method, synsets[0].ipc, snapshots, own, number)

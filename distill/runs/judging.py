@@ -22,11 +22,12 @@ from distill.report.page import write_page
 from distill.report.rows import RANDOM, Report, Row
 from distill.report.runs import collect, is_collected
 from distill.report.table import table
+from distill.runs.checks import baselines
 from distill.runs.entries import are_made, entries
 from distill.runs.line import Line
 from distill.runs.loggers import services
+from distill.runs.rivals import distilled, rivals
 from distill.runs.rivals import make as make_rivals
-from distill.runs.rivals import rivals
 from distill.runs.signals import goes_on
 from distill.teachers.labels import Teaching
 from distill.text import command
@@ -44,22 +45,23 @@ def evaluate(line: Line) -> None:
 def report_rows(line: Line) -> None:
     make_rivals(line)
     report = Report(line.out / "report.json")
-    for entry in entries(line):
-        train_students(entry, line.real, networks(line), line.protocol(), report, bench(line, entry))
+    for own, entry in entries(line):
+        train_students(entry, own.real, networks(own), own.protocol(), report, bench(own, entry))
     if line.crew.first:
         written(line, report)
 
 
 def left(line: Line) -> bool:
     """Whether there are rows to be measured; sets and teachers that are not there yet have some."""
-    report, protocol, students = Report(line.out / "report.json"), line.protocol(), networks(line)
-    teachers = [] if line.judges is None else line.teacher_stores(line.judges).values()
+    report, students = Report(line.out / "report.json"), networks(line)
+    judges = [line, distilled(line)] if "kd" in baselines(line.cfg) else [line]
+    teachers = [store for each in judges if each.judges for store in each.teacher_stores(each.judges).values()]
     if any(store.missing for store in teachers) or not all(are_made(each) for each in [line, *rivals(line)]):
         return True
     return any(
         not report.find(each.row, each.former)
-        for entry in entries(line, quiet=True)
-        for each in plan(entry, line.real, students, protocol, bench(line, entry))[1]
+        for own, entry in entries(line, quiet=True)
+        for each in plan(entry, own.real, students, own.protocol(), bench(own, entry))[1]
     )
 
 

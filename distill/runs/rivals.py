@@ -41,6 +41,17 @@ def beside(line: Line, name: str) -> Line:
     return other
 
 
+def distilled(line: Line) -> Line:
+    """The line whose students learn from classes and teachers side by side: those of its protocol, or ``teachers``."""
+    cfg = deepcopy(line.cfg)
+    OmegaConf.update(
+        cfg, "protocol.labels", compose("protocol=dc", "protocol/labels=kd").cfg.protocol.labels, merge=False
+    )
+    other = copy(line)
+    other.run, other.cfg = replace(line.run, cfg=cfg), cfg
+    return other
+
+
 def sizes(line: Line) -> list[Size]:
     """Of the sets that are judged."""
     if not line.synsets:
@@ -57,6 +68,8 @@ def check(line: Line) -> None:
                 f"{other.choices['method']} is no baseline: it learns; judge its sets in a run of their own"
             )
         other.check_making()
+    if "kd" in baselines(line.cfg):
+        distilled(line).check()
 
 
 def make(line: Line) -> None:
@@ -64,3 +77,5 @@ def make(line: Line) -> None:
     for other in rivals(line):
         stages.experts(other)
         stages.distill(other)
+    if "kd" in baselines(line.cfg):
+        stages.experts(distilled(line))
