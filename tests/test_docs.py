@@ -186,7 +186,7 @@ SHORT = {  # what would take minutes or a download, and what it is here
     "steps=200, lr_img=1.0)": 'steps=2, lr_img=1.0, **{"student.width": 4})',
     "count=10, epochs=20)": 'count=1, epochs=20, **{"student.width": 4})',
     "steps=500)": 'steps=2, **{"student.width": 4})',
-    "random=5)": 'random=1, student_epochs=[2], student_rates=[0.1], **{"convnet.width": 4, "protocol.students": 1})',
+    "draws=5)": 'draws=1, student_epochs=[2], student_rates=[0.1], **{"convnet.width": 4, "protocol.students": 1})',
     '"protocol.students": 2, "convnet': '"workers": 1, "protocol.students": 2, "convnet',
     'dd.make("datm", real, ipc=10)': f'dd.make("datm", real, ipc=10, steps=2, expansion_steps=1, **{{{QUICK}}})',
     'CIFAR10("data", train=False, ': "FakeData(4, (3, 32, 32), 10, ",

@@ -76,7 +76,14 @@ ORDER = [
         "distill.methods.decoupled.moments",
         "distill.methods.decoupled.*",
     ),
-    *("distill.report", "distill.report.rows", "distill.report.table", "distill.report.figures", "distill.report.page"),
+    *(
+        "distill.report",
+        "distill.report.rows",
+        "distill.report.gains",
+        "distill.report.table",
+        "distill.report.figures",
+        "distill.report.page",
+    ),
     "distill.report.runs",
     *(
         "distill.evaluation",

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distill.files import replacing
+from distill.report.gains import gains
 from distill.report.rows import RANDOM, WHOLE, Report, Row, gap_to_published
 from distill.text import shown, spreadsheet
 
@@ -25,11 +26,16 @@ LEGEND = (
     "± of a published number: its standard deviation, no interval. In brackets behind it: how far ours is from it.",
 )
 
+GAIN = (
+    "gain: over random real images of the same size, student and protocol; ± half-width of its 95 % interval (Welch), over "
+    "students where R = 1."
+)
+
 TEXT = ("method", "data", "ipc", "student", "protocol", "labels")
 
 BUDGET = ("images", "MB", "steps")  # what rows are matched on: what is stored, and how long a student trains on it
 
-TAKEN = {*TEXT, *BUDGET, "accuracy", "balanced", "sd", "published", "R x S", "seconds", "run"}
+TAKEN = {*TEXT, *BUDGET, "accuracy", "gain", "balanced", "sd", "published", "R x S", "seconds", "run"}
 
 UNTOLD = {  # settings that have a column of their own, or that move no number
     *TEXT, "task", "out", "experts_path", "labels_path", "synset", "union", "runs", "published", "experiment", "syntheses",
@@ -64,7 +70,9 @@ def lines(rows: Sequence[Row]) -> Lines:
     balanced = ("balanced",) if uneven else ()
     differing, budgets = _differing(rows), [_budget(row) for row in rows]
     unequal = [name for name in BUDGET if len({each.get(name) for each in budgets}) > 1]
-    columns = (*TEXT, *differing, *unequal, "accuracy", *balanced, "sd", "published", "R x S", "seconds")
+    over = gains(rows)
+    gained = ("gain",) if any(over) else ()
+    columns = (*TEXT, *differing, *unequal, "accuracy", *gained, *balanced, "sd", "published", "R x S", "seconds")
     cells = []
     for number, row in enumerate(rows):
         protocol, published = shown(row["protocol"]), shown(row.get("published") or "")
@@ -78,11 +86,12 @@ def lines(rows: Sequence[Row]) -> Lines:
         if named[row["data"]] > 1:
             data += f" #{several.number(f'#{{}} {data}: {_kind(row)}')}"
         own = {name: shown(values[number]) for name, values in differing.items()}
-        own |= {name: budgets[number].get(name, "") for name in unequal}
+        own |= {name: budgets[number].get(name, "") for name in unequal} | {"gain": _gained(over[number])}
         cells.append(own | _cells(row) | {"data": data, "protocol": protocol, "published": published + _gap(row)})
     alike = [f"{budgets[0][name]} {name}" for name in BUDGET if name not in unequal and name in next(iter(budgets), {})]
     matched = [f"Every row: {', '.join(alike)}."] if alike else []
-    return Lines(columns, cells, [*matched, *several.notes, *presets.notes, *unlike.notes])
+    compared = [GAIN] if gained else []
+    return Lines(columns, cells, [*compared, *matched, *several.notes, *presets.notes, *unlike.notes])
 
 
 def _budget(row: Row) -> dict[str, str]:
@@ -152,6 +161,13 @@ def _told(changes: Sequence[str]) -> str:
     """``epochs 1000 -> 2, ...``."""
     more = len(changes) - MOST_CHANGES
     return ", ".join(map(shown, changes[:MOST_CHANGES])) + (f", and {more} more" if more > 0 else "")
+
+
+def _gained(gain: tuple[float, float | None] | None) -> str:
+    if gain is None:
+        return ""
+    difference, half = gain
+    return f"{100 * difference:+.1f}" + ("" if half is None else f" ± {100 * half:.1f}")
 
 
 def _gap(row: Row) -> str:
