@@ -53,7 +53,7 @@ ORDER = [
     *("distill.teachers", "distill.teachers.store", "distill.teachers.committee", "distill.teachers.proxies"),
     *("distill.teachers.shelf", "distill.teachers.label_store", "distill.teachers.labels"),
     "distill.teachers.reinforced",
-    *("distill.methods", "distill.methods.base", "distill.methods.synthesis"),
+    *("distill.methods", "distill.methods.base", "distill.methods.synthesis", "distill.methods.sampling"),
     *(
         "distill.methods.matching",
         "distill.methods.matching.unroll",

@@ -31,4 +31,6 @@ class Sampling(Method):
     settings: SamplingSettings
 
     def walk(self) -> TrainingSet:
-        return self.settings.walk.on(self.real, self.counts)
+        walked = self.settings.walk.on(self.real, self.counts)
+        walked.record = {"seed": self.seed}
+        return walked

@@ -53,7 +53,8 @@ def entry(line: Line, size: Size | None, quiet: bool) -> Entry:
     """The sets of a line, of one size or those that somebody gave."""
     if not line.kind.makes_sets and size is not None:
         sets = [line.method(size, line.cfg.seed + i).walk() for i in range(line.cfg.syntheses)]
-        return Entry(sets, line.choices["method"], sets[0].ipc, about=about(line))
+        whole = len(sets[0]) == len(line.real.train)
+        return Entry(sets, line.choices["method"], None if whole else sets[0].ipc, about=about(line))
     paths: Sequence[str | Path] = line.paths if size is None else folders(line, size)
     synsets = line.synsets if size is None else [load(path) for path in paths]
     method, images = str(synsets[0].record.get("method", "unknown")), len(synsets[0])
