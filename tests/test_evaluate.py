@@ -434,3 +434,18 @@ def test_the_interval_covers_the_true_mean_nineteen_times_in_twenty_and_students
             hit[syntheses] += abs(row["mean"] - 0.6) <= row["ci95"]
     assert 0.92 < hit[5] / 600 < 0.98
     assert hit[1] / 600 < 0.7  # 57 % in the specification's simulation
+
+
+def test_a_student_that_diverged_is_told_and_counts(real, student, tmp_path, monkeypatch, capsys):
+    def train(nets, *rest, **more):
+        torch.nn.utils.vector_to_parameters(
+            torch.full((sum(p.numel() for p in nets[0].parameters()),), torch.nan), nets[0].parameters()
+        )
+
+    monkeypatch.setattr("distill.evaluation.trial.train", train)
+    report = judged(subset(real), real, {"toy": student}, protocol(epochs=1), Report(tmp_path / "report.json"))
+    assert len(report.rows[0]["accuracies"]) == protocol().students
+    assert (
+        "warning: student 0 of synthesis 0 diverged, and counts as it is: lower protocol.recipe.lr"
+        in capsys.readouterr().err
+    )

@@ -7,6 +7,7 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import make_recipe
 from torch.func import grad, vmap
 
 from distill import native
@@ -15,6 +16,9 @@ from distill.networks import instance
 from distill.networks.convnet import ConvNet
 from distill.networks.flat import FlatStudent, flatten
 from distill.networks.instance import InstanceNorm, instance_norm
+from distill.training.batch import Batch
+from distill.training.gradients import Gradients
+from distill.training.losses import CrossEntropy
 
 LAYOUTS = {"pixels": torch.contiguous_format, "channels last": torch.channels_last}
 KINDS = [(1.0, 1), (0.0, 2), (0.01, 2), (0.0, 1)]  # slope, window
@@ -147,6 +151,18 @@ def test_memory_beyond_the_tensors_is_never_read_or_written():
             ours(*given, 0.0, window)
     with pytest.raises(ValueError, match="side of 3, expected 1 or 2"):
         ours(maps, weight, bias, 0.0, 3)
+
+
+@pytest.mark.parametrize(("channels", "precision"), [(1, "bf16"), (1, "fp32"), (3, "bf16")])
+def test_compiled_gradients_are_the_eager_ones_for_grey_images_too(channels, precision):
+    torch.manual_seed(0)
+    net = ConvNet((channels, 28, 28), 3, depth=2, width=128, norm="instance", pooling="avg", activation="relu")
+    images, targets, recipe = torch.randn(1, 4, channels, 28, 28), torch.tensor([[0, 1, 2, 0]]), make_recipe(batch=4)
+    batch = Batch(images, images, targets, torch.ones(1, 4), torch.arange(4)[None], 0)
+    ways = (Gradients([net], recipe.with_(precision=precision), CrossEntropy(), size) for size in (None, 4))
+    eager, compiled = (gradients.on(batch)(flatten(net)[None]) for gradients in ways)
+    assert compiled.isfinite().all()
+    assert (compiled - eager).norm() < (2e-2 if precision == "bf16" else 1e-5) * eager.norm()
 
 
 def test_compiled_second_derivatives_are_the_eager_ones():

@@ -1,5 +1,6 @@
 """Trial: students trained on a set under a protocol, and what each then classifies correctly."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from torch import nn
 from distill import rng
 from distill.data.split import Split
 from distill.evaluation.protocol import Protocol
+from distill.networks.flat import flatten
 from distill.sets.base import TrainingSet
 from distill.teachers.labels import Teaching, Told, told
 from distill.training.accuracy import hits
@@ -77,6 +79,13 @@ class Trial:
 
         after_epoch = test_on_the_way if self.peak else None
         train(nets, batches, seeds=self.seeds, compiled=self.compiled, after_batch=count, after_epoch=after_epoch)
+        lost = [student for student, net in zip(self.students, nets, strict=True) if not flatten(net).isfinite().all()]
+        if lost and self.purpose != "choice":
+            print(
+                f"warning: student {lost[0]} of synthesis {self.synthesis} diverged, and counts as it is: lower "
+                f"protocol.recipe.lr ({batches.recipe.lr:g})",
+                file=sys.stderr,
+            )
         test()
         return found, took
 
