@@ -21,7 +21,7 @@ JUDGED = {
     "student_epochs": [2],
     "student_rates": [0.1],
     "protocol.students": 2,
-    "random": 1,
+    "draws": 1,
 }
 
 
@@ -102,7 +102,7 @@ def test_a_changed_set_is_judged_as_it_is_not_as_its_file(real, tmp_path):
     made = dd.make("dm", real, ipc=1, steps=0, out=tmp_path, **QUICK)
     changed = made.with_(images=-made.images)
     assert changed.path is None and changed.to(torch.device("cpu")).path is None and made.to(torch.device("cpu")).path
-    rows = dd.evaluate([made, changed], real, out=tmp_path, **{**JUDGED, "random": 0}).rows
+    rows = dd.evaluate([made, changed], real, out=tmp_path, **{**JUDGED, "baselines": []}).rows
     assert [row["synset_hash"] for row in rows] == [made.hash, changed.hash] and made.hash != changed.hash
 
 

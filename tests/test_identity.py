@@ -38,9 +38,12 @@ def test_experts_sets_labels_and_rows_of_earlier_versions_are_found(line, method
     code, _, message = line(*RUN, f"method={method}", *METHODS[method])
     assert code == 0, message
     after = contents(tmp_path)
-    pages = {"run/report.html", "run/report.csv"}  # report.json stays as it is: no row was added
-    locks = {name for name in after if name.endswith(".lock")}
-    assert {name for name in after if before.get(name) != after[name]} - pages - locks == set()
+    pages = {"run/report.html", "run/report.csv", "run/report.json"}
+    own = {name for name in after if name.endswith(".lock") or name.startswith("run/rows/")}
+    assert {name for name in after if before.get(name) != after[name]} - pages - own == set()
+    rows, former = (json.loads((each / "run" / "report.json").read_text())["rows"] for each in (tmp_path, FORMER))
+    assert [row["accuracies"] for row in rows if row["labels"] != "kd"] == [row["accuracies"] for row in former]
+    assert len(rows) - len(former) == (method == "rded")  # random images with teachers stood not beside soft labels yet
 
 
 def test_a_changed_number_is_another_store_and_another_row(line, tmp_path):  # noqa: F811

@@ -28,16 +28,21 @@ def _gain(row: Row, randoms: Mapping[Any, Row]) -> tuple[float, float | None] | 
         return None
     mine, theirs = _sample(row), _sample(beside)
     half = None
-    if min(len(mine), len(theirs)) > 1 and mine.std() + theirs.std() > 0:
-        interval = stats.ttest_ind(mine, theirs, equal_var=False).confidence_interval(0.95)
-        half = float(interval.high - interval.low) / 2
+    if min(len(mine), len(theirs)) > 1:
+        parts = [each.var(ddof=1) / len(each) for each in (mine, theirs)]
+        if sum(parts):
+            degrees = sum(parts) ** 2 / sum(
+                part**2 / (len(each) - 1) for part, each in zip(parts, (mine, theirs), strict=True)
+            )
+            half = float(stats.t.ppf(0.975, degrees) * np.sqrt(sum(parts)))
     return row["mean"] - beside["mean"], half
 
 
-def _judged(row: Row) -> list[Any]:
-    return [row.get(key) for key in SAME]
+def _judged(row: Row) -> list[str]:
+    return [str(row.get(key)) for key in SAME]
 
 
 def _sample(row: Row) -> np.ndarray:
-    values = np.array(row["values"]).reshape(row["syntheses"], -1)
-    return values.mean(1) if row["syntheses"] > 1 else values[0]
+    values = np.array(row.get("values") or [row["mean"]])
+    several = row["syntheses"] > 1 and len(values) % row["syntheses"] == 0
+    return values.reshape(row["syntheses"], -1).mean(1) if several else values
