@@ -158,4 +158,5 @@ def test_a_lazy_folder_goes_the_whole_line(line, tmp_path):  # noqa: F811
     synset = distill.load(tmp_path / "outputs" / "folder-cda-ipc1-seed0")
     assert synset.images.shape == (4, 3, 32, 32) and synset.eight_bit
     rows = json.loads((tmp_path / "outputs" / "report.json").read_text())["rows"]
-    assert [row["labels"] for row in rows] == ["stored", "hard"] * 2 + ["kd"] and rows[0]["image_bytes"] == 4 * 3 * 32**2
+    assert [row["labels"] for row in rows] == ["stored", "hard"] * 2 + ["kd"]
+    assert rows[0]["image_bytes"] == 4 * 3 * 32**2
