@@ -146,8 +146,8 @@ def make(
         ipc: images per class, see `distill.sizes`.
         experts: of `train_experts`, all of them; None finds them below ``out``.
         student: the network that it is made with.
-        settings: of the method: ``steps=100``; of the network: ``**{"student.width": 32}``; of the run: ``compile=False``,
-            ``logger="wandb"``.
+        settings: of the method: ``steps=100``; of the network: ``**{"student.width": 32}``; of a rule's proxies:
+            ``**{"proxies.recipe.epochs": 20}``; of the run: ``compile=False``, ``logger="wandb"``.
 
     Raises:
         ValueError: a name or a value is unknown or impossible here; nothing was trained.
@@ -169,8 +169,10 @@ def make(
         if name.startswith("student."):
             stated += overrides(f"student.{student}", {name.partition(".")[2]: value})
         else:
-            stated += overrides("" if name in RUN else "method", {name: value})
+            stated += overrides("" if name.partition(".")[0] in (*RUN, "proxies") else "method", {name: value})
     line = go("distill", real, out, seed, stated, ("experts", "distill"))
+    if not line.kind.makes_sets:
+        raise ValueError(f"{method} makes no set, students walk the real one: evaluate(..., baselines=[{method!r}])")
     return load(line.folder(line.ipcs[0], seed))
 
 

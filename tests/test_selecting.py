@@ -312,3 +312,12 @@ def test_a_killed_proxy_run_goes_on_and_ends_in_the_same_log(real, student, tmp_
     for name in mine:
         assert torch.equal(mine[name], theirs[name]) and mine[name].isfinite().all()
     assert torch.equal(whole.row(0, -1), broken.row(0, -1))
+
+
+def test_python_sets_proxies_and_says_that_a_walk_is_no_set(tmp_path):
+    data = distill.load_data("digits")
+    quick = {"student.width": 4, "compile": False, "out": tmp_path}
+    synset = distill.make("herding", data, ipc=1, **quick, **{"proxies.recipe.epochs": 1})
+    assert synset.record["config"]["proxies"]["recipe"]["epochs"] == 1 and len(synset) == 10
+    with pytest.raises(ValueError, match=r"rs2 makes no set, students walk the real one: evaluate\(\.\.\., baselines="):
+        distill.make("rs2", data, ipc=1, **quick)
