@@ -115,8 +115,7 @@ def fuse(function: Callable[..., T]) -> Callable[..., T]:
             torch.compiler.allow_in_graph(piece)
         for constant in CONSTANTS:
             torch.compiler.assume_constant_result(constant)
-        # Where convolutions are laid out anew, inductor (torch 2.14) reads what comes of other nodes in the order of before:
-        # gradients of grey images in bf16 were NaN.
+        # Where inductor (torch 2.14) may lay convolutions out anew, gradients of grey images are NaN in bf16.
         return torch.compile(own, dynamic=False, options={"layout_optimization": False})
 
     return lambda *args: compiled()(*args)  # the compiler is imported when it is wanted
