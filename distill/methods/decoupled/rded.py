@@ -12,8 +12,7 @@ from distill import rng
 from distill.augment.crops import boxes, resize_boxes
 from distill.checks import setting
 from distill.data.split import Split
-from distill.methods.base import Inputs, LoopSettings, Method, given
-from distill.sets.synthetic import SyntheticSet
+from distill.methods.base import Inputs, LoopSettings, RealPixels, given
 from distill.sizes import Size
 from distill.teachers.committee import Committee
 from distill.training.recipe import TEACHERS
@@ -36,7 +35,7 @@ class RDEDSettings(LoopSettings):
     factor: int = setting("whole [1, 100]")
 
 
-class RDED(Method):
+class RDED(RealPixels):
     """One step makes one class's images, by the committee's first member.
 
     Raises:
@@ -62,14 +61,6 @@ class RDED(Method):
 
     def images_a_step(self) -> float:
         return self.settings.pool * self.settings.patches / 3  # views of a class, forward alone
-
-    def artefact(self) -> SyntheticSet:
-        """In eight bits, as it is stored and judged."""
-        return super().artefact().quantised()
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        images = {"name": "images", "params": [self.synset.images]}
-        return torch.optim.SGD([images], 0.0)  # nothing is optimised; the outer loop asks for one
 
     def learn(self, step: int) -> None:
         """Put one class's images together."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distill.checks import setting
 from distill.data.split import Split
-from distill.methods.base import Inputs, Method, Settings
+from distill.methods.base import Inputs, RealPixels, Settings
 from distill.methods.selection.rules import Pool, Rule
 from distill.sets.synthetic import SyntheticSet
 from distill.training.recipe import TEACHERS
@@ -33,7 +33,7 @@ class SelectionSettings(Settings):
         return len(self.rule.variants) - 1, 1, 1
 
 
-class Selection(Method):
+class Selection(RealPixels):
     """Real images as they are, by one rule; the set of each of the rule's variants is a snapshot.
 
     Raises:
@@ -89,14 +89,6 @@ class Selection(Method):
                 f"{self.rule} has {self.steps + 1} variants to choose among on validation, this protocol chooses none: take "
                 "protocol/choice=val, or state one variant (method.rule.cutoffs=[0.3])"
             )
-
-    def artefact(self) -> SyntheticSet:
-        """In eight bits, as real images are."""
-        return super().artefact().quantised()
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        images = {"name": "images", "params": [self.synset.images]}
-        return torch.optim.SGD([images], 0.0)  # nothing is optimised; the outer loop asks for one
 
     def learn(self, step: int) -> None:
         """Take the set of the next variant."""
