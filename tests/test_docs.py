@@ -18,6 +18,7 @@ from test_structure import ORDER
 
 from distill.cli.habits import FLAGS, check_habits
 from distill.cli.listing import listing
+from distill.cli.main import with_task
 from distill.cli.typed import is_sweep, quoted, swept
 from distill.data.preprocessing import normalised
 from distill.presets import check_experiment
@@ -168,6 +169,7 @@ def composes(*arguments):
 
 def check(words):
     """Whether the command line takes these words, as `distill.cli.main` reads them."""
+    words = with_task(words)
     if "task=list" in words:
         assert listing([word for word in words if word != "task=list"])
         return

@@ -32,6 +32,15 @@ def test_a_word_that_nothing_has_is_told_its_neighbour():
         listing(["rded", "svhn"])
 
 
+def test_a_bare_first_word_is_the_task(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["distill", "list", "rs2-ipc"])
+    main()
+    assert capsys.readouterr().out.splitlines() == listing(["rs2-ipc"]).splitlines()
+    monkeypatch.setattr("sys.argv", ["distill", "evalute", "synset=x"])
+    with pytest.raises(SystemExit, match="unknown task 'evalute': did you mean evaluate"):
+        main()
+
+
 def test_of_many_names_only_the_nearest_are_told():
     many = [f"mtt_set{i}_ipc1" for i in range(117)]
     assert unknown("experiment", "mtt_st7_ipc1", many).startswith(

@@ -1,6 +1,7 @@
-"""The command line: distill [task=experts|distill|evaluate|all|report|list] ... ; see --help."""
+"""The command line: distill [experts|distill|evaluate|all|report|list] NAME=VALUE ... ; see --help."""
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -14,14 +15,25 @@ from distill.runs.signals import interruptible
 def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # what Hydra finds wrong reaches us, and becomes one line
     with errors_in_one_line(), interruptible():
-        text = answered(sys.argv[1:])
+        arguments = with_task(sys.argv[1:])
+        text = answered(arguments)
         if text is not None:
             print(text)
             return
         from distill.cli.jobs import run  # brings Hydra
 
-        if told := run(sys.argv[1:]):
+        if told := run(arguments):
             sys.exit(told)
+
+
+def with_task(arguments: Sequence[str]) -> list[str]:
+    """A bare first word is the task.
+
+    >>> with_task(["evaluate", "synset=outputs"]), with_task(["seed=1"])
+    (['task=evaluate', 'synset=outputs'], ['seed=1'])
+    """
+    first, *others = arguments or [""]
+    return [f"task={first}", *others] if re.fullmatch(r"\w+", first) else list(arguments)
 
 
 def answered(arguments: Sequence[str]) -> str | None:
