@@ -79,6 +79,7 @@ ORDER = [
     *(
         "distill.report",
         "distill.report.rows",
+        "distill.report.differences",
         "distill.report.gains",
         "distill.report.table",
         "distill.report.figures",

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from distill.report.rows import RANDOM, WHOLE, Row
+from distill.report.differences import difference
+from distill.report.rows import PEAKED, RANDOM, WHOLE, Row
 
 SAME = ("data", "data_hash", "ipc", "student", "student_hash", "protocol_hash", "seed")
 
@@ -24,17 +24,10 @@ def gains(rows: Sequence[Row]) -> list[tuple[float, float | None] | None]:
 def _gain(row: Row, randoms: Mapping[Any, Row]) -> tuple[float, float | None] | None:
     judged = _judged(row)
     beside = randoms.get((*judged, row["labels"]), randoms.get((*judged, "hard")))
-    if row["method"] in (RANDOM, WHOLE) or row["selection"] in ("maximum", "test") or beside is None:
+    if row["method"] in (RANDOM, WHOLE) or row["selection"] in PEAKED or beside is None:
         return None
-    mine, theirs = _sample(row), _sample(beside)
-    half = None
-    if min(len(mine), len(theirs)) > 1:
-        parts = [each.var(ddof=1) / len(each) for each in (mine, theirs)]
-        if sum(parts):
-            degrees = sum(parts) ** 2 / sum(
-                part**2 / (len(each) - 1) for part, each in zip(parts, (mine, theirs), strict=True)
-            )
-            half = float(stats.t.ppf(0.975, degrees) * np.sqrt(sum(parts)))
+    found = difference(sample(row), sample(beside))
+    half = None if found.low is None or found.high is None else (found.high - found.low) / 2
     return row["mean"] - beside["mean"], half
 
 
@@ -42,7 +35,8 @@ def _judged(row: Row) -> list[str]:
     return [str(row.get(key)) for key in SAME]
 
 
-def _sample(row: Row) -> np.ndarray:
+def sample(row: Row) -> np.ndarray:
+    """The row's runs: means over the students of each synthesis, or the students where R = 1; as fractions."""
     values = np.array(row.get("values") or [row["mean"]])
     several = row["syntheses"] > 1 and len(values) % row["syntheses"] == 0
     return values.reshape(row["syntheses"], -1).mean(1) if several else values

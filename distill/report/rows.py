@@ -23,6 +23,8 @@ Row = dict[str, Any]
 
 RANDOM, WHOLE = "random real", "whole real set"  # how the rows of the baselines are called
 
+PEAKED = ("maximum", "test")  # selections of snapshots that were chosen on the test split
+
 MOVE = "move it away or choose another out=DIR"
 
 MEASURE = "delete it to have its row measured again"
