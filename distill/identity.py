@@ -29,6 +29,8 @@ PARTS: dict[str, Values] = {  # what a part says by being of its kind
     "Cropped": {"augment": "resized_crop"},
     "AutoAugment": {"augment": "auto_augment"},
     "RandAugment": {"augment": "rand_augment"},
+    "Jitter": {"augment": "jitter"},
+    "Holed": {"augment": "holed"},
     "CutMix": {"mix": "cutmix"},
     "MixUp": {"mix": "mixup"},
     **{"Own": {"labels": "own"}, "Hard": {"labels": "hard"}, "SmoothedHard": {"labels": "hard"}},
@@ -63,7 +65,13 @@ LABELLED: Values = {  # and those of protocols with a cosine
         "ema": None,
     },
 }
-LATER: Values = {"steps": None, "decay_biases": False, "version": 1}  # what settings of before did not say
+LATER: Values = {
+    "steps": None,
+    "decay_biases": False,
+    "version": 1,
+    "whole_batch": False,
+    "eight_bits": False,
+}  # what settings of before did not say
 UNSAID: Values = {**RECIPE, **EXPERTS, **TEACHERS, **PROTOCOL, **LABELLED, **LATER}
 
 

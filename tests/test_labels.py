@@ -289,6 +289,19 @@ def test_rded_batches_follow_ipc_and_classes():
 
 
 def test_labels_of_another_strength_of_views_are_another_store(tmp_path, synset, committee):
-    stores = [store(tmp_path, synset, committee, views=RandAugment(2, level)) for level in (5, 9)]
+    stores = [
+        store(
+            tmp_path,
+            synset,
+            committee,
+            views=RandAugment(operations=2, level=level, whole_batch=False, eight_bits=False),
+        )
+        for level in (5, 9)
+    ]
     assert stores[0].folder != stores[1].folder
-    assert stores[0].folder == store(tmp_path, synset, committee, views=RandAugment(2, 5)).folder
+    assert (
+        stores[0].folder
+        == store(
+            tmp_path, synset, committee, views=RandAugment(operations=2, level=5, whole_batch=False, eight_bits=False)
+        ).folder
+    )

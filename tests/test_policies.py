@@ -10,7 +10,8 @@ from conftest import load_npz
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode, autoaugment
 
-from distill.augment.policies import NAMES, OPERATIONS, POLICIES, AutoAugment, RandAugment, in_pixels
+from distill.augment import policies
+from distill.augment.policies import NAMES, OPERATIONS, POLICIES, AutoAugment, RandAugment
 from distill.data.preprocessing import Preprocessing, fit_zca, normalised
 from distill.training import views
 
@@ -56,7 +57,7 @@ def test_policies_are_those_of_torchvision(policy):
 def test_operations_are_those_of_torchvision_at_every_level(kind, levels, shape):
     images = eight_bit_images(*shape)
     pixels, space = images / 255, kind()._augmentation_space(levels, shape[1:])
-    assert set(space) | {"Identity", "Invert"} == {*map(theirs, NAMES)}
+    assert set(space) | {"Identity", "Invert", "Hue"} == {*map(theirs, NAMES)}
     for name, (magnitudes, signed) in ((each, space[theirs(each)]) for each in NAMES if theirs(each) in space):
         for level, sign in itertools.product(range(levels), (1, -1) if signed else (1,)):
             magnitude = sign * float(magnitudes[level]) if magnitudes.ndim else 0.0
@@ -81,7 +82,7 @@ def test_the_mean_of_many_views_is_that_of_the_papers_pairs_chances_and_signs(po
             shares = [chance / 2 if sign else 1 - chance for (_, chance, _), sign in zip(pair, signs, strict=True)]
             weights.append(math.prod(shares) / len(pairs))
     weights = torch.tensor(weights)[:, None, None, None]
-    views = in_pixels(image.expand(len(chosen), -1, -1, -1), PIXELS, torch.tensor(chosen), torch.tensor(strengths))
+    views = policies.operated(image.expand(len(chosen), -1, -1, -1), torch.tensor(chosen), torch.tensor(strengths))
     mean = (weights * views).sum(0)
     error = ((weights * (views - mean).square()).sum(0) / 4000).sqrt()
     drawn = AutoAugment(policy, PIXELS)(image.expand(4000, -1, -1, -1), 3)
@@ -118,7 +119,57 @@ def test_what_synthetic_images_have_beyond_pixels_is_clipped_first():
 def test_images_that_are_neither_grey_nor_rgb_are_refused(npz):
     split = load_npz(npz).train
     two = replace(split, images=split.images[:, :2])
-    with pytest.raises(
-        ValueError, match=r"AutoAugment\(policy='svhn'\) is for grey and RGB images, these have 2 channels"
-    ):
-        views.AutoAugment("svhn").on(two)
+    with pytest.raises(ValueError, match="AutoAugment is for grey and RGB images, these have 2 channels"):
+        views.AutoAugment(policy="svhn", whole_batch=False, eight_bits=False).on(two)
+
+
+@pytest.mark.parametrize("share", [-1.0, -0.4, 0.0, 0.3, 1.0])
+def test_hues_turn_as_torchvision_turns_them(share):
+    pixels = eight_bit_images(3, 8, 8) / 255
+    ours = OPERATIONS["hue"](pixels, torch.full((len(pixels),), share))
+    assert torch.allclose(ours, transforms.functional.adjust_hue(pixels, share / 2), atol=1e-4)
+
+
+def test_jitter_draws_each_image_an_order_and_strengths_of_its_own():
+    operations, strengths = policies.Jitter(True, PIXELS).drawn(6000, torch.Generator().manual_seed(0))
+    orders = operations.unique(dim=0, return_counts=True)[1]
+    assert len(orders) == 24 and (orders - 250).abs().max() < 5 * 250**0.5
+    own = {name: strengths[operations == NAMES.index(name)] for name in ("brightness", "contrast", "color", "hue")}
+    for name, widest in {"brightness": 0.4, "contrast": 0.4, "color": 0.4, "hue": 0.2}.items():
+        factor = own[name] * (
+            0.5 if name == "hue" else 0.9
+        )  # what is added to 1, or to the hue as torchvision counts it
+        assert factor.abs().max() <= widest + 1e-6 and factor.abs().mean() == pytest.approx(widest / 2, rel=0.05)
+
+
+KINDS = {
+    "autoaugment": lambda **how: AutoAugment("cifar10", PIXELS, **how),
+    "randaugment": lambda **how: RandAugment(1, 9, PIXELS, **how),
+    "jitter": lambda **how: policies.Jitter(True, PIXELS, **how),
+    "holed": lambda **how: policies.Holed(True, PIXELS, **how),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_draw_for_the_batch_moves_all_images_alike(kind):
+    image = (eight_bit_images(3, 12, 12)[:1] / 255).expand(16, -1, -1, -1)
+    for draw in range(5):
+        together = KINDS[kind](whole_batch=True)(image, draw)
+        assert torch.equal(together, together[:1].expand_as(together))
+    assert any(len(KINDS[kind]()(image, draw).flatten(1).unique(dim=0)) > 4 for draw in range(5))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_eight_bits_lose_what_lies_between_the_levels(kind):
+    image = torch.rand(16, 3, 12, 12, generator=torch.Generator().manual_seed(0)) * 1.4 - 0.2
+    near = (image.clamp(0, 1) * 255).round() / 255
+    assert torch.equal(KINDS[kind](eight_bits=True)(image, 3), KINDS[kind]()(near, 3))
+    assert not torch.equal(KINDS[kind]()(image, 3), KINDS[kind]()(near, 3))
+
+
+def test_a_hole_is_the_mean_behind_the_preprocessing_and_covers_what_dsa_covers():
+    space = normalised([0.3, 0.5, 0.7], [0.2, 0.2, 0.2])
+    images = space(torch.full((500, 3, 16, 16), 0.9))
+    views = policies.Holed(True, space)(images, 0)
+    holes = (views.abs() < 1e-5).all(1)
+    assert 0.12 < holes.float().mean() < 0.25 and holes.flatten(1).any(1).all()  # a quarter, less what lies outside

@@ -25,7 +25,7 @@ OTHER = {  # than what stands there
     "epochs": 4, "extra_epochs": 2, "lr": 0.3, "batch": 5, "micro_batches": 3, "ema": 0.5, "precision": "bf16",
     "momentum": 0.2, "weight_decay": 0.3, "decoupled_decay": 0.3, "decay": 0.7, "decay_epoch": 0, "decay_momentum": 0.3,
     "stretch": 3.0, "augment": "siamese", "area": 0.3, "shuffle": 2, "mix_alpha": 0.2, "temperature": 2.0,
-    "vote_temperature": 0.5, "top_k": 1, "policy": "svhn", "operations": 1, "level": 25, "steps": 5, "floor": 0.04,
+    "vote_temperature": 0.5, "top_k": 1, "policy": "svhn", "operations": 3, "level": 25, "steps": 5, "floor": 0.04,
     "trust": 0.3, "pct_start": 0.6, "div_factor": 2.0, "final_div_factor": 2.0, "smoothing": 0.4,
 }  # fmt: skip
 
@@ -70,7 +70,8 @@ def set_at(settings, path, value):
 def synset(real):
     made = SyntheticSet.from_real(real.train, 4, torch.Generator().manual_seed(0))
     logits = torch.randn(12, 3, generator=torch.Generator().manual_seed(1))
-    return made.with_(labels=logits, label_kind="logits", lr=torch.tensor(0.02))
+    images = 0.97 * made.images  # between the levels of eight bits, as learned ones are
+    return made.with_(images=images, labels=logits, label_kind="logits", lr=torch.tensor(0.02))
 
 
 @pytest.fixture

@@ -137,7 +137,14 @@ def test_a_training_waits_for_nothing(real, student, name, stack, there):
     assert not lately(there)
 
 
-@pytest.mark.parametrize("views", [AutoAugment("cifar10"), RandAugment(operations=2, level=9)], ids=str)
+@pytest.mark.parametrize(
+    "views",
+    [
+        AutoAugment(policy="cifar10", whole_batch=False, eight_bits=False),
+        RandAugment(operations=2, level=9, whole_batch=False, eight_bits=False),
+    ],
+    ids=str,
+)
 def test_views_of_a_policy_wait_for_nothing(real, views, there):
     of, images = views.on(real.train), real.train.images.to(device())
     lately(there)

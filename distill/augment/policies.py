@@ -1,4 +1,4 @@
-"""AutoAugment (arXiv:1805.09501) and RandAugment (arXiv:1909.13719): operations drawn image by image, on pixels in [0, 1].
+"""AutoAugment (arXiv:1805.09501), RandAugment (arXiv:1909.13719) and DC-BENCH's two others: operations on pixels in [0, 1].
 
 Operations and the tables of policies are kornia's, strengths those of the papers' code as torchvision has them: a level is a
 share of an operation's strongest, its sign is drawn. `kornia.augmentation.auto` itself is another augmentation: one policy
@@ -16,6 +16,7 @@ from kornia.geometry.transform import warp_affine
 from torch import Generator, Tensor
 
 from distill.augment.crops import Space
+from distill.augment.families import crop, cutout, flip
 
 POLICIES = {
     "cifar10": autoaugment.cifar10_policy,
@@ -24,71 +25,142 @@ POLICIES = {
 }
 
 
-class AutoAugment:
+class OnPixels:
+    """Views of the pixels behind a preprocessing, clipped to [0, 1].
+
+    Args:
+        pixels: the images' preprocessing.
+        whole_batch: one draw for all images of a call; False draws for each.
+        eight_bits: pixels are rounded to 256 levels before they are moved. DC-BENCH's code does both.
+    """
+
+    def __init__(self, pixels: Space, whole_batch: bool = False, eight_bits: bool = False):
+        self.pixels, self.whole_batch, self.eight_bits = pixels, whole_batch, eight_bits
+
+    def __call__(self, images: Tensor, draw: int) -> Tensor:
+        """Views of ``images`` (B, C, H, W), same shape; what is moved in is black."""
+        g = Generator().manual_seed(draw)
+        pixels = self.pixels.inverse(images).clamp(0, 1)
+        views = self.of(eight_bits(pixels) if self.eight_bits else pixels, 1 if self.whole_batch else len(images), g)
+        return self.pixels(views)
+
+    def of(self, pixels: Tensor, draws: int, g: Generator) -> Tensor:
+        """Views of pixels, from so many draws: one, or one for each image."""
+        return operated(pixels, *self.drawn(draws, g))
+
+    def drawn(self, draws: int, g: Generator) -> tuple[Tensor, Tensor]:
+        """Operations (draws, n), numbers of `NAMES`, and their strengths, as `operated` takes them."""
+        raise NotImplementedError
+
+
+class AutoAugment(OnPixels):
     """One of a policy's 25 pairs of operations for each image, each of the two with its probability and its level of 0 to 9.
 
     Args:
         policy: the data set it was searched on, ``cifar10``, ``imagenet`` or ``svhn``.
-        pixels: the images' preprocessing.
+        how: see `OnPixels`.
     """
 
     STRONGEST = 9
 
-    def __init__(self, policy: str, pixels: Space):
+    def __init__(self, policy: str, pixels: Space, **how: bool):
+        super().__init__(pixels, **how)
         pairs = POLICIES[policy]
-        self.pixels = pixels
         self.operations = torch.tensor([[NAMES.index(name) for name, _, _ in pair] for pair in pairs])
         self.chances = torch.tensor([[chance for _, chance, _ in pair] for pair in pairs])
         self.levels = torch.tensor([[level or 0 for _, _, level in pair] for pair in pairs])
 
-    def __call__(self, images: Tensor, draw: int) -> Tensor:
-        """Views of ``images`` (B, C, H, W), same shape; what is moved in is black."""
-        g, count = Generator().manual_seed(draw), len(images)
-        pair = torch.randint(len(self.operations), (count,), generator=g)
-        skipped = torch.rand(count, 2, generator=g) >= self.chances[pair]
-        strengths = _signs(count, 2, g) * self.levels[pair] / self.STRONGEST
-        operations = self.operations[pair].masked_fill(skipped, NAMES.index("identity"))
-        return in_pixels(images, self.pixels, operations, strengths)
+    def drawn(self, draws: int, g: Generator) -> tuple[Tensor, Tensor]:
+        pair = torch.randint(len(self.operations), (draws,), generator=g)
+        skipped = torch.rand(draws, 2, generator=g) >= self.chances[pair]
+        strengths = _signs(draws, 2, g) * self.levels[pair] / self.STRONGEST
+        return self.operations[pair].masked_fill(skipped, NAMES.index("identity")), strengths
 
 
-class RandAugment:
+class RandAugment(OnPixels):
     """``count`` of 14 operations for each image, drawn with replacement, all at one level.
 
     Args:
         count: the paper's N.
         level: the paper's M of 0 to 30, as torchvision counts; the paper calls 10 what is 30 here.
-        pixels: the images' preprocessing.
+        how: see `OnPixels`.
     """
 
     STRONGEST = 30
 
-    def __init__(self, count: int, level: int, pixels: Space):
-        self.count, self.level, self.pixels = count, level, pixels
+    def __init__(self, count: int, level: int, pixels: Space, **how: bool):
+        super().__init__(pixels, **how)
+        self.count, self.level = count, level
 
-    def __call__(self, images: Tensor, draw: int) -> Tensor:
-        """Views of ``images`` (B, C, H, W), same shape; what is moved in is black."""
-        g, shape = Generator().manual_seed(draw), (len(images), self.count)
-        operations = torch.randint(NAMES.index("invert"), shape, generator=g)  # which RandAugment has not
-        return in_pixels(images, self.pixels, operations, _signs(*shape, g) * self.level / self.STRONGEST)
+    def drawn(self, draws: int, g: Generator) -> tuple[Tensor, Tensor]:
+        operations = torch.randint(NAMES.index("invert"), (draws, self.count), generator=g)  # which RandAugment has not
+        return operations, _signs(draws, self.count, g) * self.level / self.STRONGEST
+
+
+class Jitter(OnPixels):
+    """Shifts and mirrored images, then torchvision's ColorJitter: four operations in a random order (DC-BENCH's ImageNet one).
+
+    Args:
+        mirror: False where a mirrored image is another sign.
+        how: see `OnPixels`.
+    """
+
+    RANGES = {"brightness": 0.4 / 0.9, "contrast": 0.4 / 0.9, "color": 0.4 / 0.9, "hue": 0.2 / 0.5}
+
+    def __init__(self, mirror: bool, pixels: Space, **how: bool):
+        super().__init__(pixels, **how)
+        self.mirror = mirror
+
+    def of(self, pixels: Tensor, draws: int, g: Generator) -> Tensor:
+        return super().of(shifted(pixels, draws, g, self.mirror), draws, g)
+
+    def drawn(self, draws: int, g: Generator) -> tuple[Tensor, Tensor]:
+        order = torch.rand(draws, len(self.RANGES), generator=g).argsort(1)
+        widths = torch.tensor(list(self.RANGES.values()))
+        strengths = (2 * torch.rand(draws, len(widths), generator=g) - 1) * widths[order]
+        return torch.tensor([NAMES.index(name) for name in self.RANGES])[order], strengths
+
+
+class Holed(OnPixels):
+    """Shifts and mirrored images, then a box of half of each side at the data set's mean (DC-BENCH's CIFAR one).
+
+    Args:
+        mirror: False where a mirrored image is another sign.
+        how: see `OnPixels`.
+    """
+
+    def __init__(self, mirror: bool, pixels: Space, **how: bool):
+        super().__init__(pixels, **how)
+        self.mirror = mirror
+
+    def of(self, pixels: Tensor, draws: int, g: Generator) -> Tensor:
+        views = self.pixels(shifted(pixels, draws, g, self.mirror))
+        return self.pixels.inverse(cutout(views, g, draws))  # zero is the mean behind the preprocessing
+
+
+def shifted(pixels: Tensor, draws: int, g: Generator, mirror: bool) -> Tensor:
+    """Moved by up to an eighth of each side, filled with black, and half of them mirrored."""
+    moved = crop(pixels, g, draws)
+    return flip(moved, g, draws) if mirror else moved
 
 
 def _signs(count: int, each: int, g: Generator) -> Tensor:
     return 2 * torch.randint(2, (count, each), generator=g) - 1
 
 
-def in_pixels(images: Tensor, space: Space, operations: Tensor, strengths: Tensor) -> Tensor:
-    """Operations (B, n), numbers of `NAMES`, one after another on the pixels of ``images`` (B, C, H, W), clipped to [0, 1].
+def operated(pixels: Tensor, operations: Tensor, strengths: Tensor) -> Tensor:
+    """Operations (B, n) or (1, n), numbers of `NAMES`, one after another on ``pixels`` (B, C, H, W) in [0, 1].
 
     Args:
-        strengths: (B, n), signed shares of the strongest, in [-1, 1].
+        strengths: as many, signed shares of the strongest, in [-1, 1].
     """
-    pixels = space.inverse(images).clamp(0, 1)
-    for which, strength in zip(operations.T, strengths.T, strict=True):
+    views, shape = pixels.clone(), (len(pixels), operations.shape[1])
+    for which, strength in zip(operations.expand(shape).T, strengths.expand(shape).T, strict=True):
         for number in which.unique().tolist():
             own = (which == number).nonzero()[:, 0]
-            here, strong = (part.to(images.device, non_blocking=True) for part in (own, strength[own].float()))
-            pixels[here] = OPERATIONS[NAMES[number]](pixels[here], strong)
-    return space(pixels)
+            here, strong = (part.to(pixels.device, non_blocking=True) for part in (own, strength[own].float()))
+            views[here] = OPERATIONS[NAMES[number]](views[here], strong)
+    return views
 
 
 def warped(images: Tensor, *matrices: list[float | Tensor]) -> Tensor:
@@ -141,6 +213,11 @@ def contrast(images: Tensor, strength: Tensor) -> Tensor:
     return kornia.enhance.adjust_contrast_with_mean_subtraction(three, 1 + 0.9 * strength)[:, : images.shape[1]]
 
 
+def hue(images: Tensor, strength: Tensor) -> Tensor:
+    """Colours turn by up to half of the circle; grey images have none."""
+    return images if images.shape[1] == 1 else kornia.enhance.adjust_hue(images, math.pi * strength)
+
+
 def posterize(images: Tensor, strength: Tensor) -> Tensor:
     """Eight bits of each pixel, or down to the first four."""
     return kornia.enhance.posterize(eight_bits(images), (8 - (4 * strength.abs()).round()).int())
@@ -181,6 +258,7 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "auto_contrast": auto_contrast,
     "equalize": lambda images, strength: kornia.enhance.equalize(eight_bits(images)),
     "invert": lambda images, strength: 1 - images,
+    "hue": hue,
 }  # the strength of a batch's images, (B,), is a signed share of the strongest, in [-1, 1]
 
 NAMES = list(OPERATIONS)

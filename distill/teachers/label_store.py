@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from distill import rng
-from distill.identity import LABELLED, flat_recipe, parts_of
+from distill.identity import LABELLED, UNSAID, flat_recipe, parts_of
 from distill.teachers.shelf import Shelf
 from distill.training.batch import Batches, Seen
 
@@ -60,7 +60,11 @@ class LabelStore(Shelf, Dataset):
         values = flat_recipe(parts_of(self.recipe), LABELLED)
         views = {name: values[name] for name in VIEWS}
         own = parts_of(self.recipe.views)  # of other views than crops, such as the level of RandAugment
-        views |= {name: value for name, value in own.items() if name not in ("kind", *VIEWS)}
+        views |= {
+            name: value
+            for name, value in own.items()
+            if name not in ("kind", *VIEWS) and value != UNSAID.get(name, ...)
+        }
         about = {
             "images": self.data.hash,
             "views": {**views, "seed": seed},

@@ -75,16 +75,28 @@ class Cropped(Views):
 
 
 @dataclass(frozen=True)
-class Policy(Views):
-    """Operations drawn image by image, on the pixels behind the preprocessing, whatever the data set."""
+class OnPixels(Views):
+    """Views of the pixels behind the preprocessing (`distill.augment.policies.OnPixels`).
+
+    Attributes:
+        whole_batch: one draw for all images of a batch; false draws for each.
+        eight_bits: pixels are rounded to 256 levels first. DC-BENCH's code does both.
+    """
+
+    whole_batch: bool = setting("true or false")
+    eight_bits: bool = setting("true or false")
 
     def on(self, split: Split) -> Augment:
         if split.shape[0] not in (1, 3):
-            raise ValueError(f"{self} is for grey and RGB images, these have {split.shape[0]} channels")
-        return self.of(split.preprocessing)
+            raise ValueError(f"{type(self).__name__} is for grey and RGB images, these have {split.shape[0]} channels")
+        return self.of(split.preprocessing, "flip" in split.strategy)
+
+    @property
+    def how(self) -> dict[str, bool]:
+        return {"whole_batch": self.whole_batch, "eight_bits": self.eight_bits}
 
     @abstractmethod
-    def of(self, preprocessing: Preprocessing) -> Augment:
+    def of(self, preprocessing: Preprocessing, mirror: bool) -> Augment:
         """On images of this preprocessing. Here kornia is imported: all else starts 0.4 s sooner without it."""
 
     def families(self, strategy: str) -> str:
@@ -92,7 +104,7 @@ class Policy(Views):
 
 
 @dataclass(frozen=True)
-class AutoAugment(Policy):
+class AutoAugment(OnPixels):
     """Pairs of operations that were searched for (`distill.augment.policies.AutoAugment`).
 
     Attributes:
@@ -101,14 +113,14 @@ class AutoAugment(Policy):
 
     policy: str = setting("one of cifar10, imagenet, svhn")
 
-    def of(self, preprocessing: Preprocessing) -> Augment:
+    def of(self, preprocessing: Preprocessing, mirror: bool) -> Augment:
         from distill.augment import policies
 
-        return policies.AutoAugment(self.policy, preprocessing)
+        return policies.AutoAugment(self.policy, preprocessing, **self.how)
 
 
 @dataclass(frozen=True)
-class RandAugment(Policy):
+class RandAugment(OnPixels):
     """Random operations of one strength (`distill.augment.policies.RandAugment`).
 
     Attributes:
@@ -119,10 +131,36 @@ class RandAugment(Policy):
     operations: int = setting("whole [1, 100]")
     level: int = setting("whole [0, 30]")
 
-    def of(self, preprocessing: Preprocessing) -> Augment:
+    def of(self, preprocessing: Preprocessing, mirror: bool) -> Augment:
         from distill.augment import policies
 
-        return policies.RandAugment(self.operations, self.level, preprocessing)
+        return policies.RandAugment(self.operations, self.level, preprocessing, **self.how)
+
+
+@dataclass(frozen=True)
+class Jitter(OnPixels):
+    """Shifts, mirrored images and jittered colours (`distill.augment.policies.Jitter`)."""
+
+    def of(self, preprocessing: Preprocessing, mirror: bool) -> Augment:
+        from distill.augment import policies
+
+        return policies.Jitter(mirror, preprocessing, **self.how)
+
+    def families(self, strategy: str) -> str:
+        return "flip" if "flip" in strategy else ""
+
+
+@dataclass(frozen=True)
+class Holed(OnPixels):
+    """Shifts, mirrored images and a hole in each (`distill.augment.policies.Holed`)."""
+
+    def of(self, preprocessing: Preprocessing, mirror: bool) -> Augment:
+        from distill.augment import policies
+
+        return policies.Holed(mirror, preprocessing, **self.how)
+
+    def families(self, strategy: str) -> str:
+        return "flip" if "flip" in strategy else ""
 
 
 @dataclass(frozen=True)
