@@ -2,16 +2,12 @@
 
 import copy
 import html
-import json
 import platform
-import shutil
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torchvision
 from PIL import Image
@@ -23,11 +19,13 @@ from distill.data.preprocessing import Preprocessing, to_pixels
 from distill.data.split import Split
 from distill.files import hash_tensors, save_tensors, write_json
 from distill.sets.base import TrainingSet
+from distill.sets.export import export
 from distill.sets.looks import as_uri, eight_bit, grid
 from distill.sets.soundness import check_images, check_labels, check_names, check_rate
-from distill.sizes import Size, spread
+from distill.sizes import Size, counts, spread
 
 MOST_SHOWN = 20  # classes whose images a notebook shows unasked
+WRITTEN = ("format", "hash", "ipc", "lr", "shape", "versions")  # what `save` says of the very set
 
 
 @dataclass(repr=False)
@@ -222,63 +220,31 @@ class SyntheticSet(TrainingSet, Dataset):
         save_tensors(path, self.stored, about)
         write_json(path.with_suffix(".json"), about)
 
+    def subset(self, ipc: Size) -> "SyntheticSet":
+        """The first ``ipc`` images of each class, which the record tells; a learned rate stays that of the whole set.
+
+        Raises:
+            ValueError: a class has fewer, or ``ipc`` is no size (see `distill.sizes`).
+        """
+        asked = counts(ipc, self.class_names, self.counts)
+        short = [cls for cls, count in enumerate(asked) if count > self.counts[cls]]
+        if short:
+            name, has = self.class_names[short[0]], self.counts[short[0]]
+            raise ValueError(f"ipc is {asked[short[0]]}, but class {name!r} of the set has {has} images")
+        kept = torch.cat([(self.classes == cls).nonzero()[:count, 0] for cls, count in enumerate(asked)])
+        about = {name: value for name, value in self.record.items() if name not in WRITTEN}
+        about |= {"method": f"{self.record.get('method', 'unknown')} subset", "subset_of": self.hash}
+        return self.with_(images=self.images[kept], labels=self.labels[kept], classes=self.classes[kept], record=about)
+
     def export(self, folder: str | Path, kind: str) -> Path:
-        """Write the set for other tools into a new folder.
+        """Write the set for other tools into a new folder; see `distill.sets.export` for the kinds.
 
         Args:
-            kind: ``png`` (8 bits, clipped: to look at, not to train on), ``npz`` (numpy arrays and constants) or ``pt``
-                (``images.pt`` and ``labels.pt`` as the papers' scripts read them).
+            kind: ``png`` (8 bits, clipped: to look at, not to train on), ``npz`` (numpy arrays and constants), ``pt``
+                (``images.pt`` and ``labels.pt``), or a project's own format: ``mtt``, ``datm``, ``dc``, ``sre2l``, ``rded``.
 
         Raises:
             FileExistsError: the folder is there already.
+            ValueError: the kind is unknown, or cannot hold this set.
         """
-        folder = Path(folder)
-        if folder.exists():
-            raise FileExistsError(f"{folder} exists: name a new folder")
-        writers = {"png": self._write_png, "npz": self._write_npz, "pt": self._write_pt}
-        if kind not in writers:
-            raise ValueError(f"unknown export {kind!r}: one of {', '.join(writers)}")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
-        part.mkdir()  # unlike a temporary folder's, its mode is as the umask has it
-        try:
-            writers[kind](part)
-            (part / "README.md").write_text(self._readme(kind))
-            part.replace(folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-        return folder
-
-    def _write_png(self, folder: Path) -> None:
-        for i, (image, cls) in enumerate(zip(self.pixels, self.classes.tolist(), strict=True)):
-            name = "".join(c if c.isalnum() else "_" for c in self.class_names[cls])
-            path = folder / f"{cls:04d}_{name}" / f"{i:06d}.png"
-            path.parent.mkdir(exist_ok=True)
-            torchvision.utils.save_image(image, path)
-
-    def _write_npz(self, folder: Path) -> None:
-        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self.tensors.items()}
-        about = {"class_names": np.array(self.class_names), "space": np.array(self.preprocessing.space)}
-        np.savez(folder / "synset.npz", **arrays, **about, label_kind=np.array(self.label_kind))  # type: ignore[arg-type]
-
-    def _write_pt(self, folder: Path) -> None:
-        torch.save(self.images.detach().cpu(), folder / "images.pt")
-        torch.save(self.labels.detach().cpu(), folder / "labels.pt")
-
-    def _readme(self, kind: str) -> str:
-        facts = {key: value for key, value in self.record.items() if not isinstance(value, dict)}
-        lines = [
-            f"# {len(self)} synthetic images of {self.data}",
-            "",
-            f"- space: {self.preprocessing.space}",
-            f"- labels: {self.label_kind}",
-            f"- learned student rate: {'none' if self.lr is None else f'{float(self.lr):.6g}'}",
-            f"- classes, in order: {', '.join(self.class_names)}",
-            f"- made by: {json.dumps(facts)}",
-            "",
-        ]
-        if kind == "png":
-            lines.append(
-                "The pictures are clipped to 8 bits, to be looked at; students train on the .safetensors file."
-            )
-        return "\n".join(lines) + "\n"
+        return export(self, Path(folder), kind)
