@@ -16,9 +16,10 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from test_structure import ORDER
 
+from distill.cli.artefacts import check_words, values_of
 from distill.cli.habits import FLAGS, check_habits
 from distill.cli.listing import listing
-from distill.cli.main import with_task
+from distill.cli.main import ON_SETS, with_task
 from distill.cli.typed import is_sweep, quoted, swept
 from distill.data.preprocessing import normalised
 from distill.presets import check_experiment
@@ -172,6 +173,10 @@ def check(words):
     words = with_task(words)
     if "task=list" in words:
         assert listing([word for word in words if word != "task=list"])
+        return
+    task = "".join(words[:1]).removeprefix("task=")
+    if task in ON_SETS:
+        check_words(task, values_of(words[1:]))
         return
     check_habits(words)
     words = quoted(words)

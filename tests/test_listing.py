@@ -9,7 +9,14 @@ from distill.presets import options, unknown
 
 def test_every_choice_is_listed_once():
     blocks = listing([]).split("\n\n")
-    assert [block.partition("=")[0] for block in blocks] == ["method", "protocol", "data", "student", "experiment"]
+    assert [block.partition("=")[0] for block in blocks] == [
+        "method",
+        "protocol",
+        "data",
+        "student",
+        "kind",
+        "experiment",
+    ]
     for block in blocks:
         heading, *lines = block.splitlines()
         group = heading.partition("=")[0]

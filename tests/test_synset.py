@@ -193,7 +193,7 @@ def test_a_foreign_file_is_named_as_what_it_is_and_never_opened(tmp_path, monkey
     torch.save(torch.zeros(2), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     np.savez(tmp_path / "a.npz", x=np.zeros(2))
     (tmp_path / "b.bin").write_bytes(b"")
-    kinds = {"images_best.pt": "a file of torch.save, a pickle", "old.pt": "a pickle", "a.npz": "an .npz of NumPy"}
+    kinds = {"images_best.pt": "a file of torch.save", "old.pt": "a pickle", "a.npz": "an .npz of NumPy"}
     monkeypatch.setattr("torch.load", None)
     monkeypatch.setattr("pickle.load", None)
     for name, kind in {**kinds, "b.bin": "a file of another kind"}.items():

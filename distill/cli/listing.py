@@ -14,6 +14,7 @@ HEADINGS = {
     "protocol": "protocols",
     "data": "data",
     "student": "students",
+    "kind": "other projects, whose files `distill import` reads",
     "experiment": "published cells: the number that the paper reports in %, and its source; ± is a standard deviation",
 }
 

@@ -1,4 +1,4 @@
-"""The command line: distill [experts|distill|evaluate|all|report|list] NAME=VALUE ... ; see --help."""
+"""The command line: distill [experts|distill|evaluate|all|report|list|import|export|subset] NAME=VALUE ... ; see --help."""
 
 import os
 import re
@@ -11,11 +11,19 @@ from distill.cli.habits import check_habits
 from distill.cli.listing import help_text, listing
 from distill.runs.signals import interruptible
 
+ON_SETS = ("import", "export", "subset")  # tasks whose words are their own
+
 
 def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # what Hydra finds wrong reaches us, and becomes one line
     with errors_in_one_line(), interruptible():
         arguments = with_task(sys.argv[1:])
+        task = arguments[0].removeprefix("task=") if arguments else ""
+        if task in ON_SETS and not {"--help", "-h"} & set(arguments):
+            from distill.cli.artefacts import carried_out  # brings torch
+
+            print("\n".join(carried_out(task, arguments[1:])))
+            return
         text = answered(arguments)
         if text is not None:
             print(text)

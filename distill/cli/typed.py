@@ -7,8 +7,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 FOLDERS = {"out", "experts_path", "labels_path", "data.root"}  # whatever is typed is a name, null and true included
-LISTS = {"synset", "union", "runs"}  # one path, or a list in brackets
-FILES = {"data.path", *LISTS}  # null is none
+LISTS = {"synset", "union", "runs", "images", "labels", "class_order"}  # one path, or a list in brackets
+FILES = {"data.path", "path", *LISTS}  # null is none
 SWEEP = ("--multirun", "-m")
 
 

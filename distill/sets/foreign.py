@@ -9,10 +9,10 @@ MAGIC = {
     b"\xff\xd8\xff": "a picture",
     b"\x89HDF": "an HDF5 file",
     b"\x1f\x8b": "a compressed file",
-    b"\x80": "a pickle, which is never opened here",  # torch.save's before PyTorch 1.6, too
+    b"\x80": "a pickle",  # torch.save's before PyTorch 1.6, too
 }
 
-TORCH = "a file of torch.save, a pickle, which is never opened here"
+TORCH = "a file of torch.save"
 
 
 def kind_of(path: Path) -> str:

@@ -10,6 +10,7 @@ from distill.files import load_tensors
 from distill.sets.foreign import kind_of
 from distill.sets.soundness import check_framing, check_record, check_types
 from distill.sets.synthetic import SyntheticSet
+from distill.text import command
 
 SUFFIX = ".safetensors"
 
@@ -30,8 +31,8 @@ def load(path: str | Path) -> SyntheticSet:
     file, named = file_of(path), Path(path)
     if named.is_file() and named.suffix not in (SUFFIX, ".json"):
         raise ValueError(
-            f"{path} is {kind_of(named)}, no synthetic set of distill: open it where you trust it, and keep its images and "
-            "labels with distill.SyntheticSet(...).save(PATH)"
+            f"{path} is {kind_of(named)}, no synthetic set of distill: one of another project is read, tensors alone, by "
+            f"`{command()} import kind=... data=...`, or load(PATH, kind=..., data=...)"
         )
     if not file.is_file():
         raise FileNotFoundError(
