@@ -59,7 +59,15 @@ def test_students_of_one_synthesis_stand_for_it_and_several_syntheses_for_themse
 
 @pytest.mark.parametrize(
     "changes",
-    [{"ipc": 10}, {"student": "mlp"}, {"protocol_hash": "q"}, {"data_hash": "e"}, {"selection": "test"}, {"seed": 1}],
+    [
+        {"ipc": 10},
+        {"counts": [1, 3]},
+        {"student": "mlp"},
+        {"protocol_hash": "q"},
+        {"data_hash": "e"},
+        {"selection": "test"},
+        {"seed": 1},
+    ],
 )
 def test_only_what_was_judged_alike_is_compared(changes):
     assert gains([row("dm", [0.4, 0.5], **changes), row(RANDOM, RANDOMS)])[0] is None

@@ -151,7 +151,7 @@ def test_a_published_number_has_a_gap_beside_its_own_cell_alone(tmp_path):
         "66.8 ± 0.2 [2]",
         "66.8",
     ]
-    assert seen.notes[0] == "[1] of the unchanged datm_cifar10_ipc10, no gap: ipc 10 -> 1"
+    assert seen.notes[1] == "[1] of the unchanged datm_cifar10_ipc10, no gap: ipc 10 -> 1"
     shown = table(report)
     assert [str(cell.style) for cell in shown.columns[seen.columns.index("published")].cells] == ["", "dim", "dim", ""]
     assert "± of a published number: its standard deviation" in str(shown.caption)

@@ -16,7 +16,7 @@ from distill.files import digest
 from distill.identity import digits, former_digits, former_protocol
 from distill.report.rows import Published, Row
 from distill.sets.base import TrainingSet
-from distill.sizes import spread
+from distill.sizes import are_equal, spread
 from distill.teachers.labels import Labels
 
 
@@ -104,6 +104,7 @@ def planned(
         "data_hash": real.hash,
         "ipc": entry.ipc,
         "ipc_range": size,
+        "counts": None if entry.ipc is None or are_equal(entry.sets[0].counts) else list(entry.sets[0].counts),
         "protocol": protocol.name,
         "protocol_hash": protocol.hash,
         "synset_hash": ",".join(each.hash for each in entry.sets),

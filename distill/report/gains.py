@@ -8,7 +8,7 @@ import numpy as np
 from distill.report.differences import difference
 from distill.report.rows import PEAKED, RANDOM, WHOLE, Row
 
-SAME = ("data", "data_hash", "ipc", "student", "student_hash", "protocol_hash", "seed")
+SAME = ("data", "data_hash", "ipc", "counts", "student", "student_hash", "protocol_hash", "seed")
 
 
 def gains(rows: Sequence[Row]) -> list[tuple[float, float | None] | None]:

@@ -26,9 +26,7 @@ RANDOM, WHOLE = "random real", "whole real set"  # how the rows of the baselines
 PEAKED = ("maximum", "test")  # selections of snapshots that were chosen on the test split
 
 MOVE = "move it away or choose another out=DIR"
-
 MEASURE = "delete it to have its row measured again"
-
 DELETE_STUDENTS = "delete it to have the students of its row trained again"
 
 RECORD = {
@@ -46,6 +44,7 @@ ROW = {
     **dict.fromkeys(("syntheses", "students"), "whole [1, 1e9]"),
     **dict.fromkeys(("sd", "ci95"), "null or [0, 10]"),
     **{"ipc": "null or (0, 1e9]", "ipc_range": "absent or null or text", "data_hash": "absent or text"},
+    "counts": "absent or null or any number of whole [0, 1e12]",
     **{"mean": "[0, 1]", "balanced_accuracy": "absent or [0, 1]", "accuracies": "absent or any number of [0, 1]"},
     **{
         "accuracy_by_class": "absent or map of any text to null or [0, 1]",
@@ -144,6 +143,9 @@ class Report:
                 raise ValueError(f"{path} is not a report ({error}): {MOVE}") from None
             self.rows = record["rows"]
         self.refresh()
+
+    def __repr__(self) -> str:
+        return f"Report of {len(self.rows)} rows in {self.path}"
 
     @staticmethod
     def there(path: Path) -> bool:

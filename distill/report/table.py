@@ -21,14 +21,20 @@ MARKS = {"maximum": "†", "test": "‡"}
 
 LEGEND = (
     "± half-width of the 95 % interval of the mean; over syntheses where R > 1.  * single synthesis: over students alone.",
+)
+
+PEAKS = (
     "† the paper's figure: the largest mean of all snapshots on the test split (or of tests on the way); no interval.",
     "‡ that snapshot with fresh students. Both were chosen on the test split: not comparable with the other rows.",
-    "± of a published number: its standard deviation, no interval. In brackets behind it: how far ours is from it.",
+)
+
+PUBLISHED = (
+    "± of a published number: its standard deviation, no interval. In brackets behind it: how far ours is from it."
 )
 
 GAIN = (
-    "gain: over random real images of the same size, student and protocol; ± half-width of its 95 % interval (Welch), over "
-    "students where R = 1."
+    "gain: over as many random real images of each class, same student and protocol; ± half-width of its 95 % interval "
+    "(Welch), over students where R = 1."
 )
 
 TEXT = ("method", "data", "ipc", "student", "protocol", "labels")
@@ -89,9 +95,11 @@ def lines(rows: Sequence[Row]) -> Lines:
         own |= {name: budgets[number].get(name, "") for name in unequal} | {"gain": _gained(over[number])}
         cells.append(own | _cells(row) | {"data": data, "protocol": protocol, "published": published + _gap(row)})
     alike = [f"{budgets[0][name]} {name}" for name in BUDGET if name not in unequal and name in next(iter(budgets), {})]
+    chosen = PEAKS if any(row["selection"] in MARKS for row in rows) else ()
+    papers = (PUBLISHED,) if any(row.get("published") for row in rows) else ()
     matched = [f"Every row: {', '.join(alike)}."] if alike else []
     compared = [GAIN] if gained else []
-    return Lines(columns, cells, [*compared, *matched, *several.notes, *presets.notes, *unlike.notes])
+    return Lines(columns, cells, [*chosen, *papers, *compared, *matched, *several.notes, *presets.notes, *unlike.notes])
 
 
 def _budget(row: Row) -> dict[str, str]:
