@@ -143,7 +143,7 @@ def make(
 
     Args:
         method: one of `methods`.
-        ipc: images per class, see `distill.sizes`.
+        ipc: images per class, see `distill.sizes`; ``fraction=0.1`` takes its place.
         experts: of `train_experts`, all of them; None finds them below ``out``.
         student: the network that it is made with.
         settings: of the method: ``steps=100``; of the network: ``**{"student.width": 32}``; of a rule's proxies:
@@ -160,7 +160,7 @@ def make(
     """
     stated = [
         f"method={known('method', method)}",
-        *overrides("", {"ipc": ipc}),
+        *overrides("", {} if "fraction" in settings else {"ipc": ipc}),
         f"student=[{known('student', student)}]",
     ]
     if experts is not None:
@@ -169,10 +169,10 @@ def make(
         if name.startswith("student."):
             stated += overrides(f"student.{student}", {name.partition(".")[2]: value})
         else:
-            stated += overrides("" if name.partition(".")[0] in (*RUN, "proxies") else "method", {name: value})
+            stated += overrides(
+                "" if name.partition(".")[0] in (*RUN, "fraction", "proxies") else "method", {name: value}
+            )
     line = go("distill", real, out, seed, stated, ("experts", "distill"))
-    if not line.kind.makes_sets:
-        raise ValueError(f"{method} makes no set, students walk the real one: evaluate(..., baselines=[{method!r}])")
     return load(line.folder(line.ipcs[0], seed))
 
 
@@ -195,7 +195,8 @@ def evaluate(
         students: networks, of ``configs/student``.
         settings: of the protocol, which mark it with a plus: ``epochs=2``, ``labels="hard"``, or with their group as
             ``**{"protocol.students": 2}``; of a network: ``**{"convnet.width": 32}``; of the run:
-            ``baselines=["random", "herding"]``, ``draws=5`` (of random real images), ``workers=2``.
+            ``baselines=["random", "herding"]``, ``draws=5`` (of random real images), ``workers=2``; of the networks that
+            label or that rules ask: ``**{"teachers.recipe.epochs": 10, "proxies.recipe.epochs": 10}``.
 
     Returns:
         All rows of ``out``.
@@ -210,15 +211,17 @@ def evaluate(
         >>> [row["method"] for row in report.rows]
         ['dm', 'random real']
     """
-    sets = [synsets] if isinstance(synsets, SyntheticSet) else list(synsets)
+    sets = [synsets] if isinstance(synsets, SyntheticSet | str) else list(synsets)
     for synset in sets:  # before any is judged
+        if not isinstance(synset, SyntheticSet):
+            raise ValueError(f"{synset!r} is no set: give those of make or load; walks are baselines=['rs2']")
         check_fits(synset, real.train)
     stated = [f"student=[{','.join(known('student', name) for name in students)}]"]
     stated += [] if protocol is None else [f"protocol={known('protocol', protocol)}"]
     of_protocol = {}
     for name, value in settings.items():
         first = name.partition(".")[0]
-        if first in students or name in RUN:
+        if first in students or first in (*RUN, "proxies", "teachers"):
             stated += overrides("student" if first in students else "", {name: value})
         else:
             of_protocol[name.removeprefix("protocol.")] = value

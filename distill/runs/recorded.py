@@ -84,7 +84,7 @@ def _chosen(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def take_values(run: Composed, records: Sequence[Mapping[str, Any]]) -> None:
-    """Put the maker's values into the run: of the data, of the method and of networks, where the same ones are chosen here.
+    """Put the maker's values into the run, where the same data, method and networks are chosen here.
 
     Args:
         records: of the sets that are evaluated together; all but the first are only compared.
@@ -96,8 +96,8 @@ def take_values(run: Composed, records: Sequence[Mapping[str, Any]]) -> None:
     if "experiment" in given and given["experiment"] != chosen.get("experiment"):
         return
     root = cfg.data.root
-    for group in ("data", "method", "student"):
-        if group == "student" or given.get(group, chosen.get(group)) == chosen.get(group):
+    for group in ("data", "method", "student", "proxies", "teachers"):
+        if group not in ("data", "method") or given.get(group, chosen.get(group)) == chosen.get(group):
             _fill(cfg, group, values.get(group), given)
     if given.get("data", chosen.get("data")) != chosen.get("data"):
         return
@@ -146,11 +146,20 @@ def _values(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _fill(cfg: DictConfig, key: str, values: Any, given: Mapping[str, Any]) -> None:
-    """Give the settings below ``key`` the values of the same name, where the command line gives none."""
+    """Give the settings below ``key`` the values of the same name, where the command line gives none.
+
+    What refers to another group, as a rule's proxies do, has that group's values.
+    """
     node = OmegaConf.select(cfg, key)
     for name in node if isinstance(values, dict) else ():
         inner = f"{key}.{name}"
-        if inner in given or name not in values or name in FETCHED or name.startswith("_"):
+        if (
+            inner in given
+            or name not in values
+            or name in FETCHED
+            or name.startswith("_")
+            or OmegaConf.is_interpolation(node, name)
+        ):
             continue
         if OmegaConf.is_dict(OmegaConf.select(cfg, inner)):
             _fill(cfg, inner, values[name], given)
