@@ -37,18 +37,19 @@ class Kept:
     """What a store keeps of its networks.
 
     Attributes:
-        name: what they are called; their draws are named after it.
+        name, plural: what they are called; their draws are named after the name.
         every_epoch: weights at initialisation and after each epoch; or the last ones alone, with the running statistics.
         dynamics: what each image did to them, too.
     """
 
     name: str
+    plural: str
     every_epoch: bool
     dynamics: bool = False
 
 
-EXPERTS, TEACHERS = Kept("expert", every_epoch=True), Kept("teacher", every_epoch=False)
-PROXIES = Kept("proxy", every_epoch=False, dynamics=True)
+EXPERTS, TEACHERS = Kept("expert", "experts", every_epoch=True), Kept("teacher", "teachers", every_epoch=False)
+PROXIES = Kept("proxy", "proxies", every_epoch=False, dynamics=True)
 
 
 def train_experts(
@@ -133,7 +134,7 @@ def train_networks(
     for place, group in enumerate(todo):
 
         def tell(done: int, place: int = place) -> None:
-            text = f"training {kept.name}s {store.folder.name}"
+            text = f"training {kept.plural} {store.folder.name}"
             progress(text, place * epochs + done, total)
 
         nets = []

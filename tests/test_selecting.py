@@ -55,6 +55,26 @@ def test_every_rule_goes_the_whole_line_from_one_proxy_run_and_makes_nothing_twi
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "outputs").rglob("*.safetensors")}
 
 
+def test_a_picked_set_is_judged_again_with_its_makers_proxies_and_no_row_is_measured_twice(line, tmp_path):  # noqa: F811
+    beside = ["baselines=[kcenter]", "ipc=2"]
+    succeeds(line(*[word for word in toy("herding") if "baselines" not in word], *beside))
+    there = rows(tmp_path)
+    assert {row["method"] for row in there} == {"herding", "kcenter"}
+    again = [word for word in TOY if "=" in word and word.partition("=")[0] not in ("data", "baselines")]
+    again = [word for word in again if not word.startswith(("proxies", "student."))]  # what the set tells
+    succeeds(line("task=evaluate", "synset=outputs/digits-herding-ipc2-seed0", *again, "baselines=[kcenter]"))
+    assert rows(tmp_path) == there and len(list((tmp_path / "outputs" / "experts").glob("*"))) == 1
+    real = distill.load_data("digits")
+    synset = distill.load(tmp_path / "outputs" / "digits-herding-ipc2-seed0")
+    quick = {"epochs": 1, "protocol.students": 1, "convnet.width": 4, "compile": False, "proxies.recipe.epochs": 1}
+    report = distill.evaluate(
+        synset, real, protocol="dcb-none", out=tmp_path / "p", workers=1, baselines=["kcenter"], **quick
+    )
+    assert [row["method"] for row in report.rows] == ["herding", "kcenter"] and "2 rows" in repr(report)
+    with pytest.raises(ValueError, match="'rs2' is no set: give those of make or load; walks are baselines="):
+        distill.evaluate("rs2", real)
+
+
 def test_each_synthesis_has_a_proxy_of_its_own_and_a_fraction_is_a_size(line, tmp_path):  # noqa: F811
     for task in ("experts", "distill"):
         succeeds(line(*toy("herding", f"task={task}", "fraction=[0.1,0.02]", "syntheses=2")))
@@ -93,6 +113,12 @@ def test_every_walk_goes_the_whole_line_and_leaves_no_set(line, tmp_path):  # no
     steps = {row["method"]: row["optimizer_steps"] for row in found}
     assert steps["rs2"] == steps["short"] == steps["rs2_replaced"] == 3  # three epochs of a batch of 30
     assert steps["infobatch"] > 3 and steps["seta"] > 3  # rounds of all images
+    succeeds(line(*[word for word in TOY if "baselines" not in word], "method=seta", "ipc=3", "draws=2", "out=all"))
+    beside = json.loads((tmp_path / "all" / "report.json").read_text())["rows"]
+    assert [(row["method"], row["ipc"], row["syntheses"]) for row in beside] == [
+        ("seta", None, 1),
+        ("whole real set", None, 1),
+    ]
     assert not list((tmp_path / "outputs").rglob("*.safetensors"))
     code, _, said = line(*TOY, "method=short", "ipc=500")
     assert code == 1 and "ipc is 500, expected at most 125 here: class '8' has 125 training images" in said
@@ -126,6 +152,11 @@ def test_random_images_with_a_teacher_stand_beside_soft_labels(line, tmp_path): 
         ("random real", "hard"),
         ("random real", "kd"),
     ]
+    named = [word.replace("teachers.", "protocol.labels.committee.") for word in taught]
+    succeeds(line(*own, *named, "protocol/labels=kd", "out=named", "protocol.labels.alpha=0.3"))
+    kd = json.loads((tmp_path / "named" / "report.json").read_text())["rows"]
+    assert len({row["protocol_hash"] for row in kd}) == 1 and {row["labels"] for row in kd} == {"kd", "hard"}
+    assert len(list((tmp_path / "named" / "experts").glob("*"))) == 1  # of the named network alone
     assert hard[2]["committee"] == {"convnet": 1.0} and hard[1]["accuracies"] != hard[2]["accuracies"]
 
 
@@ -165,6 +196,12 @@ def test_a_cut_off_is_chosen_on_validation(line, tmp_path):  # noqa: F811
         (["method=dm", "baselines=[herdin]"], "unknown baseline 'herdin': did you mean herding or herding_max?"),
         (["method=herding", "baselines=[dm]"], "dm is no baseline: it learns"),
         (["method=forgetting", "method.rule.keep=both"], "unknown method.rule.keep 'both': one of easy, hard"),
+        (["method=ccs", "method.rule.cutoffs=[0.99]"], "CCS cannot pick 10 of 128 images of class '0'"),
+        (
+            ["method=rs2", "task=distill"],
+            "rs2 makes no set, students walk the real one: distill method=rs2",
+        ),
+        (["method=herding", "ipc=1", "fraction=0.1"], "ipc and fraction are both given"),
         (["method=dm", "baselines=[ccs]"], "CCS has 6 variants to choose among"),
     ],
 )
@@ -172,7 +209,7 @@ def test_what_is_impossible_is_refused_before_anything_is_trained(line, tmp_path
     given = {word.partition("=")[0] for word in words}
     code, _, error = line(*[word for word in TOY if word.partition("=")[0] not in given], *words)
     assert code == 1 and said in error, error
-    assert not list((tmp_path / "outputs").rglob("*.safetensors"))
+    assert not list((tmp_path / "outputs").rglob("*.safetensors")) and not (tmp_path / "outputs" / "experts").exists()
 
 
 def test_a_proxy_of_another_data_set_or_network_is_refused_and_so_is_a_teacher(line, tmp_path):  # noqa: F811
@@ -319,5 +356,9 @@ def test_python_sets_proxies_and_says_that_a_walk_is_no_set(tmp_path):
     quick = {"student.width": 4, "compile": False, "out": tmp_path}
     synset = distill.make("herding", data, ipc=1, **quick, **{"proxies.recipe.epochs": 1})
     assert synset.record["config"]["proxies"]["recipe"]["epochs"] == 1 and len(synset) == 10
-    with pytest.raises(ValueError, match=r"rs2 makes no set, students walk the real one: evaluate\(\.\.\., baselines="):
+    tenth = distill.make("random", data, fraction=0.1, compile=False, out=tmp_path)
+    assert len(tenth) == 129 and tenth.record["ipc"] == "10%"
+    with pytest.raises(
+        ValueError, match=r"rs2 makes no set, students walk the real one: distill method=rs2, or baselines=\['rs2'\]"
+    ):
         distill.make("rs2", data, ipc=1, **quick)

@@ -1,7 +1,9 @@
 """Checks of the run's own values, and the device."""
 
+import os
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from distill.data.settings import DataSettings
 from distill.evaluation.protocol import Protocol
 from distill.methods.base import Method
 from distill.networks.base import Student
-from distill.parallel import crew
+from distill.parallel import Crew, crew
 from distill.report.rows import check_published
 from distill.sizes import check_size
 from distill.training.recipe import PRECISIONS, TEACHERS
@@ -85,6 +87,19 @@ def check_values(values: Mapping[str, Any]) -> None:
         raise ValueError("no student is named: student=[convnet]")
     for name, node in networks.items():
         check_tree(f"student.{name}", node, Student)
+
+
+def check_run(cfg: DictConfig, stated: Mapping[str, Any]) -> None:
+    """Raise ValueError if values of a run cannot be together, or not here; ``stated`` are those that the user gave."""
+    if cfg.workers not in ("auto", 1) and Crew.of(os.environ).size > 1:
+        raise ValueError(f"workers is {cfg.workers} within a torchrun, whose processes share the work: leave it out")
+    if list(cfg.method.get("share", [0, 1])) != [0, 1]:
+        raise ValueError("method.share is for the processes of a torchrun, which sets it: leave it out")
+    if stated.get("ipc") is not None and stated.get("fraction") is not None:
+        raise ValueError("ipc and fraction are both given, and each says how many images: leave one out")
+    for name in ("out", "experts_path", "labels_path"):
+        if Path(cfg[name]).is_file():
+            raise ValueError(f"{name} is {cfg[name]}, which is a file: expected a folder")
 
 
 def check_packages(loggers: Iterable[str]) -> None:

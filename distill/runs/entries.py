@@ -16,7 +16,7 @@ from distill.evaluation.statistics import outer_steps
 from distill.methods.synthesis import iterates
 from distill.report.rows import RANDOM, WHOLE
 from distill.runs.cells import protocol_changes, published, told
-from distill.runs.checks import baselines
+from distill.runs.checks import UNMADE, baselines
 from distill.runs.line import Line
 from distill.runs.rivals import beside, distilled
 from distill.sets.base import TrainingSet
@@ -29,18 +29,22 @@ from distill.text import shown
 def entries(line: Line, quiet: bool = False) -> Iterator[tuple[Line, Entry]]:
     """What is judged, in the order of the report, and the line that says how."""
     named = baselines(line.cfg)
+    whole = "whole" in named
     for size in [None] if line.synsets else line.ipcs:
         own = entry(line, size, quiet)
         yield line, own
-        for name in named:
-            if name in ("random", "kd"):
-                judge = line if name == "random" else distilled(line)
-                subsets = random_subsets(line, own.sets[0].counts, named[name])
-                yield judge, Entry(subsets, RANDOM, subsets[0].ipc, about=about(judge), twins=name == "random")
-            elif name != "whole":
-                other = beside(line, name)
+        drawn = [name for name in ("random", "kd") if name in named]
+        if own.ipc is None:  # random images, as many as it walks, are all of them
+            whole, drawn = whole or "random" in named, []
+        for name in drawn:
+            judge = line if name == "random" else distilled(line)
+            subsets = random_subsets(line, own.sets[0].counts, named[name])
+            yield judge, Entry(subsets, RANDOM, subsets[0].ipc, about=about(judge), twins=name == "random")
+        for rival in named:
+            if rival not in UNMADE:
+                other = beside(line, rival)
                 yield other, entry(other, other.ipcs[0] if size is None else size, quiet)
-    if "whole" in named:
+    if whole:
         yield line, Entry([Coreset.whole(line.real.train)], WHOLE, None, about=about(line))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterator
 from functools import partial
@@ -25,10 +24,10 @@ from distill.parallel import Crew, crew
 from distill.presets import CONFIGS, options, unknown
 from distill.progress import stage
 from distill.runs.cells import protocol_changes
-from distill.runs.checks import RANGES, baselines, check_values, device_of, named, plain, sizes
+from distill.runs.checks import RANGES, baselines, check_run, check_values, device_of, named, plain, sizes
 from distill.runs.composed import Composed
 from distill.runs.progress import Shown
-from distill.runs.recorded import of_all_classes, other_data, take_values
+from distill.runs.recorded import of_all_classes, other_data, stated, take_values
 from distill.sets.reading import load as load_set
 from distill.sets.synthetic import SyntheticSet
 from distill.sets.union import united
@@ -81,15 +80,7 @@ class Line:
 
     def check(self) -> None:
         """Let what is impossible fail now rather than after the experts are trained."""
-        if self.cfg.workers not in ("auto", 1) and Crew.of(os.environ).size > 1:
-            raise ValueError(
-                f"workers is {self.cfg.workers} within a torchrun, whose processes share the work: leave it out"
-            )
-        if list(self.cfg.method.get("share", [0, 1])) != [0, 1]:
-            raise ValueError("method.share is for the processes of a torchrun, which sets it: leave it out")
-        for name in ("out", "experts_path", "labels_path"):
-            if Path(self.cfg[name]).is_file():
-                raise ValueError(f"{name} is {self.cfg[name]}, which is a file: expected a folder")
+        check_run(self.cfg, stated(self.run.stated))
         train = self.real.train
         for node in self.committees():
             check_settings(plain(node))
@@ -103,6 +94,11 @@ class Line:
     def check_making(self) -> None:
         """Let fail what the method and its experts would find impossible."""
         train = self.real.train
+        if self.cfg.task == "distill" and not self.kind.makes_sets:
+            name = self.choices["method"]
+            raise ValueError(
+                f"{name} makes no set, students walk the real one: distill method={name}, or baselines=['{name}']"
+            )
         if "experts" in self.cfg.method:
             recipe = instantiate(self.cfg.method.experts.recipe)
             rehearse(self.student(self.first_student)(), recipe, train, len(train), "method.experts.recipe")
@@ -197,14 +193,14 @@ class Line:
         return Proxies(committee, tuple(logs))
 
     def committee(self, node: DictConfig, seed: int | None = None) -> Committee:
-        """The trained teachers of a configuration, scored on real images before they are asked for anything."""
+        """The trained teachers, or proxies, of a configuration, scored on real images before they are asked for anything."""
         key = digest([plain(node), seed])
         if key not in self.asked:
             stores = self.teacher_stores(node, seed)
             committee = Committee.load(
                 stores, lambda name: self.student(name)(), self.device, node.priors and list(node.priors)
             )
-            with stage("scoring the teachers"):
+            with stage(f"scoring the {'proxies' if node.get('dynamics') else 'teachers'}"):
                 committee.check(self.real.val if len(self.real.val) else self.real.train, node.minimum)
             self.asked[key] = committee
         return self.asked[key]

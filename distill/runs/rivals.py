@@ -43,10 +43,13 @@ def beside(line: Line, name: str) -> Line:
 
 def distilled(line: Line) -> Line:
     """The line whose students learn from classes and teachers side by side: those of its protocol, or ``teachers``."""
+    labels = compose("protocol=dc", "protocol/labels=kd").cfg.protocol.labels
+    if line.cfg.protocol.labels._target_ == labels._target_:
+        return line
     cfg = deepcopy(line.cfg)
-    OmegaConf.update(
-        cfg, "protocol.labels", compose("protocol=dc", "protocol/labels=kd").cfg.protocol.labels, merge=False
-    )
+    OmegaConf.update(cfg, "protocol.labels", labels, merge=False)
+    if line.judges is not None:
+        OmegaConf.update(cfg, "protocol.labels.committee", line.judges, merge=False)
     other = copy(line)
     other.run, other.cfg = replace(line.run, cfg=cfg), cfg
     return other

@@ -31,18 +31,13 @@ def ccs(scores: Tensor, aum: Tensor, count: int, cutoff: float, strata: int, g: 
         >>> ccs(scores, scores, 2, cutoff=0.2, strata=2, g=torch.Generator().manual_seed(0))[1]
         tensor(4)
     """
+    dropped = left_out(len(scores), count, cutoff)
     if not scores.isfinite().all():
         raise ValueError(
             "ccs cuts the range of a score into strata and some scores are infinite or NaN, expected numbers: "
             "forgetting has them with unlearned=zero"
         )
-    dropped = math.floor(Fraction(str(cutoff)) * len(scores))  # as written: .29 of 100 are 29
     kept = aum.argsort(stable=True)[dropped:].sort().values
-    if count > len(kept):
-        raise ValueError(
-            f"ccs is to choose {count} of {len(scores)} images after a cut-off of {cutoff}, expected at most the {len(kept)} "
-            "left: a smaller cutoff leaves more"
-        )
     strata_of = strata_between(scores[kept], strata)
     members = [kept[strata_of == stratum] for stratum in range(strata)]
     chosen, missing = list[Tensor](), count
@@ -51,6 +46,21 @@ def ccs(scores: Tensor, aum: Tensor, count: int, cutoff: float, strata: int, g: 
         chosen.append(each[torch.randperm(len(each), generator=g)[:budget]])
         missing -= budget
     return torch.cat(chosen).sort().values
+
+
+def left_out(images: int, count: int, cutoff: float) -> int:
+    """How many images a cut-off leaves out, as it is written: .29 of 100 are 29.
+
+    Raises:
+        ValueError: fewer than ``count`` are left.
+    """
+    dropped = math.floor(Fraction(str(cutoff)) * images)
+    if count > images - dropped:
+        raise ValueError(
+            f"ccs is to choose {count} of {images} images after a cut-off of {cutoff}, expected at most the {images - dropped} "
+            "left: a smaller cutoff leaves more"
+        )
+    return dropped
 
 
 def strata_between(scores: Tensor, strata: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Selection: a set of real images that a rule picks, class by class or among all."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -52,6 +53,26 @@ class Selection(RealPixels):
             self.real.check_counts(self.counts)
         except ValueError as error:
             raise ValueError(f"{self.rule}: {error}") from None
+        for index, count in self.pools:
+            with self.told_of(index, count):
+                settings.rule.check(len(index), count)
+
+    @property
+    def pools(self) -> list[tuple[Tensor, int]]:
+        """Places in the split (n,), and how many of them are picked: class by class, or of all at once."""
+        if self.settings.balanced:
+            return [(self.real.of_class(cls).cpu(), count) for cls, count in enumerate(self.counts)]
+        return [(torch.arange(len(self.real)), sum(self.counts))]
+
+    @contextmanager
+    def told_of(self, index: Tensor, count: int) -> Iterator[None]:
+        """A rule's refusal, with what it was to pick of."""
+        try:
+            yield
+        except ValueError as error:
+            cls = int(self.real.labels[index[0]])
+            own = f" of class {self.real.class_names[cls]!r}" if self.settings.balanced else ""
+            raise ValueError(f"{self.rule} cannot pick {count} of {len(index)} images{own}: {error}") from None
 
     @property
     def real_each(self) -> int:
@@ -63,11 +84,7 @@ class Selection(RealPixels):
     def by(self, rule: Rule) -> SyntheticSet:
         """The set that a rule picks, ordered by class, with the places of its images in its record."""
         labels = self.real.labels.cpu()
-        if self.settings.balanced:
-            pools = [(self.real.of_class(cls), count) for cls, count in enumerate(self.counts)]
-        else:
-            pools = [(torch.arange(len(self.real)), sum(self.counts))]
-        picked = torch.cat([self.picked(rule, index.cpu(), count) for index, count in pools])
+        picked = torch.cat([self.picked(rule, index, count) for index, count in self.pools])
         index = picked[labels[picked].argsort(stable=True)]
         check_classes(self.rule, self.real, labels[index])
         return SyntheticSet.of_images(self.real, index.to(self.real.labels.device)).with_(
@@ -77,11 +94,8 @@ class Selection(RealPixels):
     def picked(self, rule: Rule, index: Tensor, count: int) -> Tensor:
         """Places in the split, ascending."""
         pool = Pool(self.real, index, self.inputs.proxies, self.seed)
-        try:
+        with self.told_of(index, count):
             return index[rule.pick(pool, count)].sort().values
-        except ValueError as error:
-            own = f" of class {self.real.class_names[int(pool.labels[0])]!r}" if self.settings.balanced else ""
-            raise ValueError(f"{self.rule} cannot pick {count} of {len(index)} images{own}: {error}") from None
 
     def check_choice(self, val: bool) -> None:
         if self.steps and not val:

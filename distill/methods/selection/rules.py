@@ -76,6 +76,9 @@ class Rule(ABC):
         """The rules to choose among on the validation split; most are the only one."""
         return [self]
 
+    def check(self, images: int, count: int) -> None:  # noqa: B027
+        """Raise ValueError if ``count`` cannot be picked of so many images, whichever they are."""
+
     @abstractmethod
     def pick(self, pool: Pool, count: int) -> Tensor:
         """Places (count,) in the pool, each once, for 0 < count <= its size."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distill.checks import setting
 from distill.methods.selection import scores
-from distill.methods.selection.coverage import ccs
+from distill.methods.selection.coverage import ccs, left_out
 from distill.methods.selection.rules import Pool, Rule
 
 
@@ -136,6 +136,10 @@ class CCS(Rule):
     @property
     def variants(self) -> Sequence[Rule]:
         return [replace(self, cutoffs=[cutoff]) for cutoff in self.cutoffs]
+
+    def check(self, images: int, count: int) -> None:
+        for cutoff in self.cutoffs:
+            left_out(images, count, cutoff)
 
     def pick(self, pool: Pool, count: int) -> Tensor:
         aum = torch.stack([scores.aum(margins) for _, margins, _ in pool.logs]).mean(0)
