@@ -63,11 +63,14 @@ class Made:
             return {"not readable": shown(self.wrong)}
         record, rate = self.synset.record, self.synset.lr
         steps = record.get("step", "unknown"), record.get("steps", "unknown"), record.get("skipped_steps", 0)
+        learned = (
+            {"outer steps": shown("{} of {}, of which {} skipped".format(*steps))} if record.get("steps", 1) else {}
+        )
         return {
             "method": shown(record.get("method", "unknown")),
-            "outer steps": shown("{} of {}, of which {} skipped".format(*steps)),
+            **learned,
             "labels": self.synset.label_kind,
-            "learned student rate": "none" if rate is None else f"{float(rate):.4g}",
+            **({} if rate is None else {"learned student rate": f"{float(rate):.4g}"}),
             "space": self.synset.preprocessing.space,
             "seed": shown(record.get("seed", "unknown")),
             "hash": self.synset.hash,
