@@ -44,14 +44,13 @@ def load(
             numbers contradict it.
 
     Examples:
-        >>> import tempfile, distill as dd
-        >>> folder = tempfile.mkdtemp()
-        >>> whole = dd.make("dm", dd.load_data("digits", val=0), ipc=2, steps=1, out=folder)
-        >>> cut = whole.subset(1)
-        >>> path = cut.export(folder + "/dc", "dc")
-        >>> again = load(path / "res_DC_DIGITS_ConvNet_1ipc.pt", kind="dc", data="digits", class_order="sorted")
-        >>> bool((again.images - cut.images).abs().max() < 1e-6)
-        True
+        >>> import tempfile, torch, distill as dd
+        >>> real = dd.load_data("digits", val=0).train
+        >>> synset = dd.SyntheticSet.from_real(real, 2, torch.Generator().manual_seed(0))
+        >>> path = synset.subset(1).export(tempfile.mkdtemp() + "/dc", "dc")
+        >>> again = load(path / "res_DC_DIGITS_ConvNet_1ipc.pt", kind="dc", data="digits")
+        >>> torch.equal(again.images, synset.images[::2]), again.record["imported"]["facts"]["space"]["how"]
+        (True, 'read')
     """
     if kind is None:
         if data is not None or words:

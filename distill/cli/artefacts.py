@@ -8,9 +8,10 @@ from distill.artefacts import load
 from distill.cli.typed import quoted
 from distill.presets import options, unknown
 from distill.progress import heard_by
+from distill.runs.adopted import adopt
 from distill.runs.composed import literal
 from distill.runs.explained import words_explained
-from distill.runs.importing import bring, check_free, kind_of, table, written
+from distill.runs.importing import bring, check_free, importer, table, written
 from distill.runs.progress import shown
 from distill.runs.recorded import stated
 from distill.sets.importers.base import Words
@@ -70,6 +71,18 @@ def subset(values: dict[str, Any]) -> list[str]:
     return [f"wrote {path}"]
 
 
+def adopting(items: Sequence[str]) -> list[str]:
+    """Convert networks for the run that the other words describe."""
+    own = stated(items)
+    kind, path = str(own["kind"]), own.get("path")
+    words = [item for item in items if item.partition("=")[0] not in ("kind", "path", "large")]
+    if path is None:
+        raise ValueError(f"path is missing: {command()} import kind={kind} path=DIR {' '.join(words)}")
+    store = adopt(importer(kind), Path(str(path)), own.get("large") is True, words)
+    left = f", {len(store.missing)} of {store.count} are left to be trained" if store.missing else ""
+    return [f"wrote {store.folder}{left}"]
+
+
 TASKS: dict[str, Callable[[dict[str, Any]], list[str]]] = {"import": importing, "export": exporting, "subset": subset}
 
 
@@ -77,6 +90,8 @@ def carried_out(task: str, arguments: Sequence[str]) -> list[str]:
     """Do what one of `TASKS` asks for; lines to print."""
     values = values_of(arguments)
     check_words(task, values)
+    if task == "import" and not importer(str(values["kind"])).makes_sets:
+        return adopting(quoted(arguments))
     return TASKS[task](values)
 
 
@@ -89,9 +104,9 @@ def check_words(task: str, values: Mapping[str, Any]) -> None:
         for name in values.keys() - set(WORDS[task]):
             raise ValueError(unknown(f"word of {task}", name, WORDS[task]))
         return
-    kind, own = str(values["kind"]), {name: each for name, each in values.items() if "." not in name}
-    kind_of(kind).check(
-        kind, Words.of(**{name: each for name, each in own.items() if name not in ("kind", "data", "out")})
-    )
+    kind = importer(str(values["kind"]))
+    if kind.makes_sets:
+        own = {name: each for name, each in values.items() if "." not in name and name not in ("kind", "data", "out")}
+        kind.check(values["kind"], Words.of(**own))
     if values["data"] not in options("data"):
         raise ValueError(unknown("data", values["data"], options("data")))

@@ -22,9 +22,10 @@ from distill.runs.checks import check_values, plain
 from distill.runs.composed import Composed, compose, overrides
 from distill.sets.coreset import Coreset
 from distill.sets.importers.assembling import Imported, Source, assemble, rate_of, space_of
-from distill.sets.importers.base import Fact, Found, Kind, Words
+from distill.sets.importers.base import Fact, Found, Importer, Kind, Words
 from distill.sets.importers.evidence import LOOKED_AT, check_order
 from distill.sets.looks import eight_bit, grid
+from distill.text import command
 from distill.training.batch import Batches
 from distill.training.loop import train
 from distill.training.losses import CrossEntropy
@@ -41,13 +42,22 @@ class Brought:
     imports: list[Imported]
 
 
-def kind_of(name: str) -> Kind:
+def importer(name: str) -> Any:
     """A file of ``configs/kind``, checked; raises a ValueError that tells the nearest names."""
     if name not in options("kind"):
         raise ValueError(unknown("kind", name, options("kind")))
     node = OmegaConf.load(CONFIGS / "kind" / f"{name}.yaml")
-    check_tree("kind", OmegaConf.to_container(node), Kind)
-    kind: Kind = instantiate(node, _convert_="all")
+    check_tree("kind", OmegaConf.to_container(node), Importer)
+    return instantiate(node, _convert_="all")
+
+
+def kind_of(name: str) -> Kind:
+    """An importer of sets; raises a ValueError for another."""
+    kind: Kind = importer(name)
+    if not kind.makes_sets:
+        raise ValueError(
+            f"kind={name} is of networks, no set: `{command()} import kind={name} path=DIR method=mtt data=...`"
+        )
     return kind
 
 

@@ -115,8 +115,14 @@ class Found:
     factor: int = 1
 
 
+class Importer(ABC):  # noqa: B024  # what it asks for is its subclasses'
+    """What a file of ``configs/kind`` names."""
+
+    makes_sets: ClassVar[bool] = True  # or networks
+
+
 @dataclass(frozen=True, kw_only=True)
-class Kind(ABC):
+class Kind(Importer):
     """A project's way of keeping its sets, one file of ``configs/kind``.
 
     Attributes:
