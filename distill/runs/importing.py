@@ -30,6 +30,7 @@ from distill.training.batch import Batches
 from distill.training.loop import train
 from distill.training.losses import CrossEntropy
 
+LEARNED = 5000  # real images that a classifier learns
 WHITENED = 3 * 32 * 32  # numbers of an image up to which whitening is fitted only to look whether a set is whitened
 
 
@@ -146,7 +147,8 @@ def asked(train_split: Split) -> Callable[[Tensor], Callable[[Tensor], str]]:
     cfg = compose("experts=proxy", "student=[convnet]", "student.convnet.width=64", "data=npz", "data.path=none").cfg
     net = instantiate(cfg.student.convnet)(train_split.shape, train_split.num_classes)
     recipe = instantiate(cfg.experts.recipe, _convert_="all")
-    data = Coreset.whole(train_split)
+    index = torch.linspace(0, len(train_split) - 1, min(len(train_split), LEARNED)).long()
+    data = Coreset(train_split, index)
     with stage("training a classifier of the real images"):
         train([net], Batches(data, recipe, recipe.views.on(train_split), CrossEntropy()), seeds=[0])
     net.eval()
