@@ -12,7 +12,7 @@ import torch
 
 import distill as dd
 from distill.cli.main import main
-from distill.data.preprocessing import Preprocessing, fit_constants, fit_zca
+from distill.data.preprocessing import Preprocessing, fit_constants, fit_kip, fit_zca
 from distill.presets import options
 from distill.runs.importing import importer, kind_of
 from distill.sets.importers.evidence import check_order, check_seams, check_space, seam, tiled
@@ -251,6 +251,31 @@ def test_lgms_dictionary_is_pixels(tmp_path):
     torch.save({"images": synset.pixels, "labels": synset.labels}, tmp_path / "data.pth")
     again = imported(tmp_path / "data.pth", "lgm")
     assert torch.allclose(again.pixels, synset.pixels, atol=1e-6)
+
+
+def test_kips_images_are_of_its_own_whitening_and_students_see_theirs_in_it(tmp_path):
+    real = foreign.digits().train
+    pixels = real.preprocessing.inverse(real.images)
+    kip = fit_kip(pixels)
+    white = kip(pixels).flatten(1).double()
+    moment = white.T @ white / len(white)
+    values = torch.linalg.eigvalsh(moment)
+    assert float(values.max()) < 1 and float(moment.diagonal().mean()) > 0.3  # l / (l + 0.1 mean l)
+    brighter = (0.5 * pixels + 0.2).clamp(0, 1)
+    assert torch.allclose(kip(brighter), kip(pixels), atol=1e-3)  # an image's own mean and contrast are no matter
+    again = kip.inverse(kip(pixels))
+    assert torch.allclose(kip(again), kip(pixels), atol=1e-3)
+    index = torch.cat([real.of_class(cls)[:2] for cls in range(10)])
+    labels = torch.eye(10)[real.labels[index]] - 0.1
+    arrays = {"images": kip(pixels[index]).permute(0, 2, 3, 1).numpy(), "labels": labels.numpy()}
+    np.savez(tmp_path / "kip.npz", **arrays)
+    synset = imported(tmp_path / "kip.npz", "kip")
+    assert torch.allclose(synset.images, kip(pixels[index]), atol=1e-4) and synset.counts == (2,) * 10
+    synset.save(tmp_path / "out.safetensors")
+    judged = dd.load_data("digits", val=0, like=dd.load(tmp_path / "out.safetensors"))
+    assert torch.allclose(judged.train.images[index], synset.images, atol=1e-4)
+    with pytest.raises(ValueError, match="space is zca as stated, but kip by the format of kip"):
+        imported(tmp_path / "kip.npz", "kip", zca=True)
 
 
 # --- mistakes are noticed ------------------------------------------------------------------------------------------------

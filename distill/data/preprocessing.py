@@ -1,6 +1,7 @@
 """From pixels in [0, 1] to the space networks see, and back for viewing.
 
-Three spaces: ``pixel01`` (as is), ``normalised`` (per-channel constants) and ``zca`` (whitened, MTT and DATM on CIFAR).
+Four spaces: ``pixel01`` (as is), ``normalised`` (per-channel constants), ``zca`` (whitened, MTT and DATM on CIFAR) and ``kip``
+(each image brought to mean 0 and norm 1, then whitened: KIP's, for its published sets).
 """
 
 import hashlib
@@ -22,6 +23,8 @@ LARGEST = 1e4  # of a constant
 
 ZCA_EPS = 0.1  # the regulariser of MTT and DATM
 
+KIP_EPS = 0.1  # KIP's, in units of the covariance's mean eigenvalue
+
 
 def to_pixels(images: np.ndarray) -> Tensor:
     """uint8 (N, H, W, C) to pixels (N, C, H, W) in [0, 1]."""
@@ -29,17 +32,25 @@ def to_pixels(images: np.ndarray) -> Tensor:
 
 
 class Preprocessing:
-    """An affine map of pixels: per-channel ``mean`` (C,) and ``std`` (C,), or ZCA's ``mean`` (D,) and ``matrix`` (D, D).
+    """A map of pixels: per-channel ``mean`` (C,) and ``std`` (C,), or a whitening ``matrix`` (D, D) with what goes before it.
+
+    That is ZCA's ``mean`` (D,); or, of KIP, each image's own mean and norm, whose averages ``mean`` (1,) and ``norm`` (1,) are
+    kept to look at images.
 
     Args:
-        space: ``pixel01``, ``normalised`` or ``zca``.
+        space: ``pixel01``, ``normalised``, ``zca`` or ``kip``.
         tensors: the constants under the names above; empty for ``pixel01``.
 
     Raises:
         ValueError: the space is unknown, or its constants are missing or impossible.
     """
 
-    NEEDS = {"pixel01": set(), "normalised": {"mean", "std"}, "zca": {"mean", "matrix"}}
+    NEEDS = {
+        "pixel01": set(),
+        "normalised": {"mean", "std"},
+        "zca": {"mean", "matrix"},
+        "kip": {"mean", "norm", "matrix"},
+    }
 
     def __init__(self, space: str, tensors: dict[str, Tensor] | None = None):
         self.space, self.tensors = space, tensors or {}
@@ -63,6 +74,8 @@ class Preprocessing:
         expected: dict[str, list[tuple[int, ...]]] = dict.fromkeys(("mean", "std"), [(1,), (channels,)])
         if self.space == "zca":
             expected = {"mean": [(pixels,)], "matrix": [(pixels, pixels)]}
+        if self.space == "kip":
+            expected = {"mean": [(1,)], "norm": [(1,)], "matrix": [(pixels, pixels)]}
         for name, tensor in self.tensors.items():
             if tuple(tensor.shape) not in expected[name]:
                 raise ValueError(
@@ -71,7 +84,7 @@ class Preprocessing:
 
     def check_invertible(self) -> None:
         """Raise ValueError unless ZCA's matrix is what whitening makes: symmetric, with eigenvalues above 0."""
-        if self.space != "zca":
+        if "matrix" not in self.tensors:
             return
         matrix = self.tensors["matrix"]
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not torch.allclose(matrix, matrix.T, atol=1e-3):
@@ -87,10 +100,15 @@ class Preprocessing:
         if self.space == "zca":
             mean, matrix = (self.tensors[name].to(pixels, non_blocking=True) for name in ("mean", "matrix"))
             return ((pixels.flatten(1) - mean) @ matrix).view_as(pixels)
+        if self.space == "kip":
+            return (unit(pixels) @ self.tensors["matrix"].to(pixels, non_blocking=True)).view_as(pixels)
         return pixels
 
     def inverse(self, images: Tensor) -> Tensor:
-        """Images of this space back to pixels; synthetic ones may leave [0, 1], clip them to look at them."""
+        """Images of this space back to pixels; synthetic ones may leave [0, 1], clip them to look at them.
+
+        Of KIP's an image's own mean and norm are lost: it gets those of real images on average.
+        """
         if self.space == "normalised":
             mean, std = (self.tensors[name].to(images, non_blocking=True).view(-1, 1, 1) for name in ("mean", "std"))
             return images * std + mean
@@ -99,6 +117,10 @@ class Preprocessing:
                 tensor.to(images.device, non_blocking=True) for tensor in (self.tensors["mean"], self._unwhitening)
             )
             return (images.flatten(1).double() @ matrix + mean).to(images).view_as(images)
+        if self.space == "kip":
+            mean, norm = (self.tensors[name].to(images, non_blocking=True) for name in ("mean", "norm"))
+            flat = images.flatten(1).double() @ self._unwhitening.to(images.device, non_blocking=True)
+            return (flat.to(images) * norm + mean).view_as(images)
         return images
 
     @cached_property
@@ -160,6 +182,35 @@ def fit_zca(pixels: Tensor, eps: float = ZCA_EPS) -> Preprocessing:
     values, vectors = torch.linalg.eigh(covariance / (len(flat) - 1))
     matrix = (vectors * (values.clamp_min(0) + eps).rsqrt()) @ vectors.T
     return Preprocessing("zca", {"mean": mean.float(), "matrix": matrix.float()})
+
+
+def fit_kip(pixels: Tensor, eps: float = KIP_EPS) -> Preprocessing:
+    """KIP's whitening ``(C + eps tr(C) / d)^-1/2``, C the second moment ``X^T X / n`` of `unit` pixels (N, C, H, W).
+
+    Source: Nguyen et al., NeurIPS 2021, arXiv:2107.13034.
+    """
+    flat = pixels.flatten(1)
+    moment = torch.zeros(flat.shape[1], flat.shape[1], dtype=torch.float64)
+    for rows in flat.split(5000):
+        whole = unit(rows)
+        moment += (whole.T @ whole).double()
+    values, vectors = torch.linalg.eigh(moment / len(flat))
+    matrix = (vectors * (values.clamp_min(0) + eps * values.mean()).rsqrt()) @ vectors.T
+    norms = (flat - flat.mean(1, keepdim=True)).norm(dim=1)
+    tensors = {"mean": flat.mean().view(1), "norm": norms.mean().view(1), "matrix": matrix.float()}
+    return Preprocessing("kip", tensors)
+
+
+def unit(pixels: Tensor) -> Tensor:
+    """Images (N, D), each less its own mean and of norm 1; an image of one colour becomes 0.
+
+    >>> unit(torch.tensor([[0.0, 1.0], [3.0, 3.0]]))
+    tensor([[-0.7071,  0.7071],
+            [ 0.0000,  0.0000]])
+    """
+    flat = pixels.flatten(1)
+    centred = flat - flat.mean(1, keepdim=True)
+    return centred / centred.norm(dim=1, keepdim=True).clamp_min(1e-8)
 
 
 def cached_zca(pixels: Tensor, key: str, cache: Path) -> Preprocessing:

@@ -93,7 +93,7 @@ class Made:
         each, classes = self.room
         some = f"The first {each} images of each class" if len(self.synset) > each * self.synset.num_classes else ""
         some = f"{some or 'All images'} of the first {classes} classes" if classes < self.synset.num_classes else some
-        how = "whitening undone, clipped" if self.synset.preprocessing.space == "zca" else "clipped"
+        how = "whitening undone, clipped" if self.synset.preprocessing.space in ("zca", "kip") else "clipped"
         return f"{some}{'; ' if some else ''}{how} for display.".capitalize()
 
     @property

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from distill.checks import check_tree
-from distill.data.preprocessing import Preprocessing, fit_constants, fit_zca
+from distill.data.preprocessing import Preprocessing, fit_constants, fit_kip, fit_zca
 from distill.data.real import load as load_data
 from distill.data.split import Split
 from distill.files import replacing
@@ -87,7 +87,13 @@ def bring(kind: str, data: str, settings: Sequence[str] = (), **words: Any) -> B
     name = values.pop("name")
     with stage(f"reading {name}"):
         real = load_data(name, **values, device="cpu")
-    source = source_of(kind, own, said, real.train, constants)
+    pixels = some_pixels(real.train)
+    if space.value == "kip":
+        with stage("fitting KIP's whitening"):
+            whitening = fit_kip(real.train.preprocessing.inverse(real.train.images))
+        real = load_data(name, **values, prepare=whitening, device="cpu")
+        constants = Fact("KIP's whitening, eps 0.1", "read", "fitted on the real training images")
+    source = source_of((kind, own, said), real.train, pixels, constants)
     about = {
         "choices": {"data": data} | ({"method": kind} if kind in options("method") else {}),
         "config": {"data": plain(run.cfg.data)},
@@ -130,16 +136,20 @@ def composed(
     return run, Fact("fitted", "read", "the real training images; the file has pixels")
 
 
-def source_of(name: str, kind: Kind, words: Words, train: Split, constants: Fact) -> Source:
-    """The import's source, with what real images look like in each space."""
+def some_pixels(train: Split) -> Tensor:
+    """At most `LOOKED_AT` real images in [0, 1], spread over the split."""
     index = torch.linspace(0, len(train) - 1, min(len(train), LOOKED_AT)).long()
-    pixels = train.preprocessing.inverse(train.images[index]).clamp(0, 1)
+    return train.preprocessing.inverse(train.images[index]).clamp(0, 1)
+
+
+def source_of(said: tuple[str, Kind, Words], train: Split, pixels: Tensor, constants: Fact) -> Source:
+    """The import's source, with what real images look like in each space."""
     spaces: dict[str, Preprocessing] = {"pixel01": Preprocessing("pixel01"), "normalised": fit_constants(pixels)}
     spaces |= {train.preprocessing.space: train.preprocessing}
     if "zca" not in spaces and pixels[0].numel() <= WHITENED:
         with stage("fitting ZCA"):
             spaces["zca"] = fit_zca(pixels)
-    return Source(name, kind, words, train, pixels, spaces, constants, asked(train) if words.classifier else None)
+    return Source(*said, train, pixels, spaces, constants, asked(train) if said[2].classifier else None)
 
 
 def asked(train_split: Split) -> Callable[[Tensor], Callable[[Tensor], str]]:
@@ -166,7 +176,8 @@ def table(imported: Imported) -> str:
     rows = [("", "value", "how", "checked")]
     for name, fact in imported.facts.items():
         how = fact.how + (f" ({fact.source})" if fact.source else "")
-        rows.append((name, str(fact.value), how, imported.checks.get(name, "")))
+        value = f"{fact.value:g}" if isinstance(fact.value, float) else str(fact.value)
+        rows.append((name, value, how, imported.checks.get(name, "")))
     widths = [max(len(row[k]) for row in rows) for k in range(3)]
     return "\n".join(
         "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]).rstrip() for row in rows

@@ -92,7 +92,8 @@ def assemble(found: Found, source: Source, space: Fact) -> Imported:
     facts: dict[str, Fact] = {"space": space, "constants": source.constants}
     order, facts["class order"] = class_order(words.class_order, train, source.name)
     facts["decoding"] = found.facts.get("decoding", Fact("none", "read", f"the format of {source.name}"))
-    labels, classes, label_kind, facts["labels"] = labelled(found, source.kind, order)
+    labels, classes, label_kind, told = labelled(found, source.kind, order)
+    facts["labels"] = found.facts.get("labels", told)
     check_counts(classes, train, words, found)
     rate, facts["rate"] = rate_of(found, source.kind, words)
     images = as_floats(found.images)

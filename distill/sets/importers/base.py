@@ -134,7 +134,7 @@ class Kind(Importer):
     """
 
     protocol: str = setting("text")
-    space: str = setting("one of stated, pixel01, normalised, zca")
+    space: str = setting("one of stated, pixel01, normalised, zca, kip")
     labels: str = setting("one of hard, soft, any")
     rate: str = setting("one of read, stated, none")
     constants: Mapping[str, Any] = setting("{} or map of text to anything")
