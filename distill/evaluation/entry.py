@@ -11,7 +11,7 @@ from distill.data.real import RealData
 from distill.evaluation.measure import Bench, Iterates, seeds_of
 from distill.evaluation.planned import Planned
 from distill.evaluation.protocol import Protocol
-from distill.evaluation.statistics import outer_steps
+from distill.evaluation.statistics import outer_steps, syntheses
 from distill.files import digest
 from distill.identity import digits, former_digits, former_protocol
 from distill.report.rows import Published, Row
@@ -91,6 +91,7 @@ def planned(
         sized: the protocol for sets of this size: what students are told, and what earlier versions knew their rows by.
     """
     plan, far = sized.plan(entry.soft, bool(entry.chosen_among)), outer_steps(entry.sets)
+    made = syntheses(entry.sets)
     plan = [each for each in plan if entry.twins or each[0] == plan[0][0]]
     selections = [selection for _, selection in plan]
     papers = "maximum" if "maximum" in selections else selections[0]
@@ -132,5 +133,5 @@ def planned(
             text = f"{entry.method} ipc {size or 'all'} {name}{' hard labels' * (labels != plan[0][0])}"
             about = {"synsets": [], "command": "", "protocol_changes": [], **entry.about}
             keys = {"protocol_hash": former, "student_hash": [before]}
-            found.append(Planned({**row, **far, **beside, **about}, keys, after, name, labels, selection, text))
+            found.append(Planned({**row, **far, **made, **beside, **about}, keys, after, name, labels, selection, text))
     return found

@@ -67,6 +67,20 @@ def outer_steps(synsets: Sequence[TrainingSet]) -> dict[str, Any]:
     return {"step": done, "steps": planned, "finished": finished, "cut": cut}
 
 
+def syntheses(synsets: Sequence[TrainingSet]) -> dict[str, Any]:
+    """What tells the syntheses apart, and what they took, as far as every set's record tells.
+
+    Returns:
+        ``synthesis_seeds``: the seed of each; sets of one seed, of whatever method, start from the same real images.
+        ``synthesis_seconds``: that the outer steps of one took, on average.
+    """
+    seeds = [_whole(synset.record.get("seed")) for synset in synsets]
+    spent = [synset.record.get("seconds") for synset in synsets]
+    found: dict[str, Any] = {} if None in seeds else {"synthesis_seeds": seeds}
+    told = all(inside(each, "[0, 1e18]") for each in spent)
+    return found | ({"synthesis_seconds": float(np.mean(np.array(spent)))} if told else {})
+
+
 def _configured(record: Mapping[str, Any]) -> Any:
     """The steps that the set's configuration asks for: all that records of before told."""
     config = record.get("config")

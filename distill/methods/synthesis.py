@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,8 @@ def join(methods: Sequence[Method], shares: Sequence[Path], folder: Path) -> Pat
         images[method.made()] = synset.images[method.made()]
     steps = sum(synset.record["step"] for synset in sets)
     whole = sets[0].with_(images=images)
-    whole.save(path, {"step": steps, "steps": steps})
+    longest = max(synset.record.get("seconds", 0.0) for synset in sets)  # they were made at once
+    whole.save(path, {"step": steps, "steps": steps, "seconds": longest})
     save_grid(folder, whole)
     return path
 
@@ -147,7 +149,7 @@ class _Home(Callback):
         self.synset_path = folder / f"synset{SUFFIX}"
         self.state_path = folder / f"state{SUFFIX}"
         self.momentum: dict[str, Tensor] = {}
-        self.done = 0
+        self.done, self.began = 0, time.monotonic()  # earlier still, for a run that goes on
 
     def begin(self, method: Method) -> None:
         """Start afresh, or from the state that an interrupted run left."""
@@ -161,7 +163,7 @@ class _Home(Callback):
             start = SyntheticSet.of_images(
                 method.real, torch.zeros(1, dtype=torch.long, device=method.real.images.device)
             )
-            counts = dict.fromkeys(("skips", "skips_in_a_row"), "whole [0, inf)")
+            counts = dict.fromkeys(("skips", "skips_in_a_row"), "whole [0, inf)") | {"seconds": "absent or [0, 1e18]"}
             start = _restored(self.state_path, start, tensors, state, counts).to(start.images.device)
         except ValueError as error:
             kept = max(self.folder.glob(f"snapshots/step_*{SUFFIX}"), default="none")
@@ -169,17 +171,20 @@ class _Home(Callback):
         self.momentum = momentum
         method.begin(start)
         method.restore({name: tensor.to(start.images.device) for name, tensor in extra.items()})
+        self.began -= state.get("seconds", 0.0)  # states of before have none
         method.start_step, method.skips, method.skips_in_a_row = state["step"], state["skips"], state["skips_in_a_row"]
 
     def write(self, method: Method, step: int, optimizer: Mapping[str, Tensor]) -> None:
         """Snapshot, set and state after ``step`` outer steps; the state last, so that what it promises is there."""
         synset, artefact = method.synset.copy(), method.artefact()
+        spent = time.monotonic() - self.began
         own, stored = _own(synset.tensors), _own(artefact.stored)
         kind = {"step": step, "label_kind": synset.label_kind}
         told = {"step": step, "label_kind": artefact.label_kind}
         save_tensors(self.folder / "snapshots" / f"step_{step:06d}{SUFFIX}", stored, told)
         artefact.save(
-            self.synset_path, {**self.record, "step": step, "steps": self.steps, "skipped_steps": method.skips}
+            self.synset_path,
+            {**self.record, "step": step, "steps": self.steps, "skipped_steps": method.skips, "seconds": spent},
         )
         save_grid(self.folder, artefact)
         skipped = {"skips": method.skips, "skips_in_a_row": method.skips_in_a_row}
@@ -190,7 +195,7 @@ class _Home(Callback):
                 **{f"optimizer.{name}": tensor for name, tensor in optimizer.items()},
                 **{f"extra.{name}": tensor for name, tensor in method.extra_tensors().items()},
             },
-            {**kind, **skipped},
+            {**kind, **skipped, "seconds": spent},
         )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

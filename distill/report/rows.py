@@ -52,7 +52,8 @@ ROW = {
     },  # a clock went back
     **dict.fromkeys(("synsets", "protocol_changes", "cell_changes", "cut"), "absent or any number of any text"),
     **dict.fromkeys(("images", "image_bytes", "label_bytes"), "absent or whole [0, 1e18]"),
-    **dict.fromkeys(("optimizer_steps", "seen"), "absent or [0, 1e18]"),
+    **dict.fromkeys(("optimizer_steps", "seen", "synthesis_seconds"), "absent or [0, 1e18]"),
+    "synthesis_seeds": "absent or any number of whole (-inf, inf)",
     **{"metric": "absent or text", "values": "absent or any number of [-inf, inf]", "written": "absent or text"},
 }
 
