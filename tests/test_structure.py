@@ -95,6 +95,13 @@ ORDER = [
         "distill.report.page",
     ),
     "distill.report.runs",
+    *("distill.comparison", "distill.comparison.arms", "distill.comparison.verdicts", "distill.comparison.citations"),
+    *(
+        "distill.comparison.forms",
+        "distill.comparison.markup",
+        "distill.comparison.charts",
+        "distill.comparison.written",
+    ),
     *(
         "distill.evaluation",
         "distill.evaluation.statistics",
@@ -121,6 +128,7 @@ ORDER = [
         "distill.runs.rivals",
         "distill.runs.entries",
         "distill.runs.judging",
+        "distill.runs.comparing",
         "distill.runs.ahead",
         "distill.runs.cost",
         "distill.runs.workers",

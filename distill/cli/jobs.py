@@ -17,12 +17,14 @@ from distill.runs.recorded import complete_overrides
 @jobs_go_on()
 @errors_in_one_line()
 def line(cfg: DictConfig) -> None:
-    from distill.runs import judging  # what computes is imported here: --cfg answers at once
+    from distill.runs import comparing, judging  # what computes is imported here: --cfg answers at once
     from distill.runs.composed import Composed
     from distill.runs.pipeline import carry_out
 
     if cfg.task == "report":
         written = judging.report(cfg)
+    elif cfg.task == "compare":
+        written = comparing.report(cfg)
     else:
         straight = carry_out(placed(Composed.from_command_line(cfg)))
         written = straight.written if straight.crew.first else []

@@ -1,4 +1,4 @@
-"""The command line: distill [experts|distill|evaluate|all|report|list|import|export|subset] NAME=VALUE ... ; see --help."""
+"""The command line: distill [experts|distill|evaluate|all|report|compare|...] NAME=VALUE ... ; see --help."""
 
 import os
 import re

@@ -44,7 +44,7 @@ ROW = {
     **dict.fromkeys(("syntheses", "students"), "whole [1, 1e9]"),
     **dict.fromkeys(("sd", "ci95"), "null or [0, 10]"),
     **{"ipc": "null or (0, 1e9]", "ipc_range": "absent or null or text", "data_hash": "absent or text"},
-    "counts": "absent or null or any number of whole [0, 1e12]",
+    **dict.fromkeys(("counts", "synthesis_seeds"), "absent or null or any number of whole [0, 1e20]"),
     **{"mean": "[0, 1]", "balanced_accuracy": "absent or [0, 1]", "accuracies": "absent or any number of [0, 1]"},
     **{
         "accuracy_by_class": "absent or map of any text to null or [0, 1]",
@@ -53,7 +53,6 @@ ROW = {
     **dict.fromkeys(("synsets", "protocol_changes", "cell_changes", "cut"), "absent or any number of any text"),
     **dict.fromkeys(("images", "image_bytes", "label_bytes"), "absent or whole [0, 1e18]"),
     **dict.fromkeys(("optimizer_steps", "seen", "synthesis_seconds"), "absent or [0, 1e18]"),
-    "synthesis_seeds": "absent or any number of whole (-inf, inf)",
     **{"metric": "absent or text", "values": "absent or any number of [-inf, inf]", "written": "absent or text"},
 }
 

@@ -74,11 +74,11 @@ def lines(rows: Sequence[Row]) -> Lines:
     named = Counter(name for name, _ in kinds)
     uneven = any(abs(row.get("balanced_accuracy", row["mean"]) - row["mean"]) > 1e-9 for row in rows)
     balanced = ("balanced",) if uneven else ()
-    differing, budgets = _differing(rows), [_budget(row) for row in rows]
+    varied, budgets = differing(rows), [_budget(row) for row in rows]
     unequal = [name for name in BUDGET if len({each.get(name) for each in budgets}) > 1]
     over = gains(rows)
     gained = ("gain",) if any(over) else ()
-    columns = (*TEXT, *differing, *unequal, "accuracy", *gained, *balanced, "sd", "published", "R x S", "seconds")
+    columns = (*TEXT, *varied, *unequal, "accuracy", *gained, *balanced, "sd", "published", "R x S", "seconds")
     cells = []
     for number, row in enumerate(rows):
         protocol, published = shown(row["protocol"]), shown(row.get("published") or "")
@@ -91,7 +91,7 @@ def lines(rows: Sequence[Row]) -> Lines:
         data = shown(row["data"])
         if named[row["data"]] > 1:
             data += f" #{several.number(f'#{{}} {data}: {_kind(row)}')}"
-        own = {name: shown(values[number]) for name, values in differing.items()}
+        own = {name: shown(values[number]) for name, values in varied.items()}
         own |= {name: budgets[number].get(name, "") for name in unequal} | {"gain": _gained(over[number])}
         cells.append(own | _cells(row) | {"data": data, "protocol": protocol, "published": published + _gap(row)})
     alike = [f"{budgets[0][name]} {name}" for name in BUDGET if name not in unequal and name in next(iter(budgets), {})]
@@ -112,7 +112,7 @@ def _budget(row: Row) -> dict[str, str]:
     return told
 
 
-def _differing(rows: Sequence[Row]) -> dict[str, list[str]]:
+def differing(rows: Sequence[Row]) -> dict[str, list[str]]:
     """What the commands of a method's rows set to different values, as a column each; empty where a command is silent."""
     stated = [_stated(row) for row in rows]
     names = []

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -126,14 +127,7 @@ def labels_path(line: Line, method: str) -> Path:
 
 def report(cfg: DictConfig) -> list[Path]:
     """task=report: one page for the rows of ``runs``, with a report of all of them, or for those of ``out`` alone."""
-    own = Path(cfg.out) / "report.json"
-    if cfg.runs is not None and (not isinstance(cfg.runs, ListConfig) or not cfg.runs):
-        raise ValueError(f"runs is {cfg.runs}, expected a list of folders: runs=[DIR,DIR] or runs='[DIR/*]'")
-    found = {str(run): reports_in(str(run)) for run in cfg.runs or ()} or {cfg.out: reports_in(cfg.out)}
-    missing = [run for run, reports in found.items() if not reports]
-    if missing:
-        raise ValueError(f"no rows in {', '.join(missing)}: name folders that a run wrote as its out")
-    paths = list(dict.fromkeys(path for reports in found.values() for path in reports))
+    own, paths = Path(cfg.out) / "report.json", reports_of(cfg)
     if Report.there(own) and own not in paths and not is_collected(own):
         raise ValueError(
             f"{cfg.out} holds the report of another run: choose another folder with out=DIR, or add it to runs"
@@ -146,6 +140,22 @@ def report(cfg: DictConfig) -> list[Path]:
     whole.rows = [row for run in runs for row in run.rows]
     Console(width=None if sys.stdout.isatty() else 1000).print(table(whole))
     return [*wrote, *write_page(whole, runs, shlex.join([*command().split(), *sys.argv[1:]]))]
+
+
+def reports_of(cfg: DictConfig) -> list[Path]:
+    """The reports in the folders that ``runs`` names, or the one in ``out``."""
+    if cfg.runs is not None and (not isinstance(cfg.runs, ListConfig) or not cfg.runs):
+        raise ValueError(f"runs is {cfg.runs}, expected a list of folders: runs=[DIR,DIR] or runs='[DIR/*]'")
+    return reports_below([str(run) for run in cfg.runs or (cfg.out,)])
+
+
+def reports_below(folders: Sequence[str]) -> list[Path]:
+    """The reports in folders, each once; see `reports_in`."""
+    found = {folder: reports_in(folder) for folder in folders}
+    missing = [folder for folder, reports in found.items() if not reports]
+    if missing:
+        raise ValueError(f"no rows in {', '.join(missing)}: name folders that a run wrote as its out")
+    return list(dict.fromkeys(path for reports in found.values() for path in reports))
 
 
 def reports_in(pattern: str) -> list[Path]:

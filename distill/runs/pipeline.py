@@ -19,7 +19,7 @@ from distill.runs.composed import Composed
 from distill.runs.line import Line
 from distill.runs.progress import shown
 
-TASKS = (*workers.ARROWS, "all", "report", "list", "import", "export", "subset")
+TASKS = (*workers.ARROWS, "all", "report", "compare", "list", "import", "export", "subset")
 
 
 def carry_out(run: Composed, real: RealData | None = None, arrows: Sequence[str] = ()) -> Line:

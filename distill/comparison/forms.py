@@ -1,0 +1,280 @@
+"""Tables of a comparison, before any markup: methods by size, by student, tests, ranks, costs, reproductions."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from distill.comparison.arms import HASHES, Arm, Comparison, cell_of, setting_of
+from distill.comparison.citations import FAMILIES, family
+from distill.comparison.verdicts import verdict
+from distill.report.differences import agreement
+from distill.report.rows import PEAKED, RANDOM, WHOLE, Row
+from distill.report.table import MARKS
+
+MISSING = "–"
+ENOUGH = 3  # methods that make a ranking
+HOW = (
+    "± half-width of the 95 % interval of the mean, over R syntheses; where R = 1 over its students alone. RxS: runs.",
+    "Bold: the best, and all that no test separates from it (5 %, Holm over all tests of the comparison).",
+    "– is missing, and enters no mean.",
+)
+PICKED = "† ‡ chosen on the test split: the paper's figure, or that snapshot with fresh students; not compared."
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in one place of a table."""
+
+    text: str = MISSING
+    runs: str = ""
+    mark: str = ""
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class Form:
+    """A table.
+
+    Attributes:
+        name: of its files.
+        notes: what stands below it.
+        families: whether a first cell that is not empty begins a part of its own.
+    """
+
+    name: str
+    title: str
+    columns: list[str]
+    rows: list[list[Cell]]
+    notes: list[str] = field(default_factory=list)
+    families: bool = False
+
+
+class Labels:
+    """What rows are called in titles and columns: names, numbered where several things have one."""
+
+    def __init__(self, rows: Iterable[Row]):
+        self.known: dict[tuple[str, str], dict[str, int]] = {}
+        for row in rows:
+            for name, key in HASHES.items():
+                hashes = self.known.setdefault((name, row[name]), {})
+                hashes.setdefault(str(row.get(key)), len(hashes) + 1)
+
+    def of(self, row: Row, name: str) -> str:
+        """The row's protocol, student or data."""
+        hashes = self.known[(name, row[name])]
+        return row[name] + (f" #{hashes[str(row.get(HASHES[name]))]}" if len(hashes) > 1 else "")
+
+    def setting(self, row: Row) -> str:
+        return f"{self.of(row, 'protocol')}, {self.of(row, 'student')}, {row['labels']} labels"
+
+    def column(self, row: Row) -> str:
+        return f"{self.of(row, 'data')}, {'all images' if row['ipc'] is None else f'ipc {size(row)}'}"
+
+
+def size(row: Row) -> str:
+    """Images per class."""
+    return str(row.get("ipc_range") or row["ipc"] or "all")
+
+
+def by_size(row: Row) -> tuple[Any, ...]:
+    """Sorts rows by data and size."""
+    numbers = re.findall(r"\d+\.?\d*", size(row)) or ["inf"]
+    return row["data"], str(row.get("data_hash")), float(numbers[0]), size(row)
+
+
+def accuracy(row: Row, leading: Iterable[int] = ()) -> Cell:
+    """``46.1 ± 0.6``, in %."""
+    half = "" if row["ci95"] is None else f" ± {100 * row['ci95']:.1f}"
+    runs = f"{row['syntheses']}x{row['students']}"
+    return Cell(f"{100 * row['mean']:.1f}{half}", runs, MARKS.get(row["selection"], ""), id(row) in leading)
+
+
+def plain(*texts: object) -> list[Cell]:
+    return [Cell(MISSING if text is None else str(text)) for text in texts]
+
+
+def notes(rows: Iterable[Row]) -> list[str]:
+    return [*HOW, *([PICKED] if any(row["selection"] in PEAKED for row in rows) else [])]
+
+
+def main(found: Comparison) -> list[Form]:
+    """Methods by family, data and sizes, a table for each protocol, student and kind of labels; last the whole set."""
+    labels, leading = Labels(arm.row for arm in found.arms), found.leading
+    forms = []
+    for number, setting in enumerate(dict.fromkeys(setting_of(arm.row) for arm in found.arms), 1):
+        arms = _of_setting(found.arms, setting)
+        rows = [arm.row for arm in arms]
+        columns = {cell_of(row): labels.column(row) for row in sorted(rows, key=by_size) if row["method"] != WHOLE}
+        lines: dict[tuple[int, str, str], dict[tuple[str, ...], Cell]] = {}
+        for arm in arms:
+            line = lines.setdefault((_place(arm), arm.name, arm.row["selection"]), {})
+            # The whole set stands beside every size of its data.
+            mine = [cell for cell in columns if arm.row["method"] == WHOLE and cell[:2] == cell_of(arm.row)[:2]]
+            line.update(dict.fromkeys(mine or [cell_of(arm.row)], accuracy(arm.row, leading)))
+        body, before = [], ""
+        for (place, name, _), line in sorted(lines.items(), key=lambda item: item[0][0]):
+            kind = list(FAMILIES.values())[place]
+            body.append(
+                [Cell(kind if kind != before else ""), Cell(name), *(line.get(each, Cell()) for each in columns)]
+            )
+            before = kind
+        single = " (single synthesis)" if all(row["syntheses"] == 1 for row in rows) else ""
+        title = f"Accuracy on the test split, %: {labels.setting(rows[0])}{single}"
+        forms.append(Form(f"main-{number}", title, ["family", "method", *columns.values()], body, notes(rows), True))
+    return forms
+
+
+def _of_setting(arms: Sequence[Arm], setting: tuple[str, ...]) -> list[Arm]:
+    """Those of a setting; random and whole sets with hard labels, where it has none of its own."""
+    own = [arm for arm in arms if setting_of(arm.row) == setting]
+    lacking = {RANDOM, WHOLE} - {arm.row["method"] for arm in own}
+    hard = (*setting[:2], "hard")
+    beside = [arm for arm in arms if setting_of(arm.row) == hard and arm.row["method"] in lacking]
+    named = [Arm(f"{arm.name}, hard labels", arm.row) for arm in beside]
+    return own + [
+        arm for arm in named if arm.row["method"] == WHOLE or any(cell_of(arm.row) == cell_of(each.row) for each in own)
+    ]
+
+
+def _place(arm: Arm) -> int:
+    return list(FAMILIES).index(family(arm.row["method"]))
+
+
+def architectures(found: Comparison) -> list[Form]:
+    """Methods by student, a table for each data set, size, protocol and kind of labels that several students judged."""
+    labels, leading, forms = Labels(arm.row for arm in found.arms), found.leading, list[Form]()
+    alike: dict[tuple[str, ...], list[Arm]] = {}
+    for arm in sorted((arm for group in found.groups for arm in group.arms), key=lambda arm: by_size(arm.row)):
+        protocol, _, kind = setting_of(arm.row)
+        alike.setdefault((protocol, kind, *cell_of(arm.row)), []).append(arm)
+    for arms in alike.values():
+        students = list(dict.fromkeys(labels.of(arm.row, "student") for arm in arms))
+        if len(students) < 2:
+            continue
+        table: dict[str, dict[str, Row]] = {}
+        for arm in sorted(arms, key=_place):
+            table.setdefault(arm.name, {})[labels.of(arm.row, "student")] = arm.row
+        body = []
+        for name, line in table.items():
+            whole = sum(row["mean"] for row in line.values()) / len(students)
+            mean = Cell(f"{100 * whole:.1f}") if len(line) == len(students) else Cell()
+            body.append(
+                [Cell(name), *(accuracy(line[each], leading) if each in line else Cell() for each in students), mean]
+            )
+        first = arms[0].row
+        title = (
+            f"Accuracy by student, %: {labels.column(first)}, {labels.of(first, 'protocol')}, {first['labels']} labels"
+        )
+        told = [*notes(arm.row for arm in arms), *_agreements(table, students)]
+        forms.append(Form(f"architectures-{len(forms) + 1}", title, ["method", *students, "mean"], body, told))
+    return forms
+
+
+def _agreements(table: dict[str, dict[str, Row]], students: Sequence[str]) -> Iterable[str]:
+    """How alike the first student and each other rank the methods that both judged."""
+    for other in students[1:]:
+        both = [line for line in table.values() if students[0] in line and other in line]
+        if len(both) >= ENOUGH:
+            rho, tau = agreement(*([line[each]["mean"] for line in both] for each in (students[0], other)))
+            told = f"Spearman {rho:.2f}, Kendall {tau:.2f} ({len(both)} methods)"
+            yield f"Rankings of {students[0]} and {other}: {told}."
+
+
+def contrasts(found: Comparison) -> list[Form]:
+    """Every contrast: difference with interval, p, and how many runs would tell."""
+    labels = Labels(arm.row for arm in found.arms)
+    columns = [
+        "students", "data", "method", "less", "difference", "95 % interval", "test", "p", "p (Holm)", "p (permutation)",
+        "least", "R for it", "R for 0.5",
+    ]  # fmt: skip
+    body = []
+    for each in found.contrasts:
+        gap, row = each.found, each.ours.row
+        span = None if gap.low is None or gap.high is None else f"{100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
+        test = None if span is None else "paired t" if each.paired else "Welch"
+        ps = [None if p is None else f"{p:.2g}" for p in (gap.p, each.p_holm, each.p_permuted, each.p_least)]
+        body.append(
+            plain(
+                labels.setting(row), labels.column(row), each.ours.name, each.other.name, f"{100 * gap.mean:+.1f}", span, test,
+                *ps, each.runs_for_this, each.runs_for_half_a_point,
+            )
+        )  # fmt: skip
+    told = [
+        "Differences in points: against random real images, then against the best. Paired: synthesis i of both has one seed.",
+        f"Holm: over the {sum(each.found.p is not None for each in found.contrasts)} tests of this table.",
+        "Permutation: over syntheses; least is the smallest p that so many allow. None of one synthesis: its interval is over "
+        "students, and tells these two sets apart, not the methods.",
+        "R for it, R for 0.5: syntheses of each that show a gap of this size, or of 0.5 points, in 80 % of cases.",
+    ]
+    return [Form("tests", "Each method against random and against the best", columns, body, told)] if body else []
+
+
+def standings(found: Comparison) -> list[Form]:
+    """Every arm with its spreads, its rank, and how often that holds."""
+    labels = Labels(arm.row for arm in found.arms)
+    columns = ["students", "data", "method", "accuracy", "sd of syntheses", "sd of students", "rank", "holds in"]
+    body = []
+    for group in found.groups:
+        for arm in sorted(group.arms, key=lambda arm: -arm.row["mean"]):
+            row, (rank, share) = arm.row, group.ranks[arm.name]
+            spreads = [
+                None if row.get(key) is None else f"{100 * row[key]:.1f}" for key in ("sd_synthesis", "sd_student")
+            ]
+            holds = None if share is None else f"{100 * share:.0f} %"
+            places = plain(labels.setting(row), labels.column(row), arm.name)
+            body.append([*places, accuracy(row), *plain(*spreads, f"{rank} of {len(group.arms)}", holds)])
+    told = [
+        HOW[0],
+        "Holds in: share of bootstrap draws in which the method has this rank; of syntheses, where R = 1 of students.",
+    ]
+    return [Form("ranks", "Ranks", columns, body, told)] if body else []
+
+
+def costs(found: Comparison) -> list[Form]:
+    """What each row took."""
+    labels = Labels(arm.row for arm in found.arms)
+    columns = [
+        "method", "data", "students", "accuracy", "synthesis, s", "students, s", "steps", "images, MB", "labels, MB", "device",
+    ]  # fmt: skip
+
+    def told(row: Row, key: str, shown: Callable[[float], str]) -> str | None:
+        return None if row.get(key) is None else shown(row[key])
+
+    body = []
+    for arm in found.arms:
+        row = arm.row
+        bytes_ = [told(row, key, lambda value: f"{value / 1e6:.3g}") for key in ("image_bytes", "label_bytes")]
+        times = [
+            told(row, key, lambda value: f"{value:.0f}") for key in ("synthesis_seconds", "seconds", "optimizer_steps")
+        ]
+        places = plain(arm.name, labels.column(row), labels.setting(row))
+        body.append([*places, accuracy(row), *plain(*times, *bytes_, row.get("device"))])
+    how = [
+        "Synthesis: of one set, without experts and teachers. Students: all R x S, with choices and tests. Steps: of one.",
+        "Bytes: of one set as it is stored, and of its labels.",
+    ]
+    return [Form("costs", "Costs", columns, body, how)] if body else []
+
+
+def reproductions(found: Comparison) -> list[Form]:
+    """Our numbers beside published ones."""
+    columns = ["cell", "published", "ours", "difference", "verdict", "otherwise than the cell", "command"]
+    body = []
+    for arm in found.arms:
+        known = verdict(arm.row)
+        if known:
+            cell = arm.row.get("published_of") or f"{arm.row['method']}, {arm.row['data']}, ipc {size(arm.row)}"
+            word = known.word + (f" ({known.why})" if known.why else "")
+            last = plain(f"{known.difference:+.1f}", word, "; ".join(known.changes) or "nothing", arm.row["command"])
+            body.append([*plain(cell, arm.row["published"]), accuracy(arm.row), *last])
+    how = [
+        "Published ± is a standard deviation. Met: with 1.645 standard errors of both numbers at most a point apart. "
+        "Consistent: within 1.96 of them; a run that has something otherwise than its cell can be no more.",
+    ]
+    return [Form("reproductions", "Beside the published numbers", columns, body, how)] if body else []
+
+
+def forms(found: Comparison) -> list[Form]:
+    """All tables."""
+    return [form for make in (main, architectures, contrasts, standings, costs, reproductions) for form in make(found)]
