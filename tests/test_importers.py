@@ -329,14 +329,17 @@ def test_seams_tell_tiles_from_whole_images():
 
 def test_a_better_order_of_classes_is_named():
     classes = torch.arange(4).repeat_interleave(5)
-    turned = torch.tensor([1, 2, 3, 0])
-    assert "100%" in check_order(classes, classes, tuple("abcd"))
+    turned, same = torch.tensor([1, 2, 3, 0]), torch.arange(4)
+    assert "100%" in check_order(classes, classes, same, tuple("abcd"))
     with pytest.raises(ValueError, match=r"state class_order=\[b,c,d,a\]"):
-        check_order(turned[classes], classes, tuple("abcd"))
-    assert "cannot tell" in check_order(torch.zeros(20, dtype=torch.long), classes, tuple("abcd"))
+        check_order(turned[classes], classes, same, tuple("abcd"))
+    with pytest.raises(ValueError, match=r"state class_order=\[a,b,c,d\]"):  # what was stated, turned, is undone
+        check_order(torch.arange(4).repeat_interleave(5), turned[classes], turned, tuple("abcd"))
+    assert "cannot tell" in check_order(torch.zeros(20, dtype=torch.long), classes, same, tuple("abcd"))
 
 
-def test_classes_in_another_order_are_put_into_ours_and_a_classifier_finds_them(tmp_path):
+def test_classes_in_another_order_are_put_into_ours_and_a_classifier_finds_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("distill.runs.importing.LEARNED", 600)
     synset = foreign.learned(ipc=10)
     names = list(synset.class_names)
     turned = names[1:] + names[:1]

@@ -152,8 +152,8 @@ def source_of(said: tuple[str, Kind, Words], train: Split, pixels: Tensor, const
     return Source(*said, train, pixels, spaces, constants, asked(train) if said[2].classifier else None)
 
 
-def asked(train_split: Split) -> Callable[[Tensor], Callable[[Tensor], str]]:
-    """A small network that knows the real images: from images (N, C, H, W) and their classes (N,) to what speaks for them."""
+def asked(train_split: Split) -> Callable[[Tensor], Callable[[Tensor, Tensor], str]]:
+    """From images (N, C, H, W) and their classes (N,) to what a small network that knows the real ones says of their order."""
     cfg = compose("experts=proxy", "student=[convnet]", "student.convnet.width=64", "data=npz", "data.path=none").cfg
     net = instantiate(cfg.student.convnet)(train_split.shape, train_split.num_classes)
     recipe = instantiate(cfg.experts.recipe, _convert_="all")
@@ -163,7 +163,7 @@ def asked(train_split: Split) -> Callable[[Tensor], Callable[[Tensor], str]]:
         train([net], Batches(data, recipe, recipe.views.on(train_split), CrossEntropy()), seeds=[0])
     net.eval()
 
-    def of(images: Tensor) -> Callable[[Tensor], str]:
+    def of(images: Tensor) -> Callable[[Tensor, Tensor], str]:
         with torch.no_grad():
             predicted = torch.cat([net(part).argmax(1) for part in images.split(250)])
         return partial(check_order, predicted, names=train_split.class_names)

@@ -46,7 +46,7 @@ class Source:
         pixels: some of them in [0, 1].
         spaces: that images may be in, by name.
         constants: what is known of ``train``'s.
-        classify: real images' classes of images (N, C, H, W), by a network; None where nobody asks.
+        classify: from images (N, C, H, W) to what speaks for their classes and order, by a network; None where nobody asks.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Source:
     pixels: Tensor
     spaces: dict[str, Any]
     constants: Fact
-    classify: Callable[[Tensor], Callable[[Tensor], str]] | None = None
+    classify: Callable[[Tensor], Callable[[Tensor, Tensor], str]] | None = None
 
 
 def space_of(kind: Kind, name: str, words: Words, found: Found) -> Fact:
@@ -109,7 +109,7 @@ def assemble(found: Found, source: Source, space: Fact) -> Imported:
         None if rate is None else torch.tensor(rate), eight_bit=found.images.dtype == torch.uint8,
     )  # fmt: skip
     if source.classify is not None:
-        checks["class order"] = source.classify(synset.images)(synset.classes)
+        checks["class order"] = source.classify(synset.images)(synset.classes, order)
     return Imported(synset.with_(record=record(found, source, facts, checks)), facts, checks)
 
 

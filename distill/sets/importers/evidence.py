@@ -129,12 +129,13 @@ def check_seams(stored: Tensor, factor: int, pixels: Tensor) -> str:
     return f"{told}: fits"
 
 
-def check_order(predicted: Tensor, classes: Tensor, names: tuple[str, ...]) -> str:
+def check_order(predicted: Tensor, classes: Tensor, order: Tensor, names: tuple[str, ...]) -> str:
     """What a classifier of real images says of the order of classes.
 
     Args:
         predicted: its classes of the imported images, (N,).
         classes: theirs by the order at hand, (N,).
+        order: our class of each of the file's, by the order at hand, (K,).
 
     Raises:
         ValueError: another order fits better by `BETTER`; the message names it.
@@ -144,9 +145,9 @@ def check_order(predicted: Tensor, classes: Tensor, names: tuple[str, ...]) -> s
     count = len(names)
     confusion = torch.bincount(classes * count + predicted, minlength=count**2).view(count, count)
     _, best = linear_sum_assignment(confusion.numpy(), maximize=True)
-    own, other = (float(confusion[range(count), order].sum() / len(classes)) for order in (range(count), best))
+    own, other = (float(confusion[range(count), each].sum() / len(classes)) for each in (range(count), best))
     told = f"a classifier finds {own:.0%} of the classes, {other:.0%} in the best other order"
     if other - own > BETTER:
-        order = ",".join(names[k] for k in best[:20]) + ("" if count <= 20 else ", ...")
-        raise ValueError(f"{told}: state class_order=[{order}]")
+        found = ",".join(names[best[k]] for k in order[:20].tolist()) + ("" if count <= 20 else ", ...")
+        raise ValueError(f"{told}: state class_order=[{found}]")
     return f"{told}: {'fits' if own > 2 / count else 'cannot tell'}"
