@@ -70,6 +70,7 @@ LATER: Values = {
     "decay_biases": False,
     "version": 1,
     "whole_batch": False,
+    "validate": False,
     "eight_bits": False,
 }  # what settings of before did not say
 UNSAID: Values = {**RECIPE, **EXPERTS, **TEACHERS, **PROTOCOL, **LABELLED, **LATER}

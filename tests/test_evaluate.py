@@ -109,6 +109,18 @@ def test_a_row_says_what_was_measured(rows, real):
     assert row["seconds"] > 0
 
 
+def test_students_are_scored_on_validation_too_where_that_is_asked_for(rows, real, student):
+    asked = protocol(validate=True, students=2)
+    (row,), (plain,) = rows(subset(real), asked), rows(subset(real), protocol(students=2))
+    assert row["accuracies"] == plain["accuracies"] and "validation_accuracies" not in plain
+    assert row["protocol_hash"] != plain["protocol_hash"]
+    for number, found in enumerate(row["validation_accuracies"]):
+        synset = subset(real)
+        trial = Trial(synset, synset.hash, asked, real.val, 0, "student", 0, (number,), False, False, Teaching())
+        (hits,) = trial.run(student)[0].values()
+        assert found == sum(hits) / len(real.val)
+
+
 def test_a_student_is_the_same_in_whatever_order_and_company(rows, real):
     a, b = subset(real, 0), subset(real, 1)
     both, turned = rows([a, b], protocol())[0]["accuracies"], rows([b, a], protocol())[0]["accuracies"]
@@ -159,7 +171,7 @@ def test_students_trained_as_a_stack_are_the_same_students(real, student):
 
     def right(*students):
         trial = Trial(data, data.hash, protocol(), real.test, 0, "student", 0, students, False, False, Teaching())
-        return [sum(hits) for hits in trial.run(student)[0]]
+        return [sum(hits) for hits in trial.run(student)[0].values()]
 
     alone = right(0) + right(1) + right(2)
     assert right(0, 1, 2) == pytest.approx(alone, abs=1) == right(0, 1) + right(2)  # of 30 test images
@@ -311,7 +323,7 @@ def test_the_papers_maximum_stands_beside_the_last_set_and_the_same_snapshot_ane
 
     def accuracies(purpose, synset, peak):
         trial = Trial(synset, synset.hash, papers, real.test, 0, purpose, 0, (0, 1, 2), False, peak, Teaching())
-        return [sum(hits) / 30 for hits in trial.run(student)[0]]
+        return [sum(hits) / 30 for hits in trial.run(student)[0].values()]
 
     measured = {step: accuracies("iterate", synset, True) for step, synset in iterates[0].items()}
     assert max(measured, key=lambda step: np.mean(measured[step])) == 5

@@ -19,7 +19,17 @@ from distill.teachers.labels import Teaching
 from distill.training.loop import train
 
 PRESETS = sorted(path.stem for path in (ROOT / "configs" / "protocol").glob("*.yaml"))
-MEASURED = {"name", "version", "students", "artefact_lr", "batch_of_ipc", "candidates", "test_every", "twin"}
+MEASURED = {
+    "name",
+    "validate",
+    "version",
+    "students",
+    "artefact_lr",
+    "batch_of_ipc",
+    "candidates",
+    "test_every",
+    "twin",
+}
 OTHER = {  # than what stands there
     "name": "x", "version": 2, "students": 3, "batch_of_ipc": {1: 2}, "candidates": {"lr": [0.1, 0.2]}, "test_every": 3,
     "epochs": 4, "extra_epochs": 2, "lr": 0.3, "batch": 5, "micro_batches": 3, "ema": 0.5, "precision": "bf16",
@@ -95,12 +105,13 @@ def rows(real, teacher, synset, tmp_path):
     """What is told of a protocol's rows, and the bytes of its students' accuracies."""
     snapshots = [{0: synset.with_(images=synset.images.flip(0)), 1: synset}]
     told = ("protocol", "protocol_hash", "labels", "selection", "students", "lr", "students_for_choices", "accuracies")
+    told += ("validation_accuracies",)
 
     def measured(protocol):
         report = Report(tmp_path / str(len(list(tmp_path.iterdir()))) / "report.json")
         evaluate(Entry([synset], "m", 4, snapshots), real, {"net": Network(teacher)}, protocol, report)
         skipped = set() if protocol.version == 2 else {"protocol_hash"}  # else every change would show in it
-        return [{name: row[name] for name in told if name not in skipped} for row in report.rows]
+        return [{name: row.get(name) for name in told if name not in skipped} for row in report.rows]
 
     return measured
 

@@ -85,12 +85,14 @@ class Measurement:
         trials = trials or self.trials(protocol, sets, test, protocol.students, peak=selection == "maximum")
         hits = self.hits(trials, "students")
         accuracies = [sum(each) / len(test) for each in hits]
+        also = [self.unfinished.hits[key] for trial in trials for key in trial.also_keys]
         batches, told = trials[0].told()
         return {
             "accuracies": accuracies,
             **statistics(np.array(accuracies).reshape(len(sets), -1)),
             **({"ci95": None} if selection == "maximum" else {}),  # the largest of several means has no such interval
             **by_class(hits, test),
+            **({"validation_accuracies": [sum(each) / len(self.real.val) for each in also]} if also else {}),
             "syntheses": len(sets),
             "students": protocol.students,
             "lr": [rate(each, protocol) for each in sets],
@@ -166,11 +168,12 @@ class Measurement:
     ) -> list[Trial]:
         """Synthesis by synthesis."""
         seeds, hashes = seeds_of(sets, position), [each.hash for each in sets]
+        also = self.real.val if protocol.validate and purpose == "student" and len(self.real.val) else None
 
         def trial(place: int, own: range, compiled: bool) -> Trial:
             return Trial(
                 sets[place], hashes[place], protocol, split, self.bench.seed, purpose, seeds[place], tuple(own), compiled,
-                peak, self.bench.teaching,
+                peak, self.bench.teaching, also,
             )  # fmt: skip
 
         compiled, stack = False, 1
@@ -204,7 +207,7 @@ class Measurement:
         for i in todo:
             hits, took = trials[i].run(self.make)
             spent = time.monotonic() - self.began
-            self.unfinished.keep(dict(zip(keys[i], hits, strict=True)), dict.fromkeys(keys[i], took), spent)
+            self.unfinished.keep(hits, dict.fromkeys(keys[i], took), spent)
             left -= len(keys[i])
             tell()
         crew().wait()

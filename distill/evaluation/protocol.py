@@ -80,6 +80,7 @@ class Protocol:
         labels: what they are told.
         choice: which snapshot counts.
         students: S, fresh students for each synthetic set.
+        validate: score students on the validation split, too; for choices between rows.
         artefact_lr: train at the rate learned with the synthetic set, where it has one.
         batch_of_ipc: the recipe's batch by images per class where a paper varies it (RDED: twice that from 100 classes on;
             not on Tiny-ImageNet); an ipc takes its smaller neighbour's. None leaves the batch alone.
@@ -96,6 +97,7 @@ class Protocol:
     labels: Labels = setting(Labels)
     choice: Choice = setting(Choice)
     students: int = setting("whole [1, 1000]")
+    validate: bool = setting("true or false")
     artefact_lr: bool = setting("true or false")
     batch_of_ipc: Mapping[int, int] | None = setting("null or map of whole [1, 1000000] to whole [1, 1000000]")
     candidates: Mapping[str, Sequence[Any]] = setting("{} or map of text to list of anything")

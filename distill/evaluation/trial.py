@@ -26,6 +26,7 @@ class Trial:
 
     Attributes:
         data_hash: of the set.
+        also: a split that they are scored on, too, once they are trained; None for none.
         peak: take the best of the tests on ``split`` that the protocol's choice asks for on the way.
     """
 
@@ -40,6 +41,7 @@ class Trial:
     compiled: bool
     peak: bool
     teaching: Teaching
+    also: Split | None = None
 
     @property
     def seeds(self) -> list[int]:
@@ -52,12 +54,12 @@ class Trial:
         batches = Batches(self.data, recipe, recipe.views.on(self.split))
         return told(self.protocol.labels, batches, self.seeds[0], self.teaching)
 
-    def run(self, make: Callable[[], nn.Module]) -> tuple[list[list[int]], list[int]]:
+    def run(self, make: Callable[[], nn.Module]) -> tuple[dict[str, list[int]], list[int]]:
         """Train the students.
 
         Returns:
-            For each how many images of each class of ``split`` it classifies correctly, after the last epoch; and what each
-            took: optimiser steps, and images seen in all of them.
+            By `keys` how many images of each class of ``split``, and of ``also``, each classifies correctly, after the last
+            epoch; and what each took: optimiser steps, and images seen in all of them.
         """
         nets, found, took = [], [[0] for _ in self.students], [0, 0]
         for student in self.students:
@@ -87,13 +89,20 @@ class Trial:
                 file=sys.stderr,
             )
         test()
-        return found, took
+        if self.also is not None:
+            found += [hits(net, self.also, batches.recipe, self.compiled) for net in nets]
+        return dict(zip([*self.keys, *self.also_keys], found, strict=True)), took
 
     @property
     def keys(self) -> list[str]:
         """Each stands for one student's numbers in an unfinished report."""
         about = [self.data_hash, self.protocol.hash, self.peak]
         return ["/".join(map(str, [self.purpose, self.synthesis, student, *about])) for student in self.students]
+
+    @property
+    def also_keys(self) -> list[str]:
+        """The same for what they are scored on besides."""
+        return [] if self.also is None else [f"{key}/also" for key in self.keys]
 
 
 def rate(data: TrainingSet, protocol: Protocol) -> float:

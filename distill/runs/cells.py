@@ -15,6 +15,7 @@ from distill.sets.synthetic import SyntheticSet
 Changes = dict[str, tuple[Any, Any]]
 SILENT = {  # what moves no number: where files lie, and how the same work is done
     *("data.root", "data.download", "data.workers"),
+    "validate",
     *("method.compile", "method.log_every", "method.together"),
 }
 
