@@ -52,7 +52,7 @@ def test_a_wheel_holds_every_module_and_configuration_and_no_other_package(tmp_p
     files = [path for pattern in ("*.py", "*.yaml", "*.html", "*.cpp") for path in (ROOT / "distill").rglob(pattern)]
     expected = {path.relative_to(ROOT).as_posix() for path in files}
     for folder in ("configs", "experts"):
-        files = [path for pattern in ("*.py", "*.yaml") for path in (ROOT / folder).rglob(pattern)]
+        files = [path for pattern in ("*.py", "*.yaml", "*.bib") for path in (ROOT / folder).rglob(pattern)]
         expected |= {f"distill/{path.relative_to(ROOT).as_posix()}" for path in files}
     assert held == expected
     assert "distill = distill.cli.main:main" in points

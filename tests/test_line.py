@@ -251,7 +251,7 @@ def test_help_says_what_hydra_would_make_of_its_template(line):
     [
         (
             ["task=destill"],
-            "unknown task 'destill': did you mean distill\\? one of experts, distill, evaluate, all, report, list",
+            "unknown task 'destill': did you mean distill\\? one of experts, distill, evaluate, all, report",
         ),
         (
             ["data=cifar11"],
