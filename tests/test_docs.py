@@ -20,12 +20,14 @@ from distill.cli.artefacts import check_words, values_of
 from distill.cli.habits import FLAGS, check_habits
 from distill.cli.listing import listing
 from distill.cli.main import ON_SETS, with_task
+from distill.cli.suites import run_of
 from distill.cli.typed import is_sweep, quoted, swept
 from distill.data.preprocessing import normalised
 from distill.presets import check_experiment
 from distill.report.rows import ROW, Report
 from distill.runs.checks import check_values, plain
 from distill.runs.composed import compose
+from distill.runs.suite import Job
 from distill.sets.synthetic import SyntheticSet
 
 DOCS = ROOT / "docs"
@@ -177,6 +179,11 @@ def check(words):
     task = "".join(words[:1]).removeprefix("task=")
     if task in ON_SETS:
         check_words(task, values_of(words[1:]))
+        return
+    if task == "suite":
+        run = run_of({name: value for name, value in values_of(words[1:]).items() if name != "synset"})
+        for job in [Job(subject, cell) for subject in run.subjects[:1] for cell in run.suite.cells({})]:
+            composes(*run.words(job))
         return
     check_habits(words)
     words = quoted(words)

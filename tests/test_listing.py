@@ -12,6 +12,7 @@ def test_every_choice_is_listed_once():
     assert [block.partition("=")[0] for block in blocks] == [
         "method",
         "protocol",
+        "suite",
         "data",
         "student",
         "kind",

@@ -102,6 +102,7 @@ ORDER = [
         "distill.comparison.charts",
         "distill.comparison.written",
     ),
+    *("distill.suites", "distill.suites.base", "distill.suites.dcbench", "distill.suites.tables"),
     *(
         "distill.evaluation",
         "distill.evaluation.statistics",
@@ -136,6 +137,7 @@ ORDER = [
     *(
         "distill.runs.explained",
         "distill.runs.pipeline",
+        "distill.runs.suite",
         "distill.runs.adopted",
         "distill.runs.importing",
         "distill.artefacts",
@@ -143,7 +145,7 @@ ORDER = [
     ),
     "distill",
     *("distill.cli", "distill.cli.habits", "distill.cli.typed", "distill.cli.listing", "distill.cli.errors"),
-    *("distill.cli.sweeps", "distill.cli.jobs", "distill.cli.artefacts", "distill.cli.main"),
+    *("distill.cli.sweeps", "distill.cli.jobs", "distill.cli.artefacts", "distill.cli.suites", "distill.cli.main"),
     *("distill.__main__", "run"),
 ]
 

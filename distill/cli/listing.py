@@ -12,6 +12,7 @@ from distill.presets import CONFIGS, unknown
 HEADINGS = {
     "method": "methods",
     "protocol": "protocols",
+    "suite": "suites of protocols and students, for `distill suite`",
     "data": "data",
     "student": "students",
     "kind": "other projects, whose files `distill import` reads",

@@ -24,6 +24,11 @@ def main() -> None:
 
             print("\n".join(carried_out(task, arguments[1:])))
             return
+        if task == "suite" and not {"--help", "-h"} & set(arguments):
+            from distill.cli.suites import carried_out as suite_carried_out
+
+            print("\n".join(suite_carried_out(arguments[1:])))
+            return
         text = answered(arguments)
         if text is not None:
             print(text)

@@ -140,4 +140,9 @@ def students(line: Line) -> list[Work]:
     return found
 
 
-AHEAD: Mapping[str, Callable[[Line], list[Work]]] = {"experts": experts, "distill": sets, "evaluate": students}
+AHEAD: Mapping[str, Callable[[Line], list[Work]]] = {
+    "experts": experts,
+    "distill": sets,
+    "evaluate": students,
+    "judge": students,
+}

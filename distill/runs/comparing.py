@@ -52,9 +52,7 @@ def compare(reports: Report | str | Path | Sequence[Report | str | Path], out: s
 def report(cfg: DictConfig) -> list[Path]:
     """task=compare: compare the rows of ``runs``, or of ``out`` alone, and write what that gives below ``out``."""
     found = Comparison.of(row for path in reports_of(cfg) for row in Report(path).rows)
-    console = Console(width=None if sys.stdout.isatty() else 1000)
-    for form in [*main(found), *contrasts(found)]:
-        console.print(_table(form))
+    show([*main(found), *contrasts(found)])
     return _write(found, Path(cfg.out) / FOLDER)
 
 
@@ -66,6 +64,13 @@ def _write(found: Comparison, folder: Path) -> list[Path]:
         raise ValueError(
             f"{folder} has all but the figures, which need matplotlib ({error}): pip install matplotlib"
         ) from None
+
+
+def show(forms: Sequence[Form]) -> None:
+    """Tables for people at a terminal."""
+    console = Console(width=None if sys.stdout.isatty() else 1000)
+    for form in forms:
+        console.print(_table(form))
 
 
 def _table(form: Form) -> Table:

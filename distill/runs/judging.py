@@ -40,30 +40,40 @@ MEASURED = {"mean": "accuracy", "sd": "sd", "ci95": "ci95", "balanced_accuracy":
 def evaluate(line: Line) -> None:
     """Train students on the sets and on the baselines, and write report and page."""
     with goes_on(lambda: "the last student"):
-        report_rows(line)
+        report = judge(line)
+        if line.crew.first:
+            written(line, report)
 
 
-def report_rows(line: Line) -> None:
+def judge(line: Line) -> Report:
+    """Train students on the sets and on the baselines; nothing is shown."""
     make_rivals(line)
     report = Report(line.out / "report.json")
     for own, entry in entries(line):
         train_students(entry, own.real, networks(own), own.protocol(), report, bench(own, entry))
-    if line.crew.first:
-        written(line, report)
+    return report
 
 
 def left(line: Line) -> bool:
     """Whether there are rows to be measured; sets and teachers that are not there yet have some."""
-    report, students = Report(line.out / "report.json"), networks(line)
+    return waits(line) or None in found(line, Report(line.out / "report.json"))
+
+
+def waits(line: Line) -> bool:
+    """Whether teachers or sets that the rows need are not there yet."""
     judges = [line, distilled(line)] if "kd" in baselines(line.cfg) else [line]
     teachers = [store for each in judges if each.judges for store in each.teacher_stores(each.judges).values()]
-    if any(store.missing for store in teachers) or not all(are_made(each) for each in [line, *rivals(line)]):
-        return True
-    return any(
-        not report.find(each.row, each.former)
+    return any(store.missing for store in teachers) or not all(are_made(each) for each in [line, *rivals(line)])
+
+
+def found(line: Line, report: Report) -> list[Row | None]:
+    """The rows of the line's sets and baselines, which are made, in order; None where one is not measured yet."""
+    students = networks(line)
+    return [
+        report.find(each.row, each.former)
         for own, entry in entries(line, quiet=True)
         for each in plan(entry, own.real, students, own.protocol(), bench(own, entry))[1]
-    )
+    ]
 
 
 def networks(line: Line) -> dict[str, Network]:

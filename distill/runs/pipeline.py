@@ -19,7 +19,7 @@ from distill.runs.composed import Composed
 from distill.runs.line import Line
 from distill.runs.progress import shown
 
-TASKS = (*workers.ARROWS, "all", "report", "compare", "list", "import", "export", "subset")
+TASKS = (*workers.TASKS, "all", "report", "compare", "suite", "list", "import", "export", "subset")
 
 
 def carry_out(run: Composed, real: RealData | None = None, arrows: Sequence[str] = ()) -> Line:
@@ -32,10 +32,10 @@ def carry_out(run: Composed, real: RealData | None = None, arrows: Sequence[str]
         ValueError: the configuration names something impossible; nothing was trained.
     """
     task = run.cfg.task
-    if task not in (*workers.ARROWS, "all"):
+    if task not in (*workers.TASKS, "all"):
         raise ValueError(unknown("task", task, TASKS))
     keep_freed_memory()
-    arrows, cores = arrows or (list(workers.ARROWS) if task == "all" else [task]), torch.get_num_threads()
+    arrows, cores = arrows or (list(workers.TASKS) if task == "all" else [task]), torch.get_num_threads()
     with (
         warnings.catch_warnings(),
         working_in(crew() if crew().size > 1 else Crew.of(os.environ)),
@@ -46,7 +46,7 @@ def carry_out(run: Composed, real: RealData | None = None, arrows: Sequence[str]
         warnings.filterwarnings("ignore", module="pytorch_lightning|torch.utils.data|lightning_fabric")
         to_the_end.callback(torch.set_num_threads, cores)
         line = Line(run, progress, real)
-        if "evaluate" in arrows:
+        if {"evaluate", "judge"} & set(arrows):
             rivals.check(line)
         if crew().first and not cost.is_chosen(line):
             with stage("measuring what this will cost"):

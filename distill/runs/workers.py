@@ -1,7 +1,7 @@
 """How many processes of this machine share a run, and whether they do more side by side than one of them alone."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -10,11 +10,12 @@ from distill.data.split import Split
 from distill.parallel import Crew, crew, working_in
 from distill.runs.ahead import AHEAD, Work
 from distill.runs.cost import peak_bytes
-from distill.runs.judging import evaluate
+from distill.runs.judging import evaluate, judge
 from distill.runs.line import Line
 from distill.runs.stages import distill, experts
 
-ARROWS = {"experts": experts, "distill": distill, "evaluate": evaluate}
+TASKS: dict[str, Callable[[Line], object]] = {"experts": experts, "distill": distill, "evaluate": evaluate}
+ARROWS = {**TASKS, "judge": judge}  # of a suite, whose cells show nothing each
 
 WORTH_SECONDS = 20.0  # of work from which more processes, which take some seconds to begin, are worth it
 SHARE = 0.5  # of the machine's memory that processes may take

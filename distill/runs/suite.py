@@ -1,0 +1,193 @@
+"""A suite on sets: cells one after another, cheap ones first; a row is a restart point, what fails is told and tried again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from distill.comparison import markup
+from distill.comparison.forms import Form
+from distill.data.real import RealData
+from distill.files import replacing, write_json
+from distill.report.rows import Report, Row
+from distill.runs import ahead, judging
+from distill.runs.composed import compose, literal
+from distill.runs.cost import peak_bytes
+from distill.runs.entries import are_made, folders
+from distill.runs.line import Line
+from distill.runs.pipeline import carry_out
+from distill.runs.progress import Shown, duration
+from distill.runs.recorded import complete_overrides
+from distill.suites.base import Cell, Suite
+from distill.suites.tables import Subject, cells, scores
+
+BACK = 3  # a step is about as much as three forward passes
+
+
+@dataclass(frozen=True)
+class Job:
+    """A subject in a cell."""
+
+    subject: Subject
+    cell: Cell
+
+    @property
+    def id(self) -> str:
+        return f"{self.subject.name}-ipc{self.subject.size}-{self.cell.name}"
+
+
+@dataclass
+class SuiteRun:
+    """A suite, what it judges, and what is known of it.
+
+    Attributes:
+        common: what all cells are told beside.
+        out: where rows, sets and the suite's tables lie.
+        failed: reasons of cells that failed, by their ids.
+        reals, lines: what was read and composed before, for each subject and each cell.
+        sets: what names the sets that a method made.
+    """
+
+    suite: Suite
+    name: str
+    subjects: Sequence[Subject]
+    common: Sequence[str]
+    out: Path
+    failed: dict[str, str] = field(default_factory=dict)
+    reals: dict[Subject, RealData] = field(default_factory=dict)
+    lines: dict[Job, Line] = field(default_factory=dict)
+    sets: dict[Subject, tuple[str, str]] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Let fail what the suite, or the first cell of a subject, would find impossible."""
+        for subject in self.subjects:
+            self.find_sets(subject, make=False)
+            line = self.line(Job(subject, self.suite.cells({})[0]))
+            self.suite.check(len(line.real.val) > 0)
+
+    @property
+    def folder(self) -> Path:
+        return self.out / "suite" / self.name
+
+    def words(self, job: Job) -> list[str]:
+        """The whole command line of a cell; it judges a method's sets where they are there."""
+        return self.told(self.sets.get(job.subject) or job.subject.stated, job.cell)
+
+    def told(self, stated: Sequence[str], cell: Cell) -> list[str]:
+        others = re.compile(rf"student\.(?!{re.escape(cell.student)}\.)")  # settings of networks that this cell has not
+        common = [word for word in self.common if not others.match(word)]
+        own = (f"student=[{cell.student}]", *cell.stated, "baselines=[]", f"out={literal(str(self.out))}")
+        return complete_overrides([*common, *stated, *own])
+
+    def making(self, subject: Subject) -> Line:
+        """What a subject is made by, which is what the first cell is told."""
+        run = compose(*self.told(subject.stated, self.suite.cells({})[0]))
+        return Line(run, Shown(), self.reals.get(subject))
+
+    def find_sets(self, subject: Subject, make: bool) -> None:
+        """Let cells judge the sets of a method, whatever their students, where they are there; or make them first."""
+        if subject in self.sets or "task=evaluate" in subject.stated:
+            return
+        line = self.making(subject)
+        self.reals[subject] = line.real
+        if make and not are_made(line):
+            carry_out(line.run, line.real, ("experts", "distill"))
+        if line.kind.makes_sets and are_made(line):
+            paths = [str(folder / "synset.safetensors") for folder in folders(line)]
+            self.sets[subject] = ("task=evaluate", f"synset={literal(paths)}")
+            self.lines = {job: each for job, each in self.lines.items() if job.subject != subject}
+
+    def line(self, job: Job) -> Line:
+        """What a cell names, as objects; nothing is trained."""
+        if job not in self.lines:
+            self.lines[job] = Line(compose(*self.words(job)), Shown(), self.reals.get(job.subject))
+            self.reals[job.subject] = self.lines[job].real
+        return self.lines[job]
+
+    def row(self, job: Job) -> Row | None:
+        """The cell's row, where it was measured."""
+        line = self.line(job)
+        if judging.waits(line):
+            return None
+        return judging.found(line, Report(self.out / "report.json"))[0]
+
+    def rows(self, subject: Subject) -> dict[str, Row]:
+        """The rows that there are, by cell."""
+        found: dict[str, Row] = {}
+        for _ in range(2):  # rows of the first cells may decide further ones
+            for cell in self.suite.cells(found):
+                if cell.sure and cell.name not in found and (row := self.row(Job(subject, cell))) is not None:
+                    found[cell.name] = row
+        return found
+
+    def left(self) -> list[Job]:
+        """Cells without a row whose words are known, the cheap ones first."""
+        jobs = []
+        for subject in self.subjects:
+            there = self.rows(subject)
+            jobs += [Job(subject, cell) for cell in self.suite.cells(there) if cell.sure and cell.name not in there]
+        return sorted(jobs, key=self.operations)
+
+    def operations(self, job: Job) -> float:
+        """About how many floating-point operations the cell's students take."""
+        line = self.line(job)
+        return sum(work.images * BACK * operations(line, work) for work in ahead.students(line))
+
+    def go(self, shard: tuple[int, int] = (0, 1)) -> None:
+        """Carry out what is left, or one process's share of it; what fails is noted, and the others go on."""
+        for subject in self.subjects:
+            self.find_sets(subject, make=True)
+        while jobs := [job for job in self.left()[shard[0] :: shard[1]] if job.id not in self.failed]:
+            for job in jobs:
+                try:
+                    carry_out(compose(*self.words(job)), self.reals.get(job.subject), ("experts", "judge"))
+                except (ValueError, RuntimeError, OSError) as error:
+                    self.failed[job.id] = str(error)
+
+    def plan(self) -> list[str]:
+        """What a run would do: a line for each cell that is left, and what all of them take here. Nothing is trained."""
+        lines, work, seconds = list[str](), 0.0, 0.0
+        for job in self.left():
+            line = self.line(job)
+            own = sum(each.seconds(line.real.train) for each in ahead.students(line))
+            lines.append(f"{job.id:<44} {self.operations(job) / 1e12:10.2f} TFLOP   {duration(own)}")
+            work, seconds = work + self.operations(job), seconds + own
+        unknown = sum(not cell.sure for each in self.subjects for cell in self.suite.cells(self.rows(each)))
+        if unknown:
+            lines.append(f"and {unknown} cells that these rows decide")
+        count, memory = len(lines) - bool(unknown), f"{peak_bytes() / 1e9:.1f} GB of memory or more"
+        total = f"{count} cells are left: {work / 1e12:.2f} TFLOP, about {duration(seconds)} on this machine, {memory}"
+        return [*lines, total]
+
+    def tables(self) -> list[Form]:
+        """The scores of each subject, less random's; and every cell."""
+        rows = {subject: self.rows(subject) for subject in self.subjects}
+        return [scores(self.suite, self.name, rows), cells(self.suite, self.name, rows, self.failed)]
+
+    def write(self) -> list[Path]:
+        """The tables as Markdown, LaTeX, CSV and HTML, and the numbers for programs."""
+        tables = self.tables()
+        texts = {"tables.md": markup.markdown(tables), "tables.html": markup.page(tables)}
+        texts |= {f"{form.name}.tex": markup.latex(form) for form in tables}
+        texts |= {f"{form.name}.csv": markup.sheet(form) for form in tables}
+        for name, text in texts.items():
+            with replacing(self.folder / name) as part:
+                part.write_text(text, encoding="utf-8")
+        write_json(self.folder / "summary.json", {"failed": self.failed, "scores": self.summary()})
+        return [*(self.folder / name for name in texts), self.folder / "summary.json"]
+
+    def summary(self) -> list[dict[str, object]]:
+        """The scores of each subject, as fractions."""
+        return [{"method": each.name, "ipc": each.size, **self.suite.score(self.rows(each))} for each in self.subjects]
+
+
+def operations(line: Line, work: ahead.Work) -> float:
+    """Of a network on one image, forward."""
+    with torch.random.fork_rng(), FlopCounterMode(display=False) as counter, torch.no_grad():
+        work.make()(line.real.train.images[:1].cpu())
+    return float(counter.get_total_flops())

@@ -1,0 +1,1 @@
+"""Suites: which cells judge a set, and what their rows say together."""

@@ -1,0 +1,77 @@
+"""DC-BENCH (Cui et al., NeurIPS 2022, arXiv:2207.09639): every augmentation, then other architectures at the best of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from distill.checks import setting
+from distill.suites.base import Cell, Rows, Suite, mean
+
+
+@dataclass(frozen=True)
+class DcBench(Suite):
+    """A network under several augmentations: the best, the mean, the spread; other networks at the best.
+
+    Attributes:
+        mode: ``ours`` chooses the augmentation on the validation split, from the students that are reported; ``paper``
+            takes the largest mean on the test split, which its table does.
+        augmentations: a protocol each, by name; the mean is over these.
+        beside: the same, judged but in no score.
+        transfer: students at the chosen augmentation.
+    """
+
+    mode: str = setting("one of ours, paper")
+    augmentations: Mapping[str, str] = setting("map of text to text")
+    beside: Mapping[str, str] = setting("{} or map of text to text")
+    transfer: Sequence[str] = setting("any number of text")
+
+    scores = ("best", "avg", "transfer", "avg but none", "spread")
+
+    @property
+    def notes(self) -> list[str]:
+        how = (
+            "chosen on validation"
+            if self.mode == "ours"
+            else "† the largest mean on the test split, as the paper has it"
+        )
+        return [
+            f"best: the augmentation {how}; avg: over {', '.join(self.augmentations)}; transfer: over "
+            f"{', '.join(self.transfer)} at the best augmentation; spread: largest less smallest.",
+            "– is missing, and enters no mean.",
+        ]
+
+    def check(self, val: bool) -> None:
+        if self.mode == "ours" and not val:
+            raise ValueError(
+                "suite=dc-bench chooses an augmentation on the validation split, and data.val is 0: leave it out, or take "
+                "mode=paper, which chooses on the test split"
+            )
+
+    def cells(self, rows: Rows) -> list[Cell]:
+        every = {**self.augmentations, **self.beside}
+        first = [
+            Cell(name, self.student, (f"protocol={protocol}", "protocol.validate=true"))
+            for name, protocol in every.items()
+        ]
+        best = self.best(rows)
+        protocol = self.augmentations[best or list(self.augmentations)[-1]]
+        return first + [
+            Cell(student, student, (f"protocol={protocol}",), sure=best is not None) for student in self.transfer
+        ]
+
+    def best(self, rows: Rows) -> str | None:
+        """The augmentation of the largest mean, of equals the first; None as long as one is missing."""
+        if any(name not in rows for name in self.augmentations):
+            return None
+        on = "validation_accuracies" if self.mode == "ours" else "accuracies"
+        return max(self.augmentations, key=lambda name: mean(rows[name][on]) or 0.0)
+
+    def score(self, rows: Rows) -> dict[str, float | None]:
+        each = {name: rows[name]["mean"] if name in rows else None for name in self.augmentations}
+        there, best = [value for value in each.values() if value is not None], self.best(rows)
+        return {
+            "best": None if best is None else each[best],
+            "avg": mean(list(each.values())),
+            "transfer": mean([rows[name]["mean"] if name in rows else None for name in self.transfer]),
+            "avg but none": mean([value for name, value in each.items() if name != "none"]),
+            "spread": max(there) - min(there) if len(there) == len(each) else None,
+        }

@@ -1,0 +1,134 @@
+"""A suite is cells and scores over their rows: its arithmetic, what it chooses on, and that it goes on where it stopped."""
+
+import csv
+import json
+
+import pytest
+from test_line import line, succeeds  # noqa: F401
+
+from distill.cli.suites import carried_out, subjects, suite_of
+from distill.suites.base import mean
+
+BENCH = suite_of("dc-bench", {"transfer": ["mlp", "alexnet"]})
+PAPER = suite_of("dc-bench", {"transfer": ["mlp", "alexnet"], "mode": "paper"})
+TEST = {"none": 0.5, "dsa": 0.7, "autoaug": 0.6, "randaug": 0.65, "imagenet_aug": 0.55, "mlp": 0.2, "alexnet": 0.4}
+VAL = {"none": 0.5, "dsa": 0.6, "autoaug": 0.62, "randaug": 0.62, "imagenet_aug": 0.1}
+TOY = [
+    "suite=dc-bench", "data=digits", "ipc=1", "method=[random,kmeans]", "draws=2", "protocol.students=1",
+    "protocol.recipe.epochs=2", "student.convnet.width=4", "proxies.recipe.epochs=1", "workers=1", "threads=1", "device=cpu",
+    "compile=false", "suite.transfer=[mlp]", "suite.beside={}", "suite.augmentations={none:dcb-none,dsa:dcb-dsa}",
+]  # fmt: skip
+
+
+def rows(names):
+    return {
+        name: {"mean": TEST[name], "accuracies": [TEST[name]], "validation_accuracies": [VAL.get(name, 0.0)]}
+        for name in names
+    }
+
+
+def test_best_is_chosen_on_validation_and_of_equals_the_first_or_on_test_as_the_paper_does():
+    scores = BENCH.score(rows(TEST))
+    assert BENCH.best(rows(TEST)) == "autoaug" and scores["best"] == 0.6
+    assert PAPER.best(rows(TEST)) == "dsa" and PAPER.score(rows(TEST))["best"] == 0.7
+    assert scores["avg"] == pytest.approx((0.5 + 0.7 + 0.6 + 0.65 + 0.55) / 5)
+    assert scores["avg but none"] == pytest.approx((0.7 + 0.6 + 0.65 + 0.55) / 4)
+    assert scores["transfer"] == pytest.approx(0.3) and scores["spread"] == pytest.approx(0.2)
+
+
+def test_no_score_is_made_of_fewer_rows_than_it_has():
+    without_one = rows(name for name in TEST if name not in ("randaug", "mlp"))
+    assert BENCH.score(without_one) == dict.fromkeys(BENCH.scores)
+    assert mean([1.0, None]) is None
+    only_first = BENCH.score(rows(VAL))
+    assert only_first["transfer"] is None and only_first["best"] == 0.6
+
+
+def test_other_networks_wait_for_the_augmentation_and_are_judged_under_it():
+    cells = {cell.name: cell for cell in BENCH.cells({})}
+    assert list(cells) == [*BENCH.augmentations, "cifar_aug", "mlp", "alexnet"]
+    assert [name for name, cell in cells.items() if not cell.sure] == ["mlp", "alexnet"]
+    known = {cell.name: cell for cell in BENCH.cells(rows(VAL))}
+    assert known["mlp"].sure and (known["mlp"].student, known["mlp"].stated) == ("mlp", ("protocol=dcb-autoaug",))
+
+
+def test_random_images_of_each_size_are_not_optional():
+    asked = subjects({"ipc": [1, 10], "method": ["kmeans", "random"], "draws": 3})
+    assert [(each.name, each.size) for each in asked] == [
+        ("random", "1"),
+        ("random", "10"),
+        ("kmeans", "1"),
+        ("kmeans", "10"),
+    ]
+    assert "syntheses=3" in asked[0].stated and "syntheses=1" in asked[2].stated
+
+
+def read(folder, name):
+    with (folder / name).open() as file:
+        return list(csv.reader(file))
+
+
+def test_a_suite_goes_on_where_it_stopped_and_a_failed_cell_is_tried_again(line, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    plan = carried_out([*TOY, "plan=true"])
+    assert (
+        len(plan) == 6
+        and plan[-2] == "and 2 cells that these rows decide"
+        and plan[-1].startswith("4 cells are left: ")
+    )
+    assert not (tmp_path / "outputs").exists()
+
+    from distill.runs import suite as runs
+
+    whole, broken = runs.carry_out, ["protocol=dcb-dsa"]
+
+    def breaks(run, real, arrows):
+        if broken and set(broken) <= set(run.stated) and "judge" in arrows:
+            raise ValueError("out of luck")
+        return whole(run, real, arrows)
+
+    monkeypatch.setattr(runs, "carry_out", breaks)
+    carried_out(TOY)
+    folder = tmp_path / "outputs" / "suite" / "dc-bench"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert set(summary["failed"].values()) == {"out of luck"} and len(summary["failed"]) == 2
+    assert all(each["best"] is None and each["avg"] is None for each in summary["scores"])
+    there = {path: path.stat().st_mtime_ns for path in (tmp_path / "outputs" / "rows").glob("*.json")}
+    assert len(there) == 2
+    broken.clear()
+    carried_out(TOY)
+    assert all(path.stat().st_mtime_ns == when for path, when in there.items())
+    summary = json.loads((folder / "summary.json").read_text())
+    assert not summary["failed"] and all(None not in each.values() for each in summary["scores"])
+    random, kmeans = summary["scores"]
+    table = read(folder, "dc-bench.csv")
+    assert table[0] == ["method", "ipc", *BENCH.scores, "best less random's"]
+    assert float(table[2][-1]) == pytest.approx(100 * (kmeans["best"] - random["best"]), abs=0.01)
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "outputs").rglob("*.safetensors")}
+    monkeypatch.setattr(runs, "carry_out", None)  # nothing is left to be carried out
+    carried_out(TOY)
+    assert made == {path: path.stat().st_mtime_ns for path in made}
+    paths = [str(tmp_path / "outputs" / f"digits-random-ipc1-seed{seed}") for seed in (0, 1)]
+    monkeypatch.setattr(runs, "carry_out", whole)
+    given = [word for word in TOY if not word.startswith(("ipc", "method"))]
+    before = set((tmp_path / "outputs" / "rows").glob("*.json"))
+    carried_out([*given, f"synset=[{','.join(paths)}]"])  # the same sets: the same rows
+    assert set((tmp_path / "outputs" / "rows").glob("*.json")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["suite=dcbench"], "unknown suite 'dcbench': did you mean dc-bench"),
+        ([*TOY, "data.val=0"], "chooses an augmentation on the validation split, and data.val is 0"),
+        ([*TOY, "suite.mod=paper"], "unknown value of the suite 'mod': did you mean mode"),
+        ([*TOY, "mode=theirs"], "unknown suite.mode 'theirs': one of ours, paper"),
+        ([*TOY, "ipc=1000"], "expected at most"),
+    ],
+)
+def test_what_is_impossible_is_said_before_anything_is_trained(tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    names = [word.partition("=")[0] for word in words]
+    with pytest.raises(ValueError) as error:
+        carried_out([word for place, word in enumerate(words) if names[place] not in names[place + 1 :]])
+    assert said in str(error.value) and not (tmp_path / "outputs").exists()
