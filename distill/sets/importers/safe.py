@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy._core.multiarray import scalar  # type: ignore[attr-defined]
 from torch import Tensor
 
 LARGEST = 2 * 10**9  # bytes of a file that is read unasked
-# They build numbers only. NumPy 1 and 2 spell the first differently.
-NUMBERS: list[Any] = [
-    (scalar, "numpy._core.multiarray.scalar"),
-    (scalar, "numpy.core.multiarray.scalar"),
+SCALAR: Any = np.float64(0).__reduce__()[
+    0
+]  # what makes a number of NumPy; versions 1 and 2 spell its place differently
+NUMBERS: list[Any] = [  # they build numbers only
+    (SCALAR, "numpy._core.multiarray.scalar"),
+    (SCALAR, "numpy.core.multiarray.scalar"),
     np.dtype,
     type(np.dtype(np.float64)),
     type(np.dtype(np.int64)),
