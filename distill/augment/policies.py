@@ -7,6 +7,7 @@ without a mean, a saturation of HSV, and RandAugment from another list without r
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import kornia.enhance
@@ -25,7 +26,7 @@ POLICIES = {
 }
 
 
-class OnPixels:
+class OnPixels(ABC):
     """Views of the pixels behind a preprocessing, clipped to [0, 1].
 
     Args:
@@ -44,16 +45,23 @@ class OnPixels:
         views = self.of(eight_bits(pixels) if self.eight_bits else pixels, 1 if self.whole_batch else len(images), g)
         return self.pixels(views)
 
+    @abstractmethod
     def of(self, pixels: Tensor, draws: int, g: Generator) -> Tensor:
         """Views of pixels, from so many draws: one, or one for each image."""
+
+
+class Policy(OnPixels):
+    """Operations that are drawn."""
+
+    def of(self, pixels: Tensor, draws: int, g: Generator) -> Tensor:
         return operated(pixels, *self.drawn(draws, g))
 
+    @abstractmethod
     def drawn(self, draws: int, g: Generator) -> tuple[Tensor, Tensor]:
         """Operations (draws, n), numbers of `NAMES`, and their strengths, as `operated` takes them."""
-        raise NotImplementedError
 
 
-class AutoAugment(OnPixels):
+class AutoAugment(Policy):
     """One of a policy's 25 pairs of operations for each image, each of the two with its probability and its level of 0 to 9.
 
     Args:
@@ -77,7 +85,7 @@ class AutoAugment(OnPixels):
         return self.operations[pair].masked_fill(skipped, NAMES.index("identity")), strengths
 
 
-class RandAugment(OnPixels):
+class RandAugment(Policy):
     """``count`` of 14 operations for each image, drawn with replacement, all at one level.
 
     Args:
@@ -97,22 +105,30 @@ class RandAugment(OnPixels):
         return operations, _signs(draws, self.count, g) * self.level / self.STRONGEST
 
 
-class Jitter(OnPixels):
-    """Shifts and mirrored images, then torchvision's ColorJitter: four operations in a random order (DC-BENCH's ImageNet one).
+class Shifted(OnPixels):
+    """Images that are moved by up to an eighth of each side, over black, and half of them mirrored.
 
     Args:
         mirror: False where a mirrored image is another sign.
         how: see `OnPixels`.
     """
 
-    RANGES = {"brightness": 0.4 / 0.9, "contrast": 0.4 / 0.9, "color": 0.4 / 0.9, "hue": 0.2 / 0.5}
-
     def __init__(self, mirror: bool, pixels: Space, **how: bool):
         super().__init__(pixels, **how)
         self.mirror = mirror
 
     def of(self, pixels: Tensor, draws: int, g: Generator) -> Tensor:
-        return super().of(shifted(pixels, draws, g, self.mirror), draws, g)
+        moved = crop(pixels, g, draws)
+        return flip(moved, g, draws) if self.mirror else moved
+
+
+class Jitter(Shifted):
+    """Then torchvision's ColorJitter: four operations in a random order (DC-BENCH's imagenet_aug)."""
+
+    RANGES = {"brightness": 0.4 / 0.9, "contrast": 0.4 / 0.9, "color": 0.4 / 0.9, "hue": 0.2 / 0.5}
+
+    def of(self, pixels: Tensor, draws: int, g: Generator) -> Tensor:
+        return operated(super().of(pixels, draws, g), *self.drawn(draws, g))
 
     def drawn(self, draws: int, g: Generator) -> tuple[Tensor, Tensor]:
         order = torch.rand(draws, len(self.RANGES), generator=g).argsort(1)
@@ -121,27 +137,12 @@ class Jitter(OnPixels):
         return torch.tensor([NAMES.index(name) for name in self.RANGES])[order], strengths
 
 
-class Holed(OnPixels):
-    """Shifts and mirrored images, then a box of half of each side at the data set's mean (DC-BENCH's CIFAR one).
-
-    Args:
-        mirror: False where a mirrored image is another sign.
-        how: see `OnPixels`.
-    """
-
-    def __init__(self, mirror: bool, pixels: Space, **how: bool):
-        super().__init__(pixels, **how)
-        self.mirror = mirror
+class Holed(Shifted):
+    """Then a box of half of each side at the data set's mean (DC-BENCH's cifar_aug)."""
 
     def of(self, pixels: Tensor, draws: int, g: Generator) -> Tensor:
-        views = self.pixels(shifted(pixels, draws, g, self.mirror))
+        views = self.pixels(super().of(pixels, draws, g))
         return self.pixels.inverse(cutout(views, g, draws))  # zero is the mean behind the preprocessing
-
-
-def shifted(pixels: Tensor, draws: int, g: Generator, mirror: bool) -> Tensor:
-    """Moved by up to an eighth of each side, filled with black, and half of them mirrored."""
-    moved = crop(pixels, g, draws)
-    return flip(moved, g, draws) if mirror else moved
 
 
 def _signs(count: int, each: int, g: Generator) -> Tensor:

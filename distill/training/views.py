@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Generator, Tensor
 
@@ -83,6 +84,7 @@ class OnPixels(Views):
         eight_bits: pixels are rounded to 256 levels first. DC-BENCH's code does both.
     """
 
+    mirrors: ClassVar[bool] = False  # whether images are, where the data set's may be
     whole_batch: bool = setting("true or false")
     eight_bits: bool = setting("true or false")
 
@@ -100,7 +102,7 @@ class OnPixels(Views):
         """On images of this preprocessing. Here kornia is imported: all else starts 0.4 s sooner without it."""
 
     def families(self, strategy: str) -> str:
-        return ""
+        return "flip" if self.mirrors and "flip" in strategy else ""
 
 
 @dataclass(frozen=True)
@@ -141,26 +143,24 @@ class RandAugment(OnPixels):
 class Jitter(OnPixels):
     """Shifts, mirrored images and jittered colours (`distill.augment.policies.Jitter`)."""
 
+    mirrors: ClassVar[bool] = True
+
     def of(self, preprocessing: Preprocessing, mirror: bool) -> Augment:
         from distill.augment import policies
 
         return policies.Jitter(mirror, preprocessing, **self.how)
-
-    def families(self, strategy: str) -> str:
-        return "flip" if "flip" in strategy else ""
 
 
 @dataclass(frozen=True)
 class Holed(OnPixels):
     """Shifts, mirrored images and a hole in each (`distill.augment.policies.Holed`)."""
 
+    mirrors: ClassVar[bool] = True
+
     def of(self, preprocessing: Preprocessing, mirror: bool) -> Augment:
         from distill.augment import policies
 
         return policies.Holed(mirror, preprocessing, **self.how)
-
-    def families(self, strategy: str) -> str:
-        return "flip" if "flip" in strategy else ""
 
 
 @dataclass(frozen=True)
