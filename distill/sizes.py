@@ -104,6 +104,15 @@ def are_equal(counts: Sequence[int]) -> bool:
     return len(set(counts)) == 1
 
 
+def of_counts(counts: Sequence[int], names: Sequence[str]) -> Size:
+    """The size that asks for these images of classes of these names.
+
+    >>> of_counts([3, 3], ["cat", "dog"]), of_counts([3, 1], ["cat", "dog"])
+    (3, {'cat': 3, 'dog': 1})
+    """
+    return counts[0] if are_equal(counts) else dict(zip(names, counts, strict=True))
+
+
 def spread(counts: Sequence[int]) -> str:
     """In short: ``10``, or ``3-50`` where classes differ."""
     return str(counts[0]) if are_equal(counts) else f"{min(counts)}-{max(counts)}"

@@ -1,6 +1,6 @@
 """What a comparison leaves on a disk: tables, figures, a summary for programs, BibTeX."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ from distill.comparison import markup
 from distill.comparison.arms import Comparison, Contrast
 from distill.comparison.charts import draw
 from distill.comparison.citations import bibtex
-from distill.comparison.forms import forms
+from distill.comparison.forms import Form, forms
 from distill.comparison.verdicts import verdict
 from distill.files import replacing, write_json
 from distill.report.rows import Row
@@ -25,16 +25,20 @@ def write(found: Comparison, folder: Path) -> list[Path]:
     Raises:
         ImportError: matplotlib is missing; all but the figures is there.
     """
-    tables = forms(found)
+    cited = {"methods.bib": bibtex(arm.row["method"] for arm in found.arms)}
+    return [*write_tables(forms(found), summary(found), folder, cited), *draw(found, folder / "figures")]
+
+
+def write_tables(tables: Sequence[Form], summary: Any, folder: Path, more: Mapping[str, str]) -> list[Path]:
+    """Write tables as Markdown, HTML, LaTeX and CSV, ``summary`` as JSON, and ``more`` texts by their names."""
     texts = {"tables.md": markup.markdown(tables), "tables.html": markup.page(tables)}
     texts |= {f"tables/{form.name}.tex": markup.latex(form) for form in tables}
-    texts |= {f"tables/{form.name}.csv": markup.sheet(form) for form in tables}
-    texts["methods.bib"] = bibtex(arm.row["method"] for arm in found.arms)
+    texts |= {f"tables/{form.name}.csv": markup.sheet(form) for form in tables} | dict(more)
     for name, text in texts.items():
         with replacing(folder / name) as part:
             part.write_text(text, encoding="utf-8")
-    write_json(folder / "summary.json", summary(found))
-    return [*(folder / name for name in texts), folder / "summary.json", *draw(found, folder / "figures")]
+    write_json(folder / "summary.json", summary)
+    return [*(folder / name for name in texts), folder / "summary.json"]
 
 
 def summary(found: Comparison) -> list[dict[str, Any]]:

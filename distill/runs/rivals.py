@@ -13,7 +13,7 @@ from distill.runs import stages
 from distill.runs.checks import UNMADE, baselines
 from distill.runs.composed import compose
 from distill.runs.line import Line
-from distill.sizes import Size, are_equal
+from distill.sizes import Size, of_counts
 
 
 def rivals(line: Line) -> Iterator[Line]:
@@ -59,8 +59,7 @@ def sizes(line: Line) -> list[Size]:
     """Of the sets that are judged."""
     if not line.synsets:
         return line.ipcs
-    counts = line.synsets[0].counts
-    return [counts[0] if are_equal(counts) else dict(zip(line.real.train.class_names, counts, strict=True))]
+    return [of_counts(line.synsets[0].counts, line.real.train.class_names)]
 
 
 def check(line: Line) -> None:

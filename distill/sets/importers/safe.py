@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 LARGEST = 2 * 10**9  # bytes of a file that is read unasked
-SCALAR: Any = np.float64(0).__reduce__()[
-    0
-]  # what makes a number of NumPy; versions 1 and 2 spell its place differently
+# What makes a number of NumPy; versions 1 and 2 spell its place differently.
+SCALAR: Any = np.float64(0).__reduce__()[0]
 NUMBERS: list[Any] = [  # they build numbers only
     (SCALAR, "numpy._core.multiarray.scalar"),
     (SCALAR, "numpy.core.multiarray.scalar"),
