@@ -6,8 +6,10 @@ import json
 import pytest
 from test_line import line, succeeds  # noqa: F401
 
-from distill.cli.suites import carried_out, subjects, suite_of
+from distill.cli.artefacts import values_of
+from distill.cli.suites import carried_out, run_of, subjects, suite_of
 from distill.suites.base import mean
+from distill.suites.tables import scores
 
 BENCH = suite_of("dc-bench", {"transfer": ["mlp", "alexnet"]})
 PAPER = suite_of("dc-bench", {"transfer": ["mlp", "alexnet"], "mode": "paper"})
@@ -101,7 +103,7 @@ def test_a_suite_goes_on_where_it_stopped_and_a_failed_cell_is_tried_again(line,
     summary = json.loads((folder / "summary.json").read_text())
     assert not summary["failed"] and all(None not in each.values() for each in summary["scores"])
     random, kmeans = summary["scores"]
-    table = read(folder, "dc-bench.csv")
+    table = read(folder / "tables", "dc-bench.csv")
     assert table[0] == ["method", "ipc", *BENCH.scores, "best less random's"]
     assert float(table[2][-1]) == pytest.approx(100 * (kmeans["best"] - random["best"]), abs=0.01)
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "outputs").rglob("*.safetensors")}
@@ -116,9 +118,55 @@ def test_a_suite_goes_on_where_it_stopped_and_a_failed_cell_is_tried_again(line,
     assert set((tmp_path / "outputs" / "rows").glob("*.json")) == before
 
 
+def test_a_set_that_cannot_be_made_stops_no_other_and_its_cells_are_not_tried(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    from distill.runs import suite as runs
+
+    whole, asked = runs.carry_out, []
+
+    def breaks(run, real, arrows):
+        asked.append((run.choices["method"], arrows))
+        if run.choices["method"] == "kmeans":
+            raise RuntimeError("no cluster")
+        return whole(run, real, arrows)
+
+    monkeypatch.setattr(runs, "carry_out", breaks)
+    carried_out(TOY)
+    summary = json.loads((tmp_path / "outputs" / "suite" / "dc-bench" / "summary.json").read_text())
+    assert summary["failed"] == {"kmeans-ipc1": "no cluster"}
+    random, kmeans = summary["scores"]
+    assert None not in [random[name] for name in BENCH.scores] and kmeans["best"] is None
+    assert [arrows for method, arrows in asked if method == "kmeans"] == [("experts", "distill")]
+
+
+def test_shards_share_the_cells_and_a_row_that_another_process_makes_is_left_to_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    from distill.runs import suite as runs
+
+    tried = {}
+    for index in (0, 1):
+        run = run_of(values_of(TOY))
+        run.check()
+        monkeypatch.setattr(run, "find_sets", lambda subject, make: None)
+        own = tried.setdefault(index, [])
+        monkeypatch.setattr(
+            runs, "carry_out", lambda run, real, arrows, own=own: own.append(run.stated)
+        )  # leaves no row
+        run.go(index, 2)
+    assert len(tried[0]) == len(tried[1]) == 2 and not {*map(str, tried[0])} & {*map(str, tried[1])}
+
+
+def test_what_the_test_split_picked_has_a_dagger():
+    subject, there = subjects({"ipc": 1})[0], rows(TEST)
+    for suite, mark in ((BENCH, ""), (PAPER, "†")):
+        (told,) = scores(suite, "dc-bench", {subject: there}).rows
+        assert [cell.text[-1] == "†" for cell in told[2:5]] == [bool(mark), False, bool(mark)]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        ([*TOY, "shard=[2,2]"], "shard is [2, 2], expected [i, n] with 0 <= i < n"),
         (["suite=dcbench"], "unknown suite 'dcbench': did you mean dc-bench"),
         ([*TOY, "data.val=0"], "chooses an augmentation on the validation split, and data.val is 0"),
         ([*TOY, "suite.mod=paper"], "unknown value of the suite 'mod': did you mean mode"),

@@ -7,13 +7,14 @@ from typing import Any
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
+from distill.checks import check_ranges
 from distill.cli.artefacts import values_of
 from distill.presets import CONFIGS, options, unknown
 from distill.runs.comparing import show
 from distill.runs.composed import literal
 from distill.runs.suite import SuiteRun
 from distill.sets.reading import load
-from distill.sizes import short, spread
+from distill.sizes import of_counts, short
 from distill.suites.base import Suite
 from distill.suites.tables import RANDOM, Subject
 
@@ -27,10 +28,10 @@ def carried_out(arguments: Sequence[str]) -> list[str]:
     run.check()
     if values.get("plan"):
         return run.plan()
-    index, count = values.get("shard") or (0, 1)
-    run.go((int(index), int(count)))
-    show(run.tables())
-    return [f"wrote {path}" for path in run.write()]
+    run.go(*shard_of(values.get("shard", [0, 1])))
+    tables, paths = run.finish()
+    show(tables)
+    return [f"wrote {path}" for path in paths]
 
 
 def run_of(values: Mapping[str, Any]) -> SuiteRun:
@@ -63,22 +64,37 @@ def subjects(values: Mapping[str, Any]) -> list[Subject]:
     sets = {path: load(path) for path in map(str, as_list(values.get("synset")))}
     asked = as_list(values.get("ipc")) or ([] if sets else [10])
     draws, syntheses = values.get("draws", 5), values.get("syntheses", 1)
-    sizes = [*asked, *(each.counts[0] for each in sets.values())]
-    random = [made(RANDOM, size, draws) for size in dict.fromkeys(sizes)]
-    methods = [method for method in as_list(values.get("method")) if method != RANDOM]
     together: dict[tuple[str, str], list[str]] = {}
+    sizes = {short(size): size for size in asked}
     for path, synset in sets.items():
-        together.setdefault((str(synset.record.get("method", "unknown")), spread(synset.counts)), []).append(path)
+        size = of_counts(synset.counts, synset.class_names)
+        sizes.setdefault(short(size), size)
+        together.setdefault((str(synset.record.get("method", "unknown")), short(size)), []).append(path)
+    methods = [method for method in as_list(values.get("method")) if method != RANDOM]
     given = [
         Subject(method, size, ("task=evaluate", f"synset={literal(paths)}"))
         for (method, size), paths in together.items()
     ]
+    random = [made(RANDOM, size, draws) for size in sizes.values()]
     return [*random, *(made(method, size, syntheses) for size in asked for method in methods), *given]
 
 
 def made(method: str, size: Any, syntheses: int) -> Subject:
     words = (f"method={method}", f"ipc={literal(size)}", f"syntheses={syntheses}", "task=all")
     return Subject(method, short(size), words)
+
+
+def shard_of(value: Any) -> tuple[int, int]:
+    """The number of a shard and how many there are.
+
+    >>> shard_of([1, 4])
+    (1, 4)
+    """
+    check_ranges("", {"shard": value}, {"shard": "two of whole [0, 100000]"})
+    index, count = value
+    if index >= count:
+        raise ValueError(f"shard is {value}, expected [i, n] with 0 <= i < n: shard=[0,4] to shard=[3,4]")
+    return index, count
 
 
 def as_list(value: Any) -> list[Any]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from distill.comparison import markup
 from distill.comparison.forms import Form
+from distill.comparison.written import write_tables
 from distill.data.real import RealData
-from distill.files import replacing, write_json
 from distill.report.rows import Report, Row
 from distill.runs import ahead, judging
 from distill.runs.composed import compose, literal
@@ -38,7 +38,7 @@ class Job:
 
     @property
     def id(self) -> str:
-        return f"{self.subject.name}-ipc{self.subject.size}-{self.cell.name}"
+        return f"{self.subject.id}-{self.cell.name}"
 
 
 @dataclass
@@ -69,10 +69,6 @@ class SuiteRun:
             self.find_sets(subject, make=False)
             line = self.line(Job(subject, self.suite.cells({})[0]))
             self.suite.check(len(line.real.val) > 0)
-
-    @property
-    def folder(self) -> Path:
-        return self.out / "suite" / self.name
 
     def words(self, job: Job) -> list[str]:
         """The whole command line of a cell; it judges a method's sets where they are there."""
@@ -109,81 +105,75 @@ class SuiteRun:
             self.reals[job.subject] = self.lines[job].real
         return self.lines[job]
 
-    def row(self, job: Job) -> Row | None:
-        """The cell's row, where it was measured."""
-        line = self.line(job)
-        if judging.waits(line):
-            return None
-        return judging.found(line, Report(self.out / "report.json"))[0]
-
     def rows(self, subject: Subject) -> dict[str, Row]:
         """The rows that there are, by cell."""
-        found: dict[str, Row] = {}
+        report, found = Report(self.out / "report.json"), dict[str, Row]()
         for _ in range(2):  # rows of the first cells may decide further ones
             for cell in self.suite.cells(found):
-                if cell.sure and cell.name not in found and (row := self.row(Job(subject, cell))) is not None:
+                line = self.line(Job(subject, cell)) if cell.sure and cell.name not in found else None
+                if line and not judging.waits(line) and (row := judging.found(line, report)[0]):
                     found[cell.name] = row
         return found
 
-    def left(self) -> list[Job]:
-        """Cells without a row whose words are known, the cheap ones first."""
+    def left(self) -> list[tuple[float, Job]]:
+        """Cells without a row whose words are known, with about how many operations they take, the cheap ones first."""
         jobs = []
         for subject in self.subjects:
             there = self.rows(subject)
             jobs += [Job(subject, cell) for cell in self.suite.cells(there) if cell.sure and cell.name not in there]
-        return sorted(jobs, key=self.operations)
+        return sorted(((self.operations(job), job) for job in jobs), key=lambda each: each[0])
 
     def operations(self, job: Job) -> float:
         """About how many floating-point operations the cell's students take."""
         line = self.line(job)
         return sum(work.images * BACK * operations(line, work) for work in ahead.students(line))
 
-    def go(self, shard: tuple[int, int] = (0, 1)) -> None:
-        """Carry out what is left, or one process's share of it; what fails is noted, and the others go on."""
+    def go(self, index: int = 0, count: int = 1) -> None:
+        """Try once each what is left, or the ``index``-th of ``count`` shares of it; what fails is noted, and the others go on.
+
+        Where another process is making a row, it is left to that process.
+        """
         for subject in self.subjects:
-            self.find_sets(subject, make=True)
-        while jobs := [job for job in self.left()[shard[0] :: shard[1]] if job.id not in self.failed]:
+            with self.noted(subject.id):
+                self.find_sets(subject, make=True)
+        every = [Job(subject, cell).id for subject in self.subjects for cell in self.suite.cells({})]
+        tried = set(every) - set(every[index::count])
+        while jobs := [job for _, job in self.left() if job.id not in tried and job.subject.id not in self.failed]:
             for job in jobs:
-                try:
+                tried.add(job.id)
+                with self.noted(job.id):
                     carry_out(compose(*self.words(job)), self.reals.get(job.subject), ("experts", "judge"))
-                except (ValueError, RuntimeError, OSError) as error:
-                    self.failed[job.id] = str(error)
+
+    @contextmanager
+    def noted(self, what: str) -> Iterator[None]:
+        """Note why something failed, and go on."""
+        try:
+            yield
+        except (ValueError, RuntimeError, OSError) as error:
+            self.failed[what] = str(error)
 
     def plan(self) -> list[str]:
         """What a run would do: a line for each cell that is left, and what all of them take here. Nothing is trained."""
         lines, work, seconds = list[str](), 0.0, 0.0
-        for job in self.left():
+        for needed, job in self.left():
             line = self.line(job)
             own = sum(each.seconds(line.real.train) for each in ahead.students(line))
-            lines.append(f"{job.id:<44} {self.operations(job) / 1e12:10.2f} TFLOP   {duration(own)}")
-            work, seconds = work + self.operations(job), seconds + own
+            lines.append(f"{job.id:<44} {needed / 1e12:10.2f} TFLOP   {duration(own)}")
+            work, seconds = work + needed, seconds + own
+        memory = f"{peak_bytes() / 1e9:.1f} GB of memory or more"
+        total = (
+            f"{len(lines)} cells are left: {work / 1e12:.2f} TFLOP, about {duration(seconds)} on this machine, {memory}"
+        )
         unknown = sum(not cell.sure for each in self.subjects for cell in self.suite.cells(self.rows(each)))
-        if unknown:
-            lines.append(f"and {unknown} cells that these rows decide")
-        count, memory = len(lines) - bool(unknown), f"{peak_bytes() / 1e9:.1f} GB of memory or more"
-        total = f"{count} cells are left: {work / 1e12:.2f} TFLOP, about {duration(seconds)} on this machine, {memory}"
-        return [*lines, total]
+        return [*lines, *([f"and {unknown} cells that these rows decide"] if unknown else []), total]
 
-    def tables(self) -> list[Form]:
-        """The scores of each subject, less random's; and every cell."""
+    def finish(self) -> tuple[list[Form], list[Path]]:
+        """The scores of each subject, less random's, and every cell; and the files that they were written to."""
         rows = {subject: self.rows(subject) for subject in self.subjects}
-        return [scores(self.suite, self.name, rows), cells(self.suite, self.name, rows, self.failed)]
-
-    def write(self) -> list[Path]:
-        """The tables as Markdown, LaTeX, CSV and HTML, and the numbers for programs."""
-        tables = self.tables()
-        texts = {"tables.md": markup.markdown(tables), "tables.html": markup.page(tables)}
-        texts |= {f"{form.name}.tex": markup.latex(form) for form in tables}
-        texts |= {f"{form.name}.csv": markup.sheet(form) for form in tables}
-        for name, text in texts.items():
-            with replacing(self.folder / name) as part:
-                part.write_text(text, encoding="utf-8")
-        write_json(self.folder / "summary.json", {"failed": self.failed, "scores": self.summary()})
-        return [*(self.folder / name for name in texts), self.folder / "summary.json"]
-
-    def summary(self) -> list[dict[str, object]]:
-        """The scores of each subject, as fractions."""
-        return [{"method": each.name, "ipc": each.size, **self.suite.score(self.rows(each))} for each in self.subjects]
+        tables = [scores(self.suite, self.name, rows), cells(self.suite, self.name, rows, self.failed)]
+        summary = [{"method": each.name, "ipc": each.size, **self.suite.score(own)} for each, own in rows.items()]
+        told = {"failed": self.failed, "scores": summary}
+        return tables, write_tables(tables, told, self.out / "suite" / self.name, {})
 
 
 def operations(line: Line, work: ahead.Work) -> float:

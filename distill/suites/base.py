@@ -1,7 +1,7 @@
 """Suite: a list of cells, and scores over their rows. It adds no trainer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from distill.checks import check_ranges, setting, stated
@@ -56,6 +56,11 @@ class Suite(ABC):
     @abstractmethod
     def score(self, rows: Rows) -> dict[str, float | None]:
         """What the rows say together, in fractions; None where a row is missing that it is made of."""
+
+    @property
+    def picked(self) -> Collection[str]:
+        """Scores that were chosen on the test split, which a dagger marks."""
+        return ()
 
     def check(self, val: bool) -> None:  # noqa: B027
         """Raise ValueError if the suite chooses on the validation split, and there is none."""

@@ -36,8 +36,11 @@ class DcBench(Suite):
         return [
             f"best: the augmentation {how}; avg: over {', '.join(self.augmentations)}; transfer: over "
             f"{', '.join(self.transfer)} at the best augmentation; spread: largest less smallest.",
-            "– is missing, and enters no mean.",
         ]
+
+    @property
+    def picked(self) -> tuple[str, ...]:
+        return ("best", "transfer") if self.mode == "paper" else ()
 
     def check(self, val: bool) -> None:
         if self.mode == "ours" and not val:

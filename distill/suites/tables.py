@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from distill.comparison.forms import MISSING, Form
+from distill.comparison.forms import HOW, MISSING, Form
 from distill.comparison.forms import Cell as Place
 from distill.report.rows import Row
 from distill.suites.base import Rows, Suite
@@ -24,6 +24,10 @@ class Subject:
     size: str
     stated: tuple[str, ...]
 
+    @property
+    def id(self) -> str:
+        return f"{self.name}-ipc{self.size}"
+
 
 Judged = Mapping[Subject, Rows]
 
@@ -34,11 +38,11 @@ def scores(suite: Suite, name: str, judged: Judged) -> Form:
     for subject, rows in judged.items():
         own = suite.score(rows)
         beside = next((suite.score(each) for other, each in judged.items() if is_random_of(other, subject)), {})
-        texts = [percent(own[each]) for each in suite.scores]
+        texts = [percent(own[each]) + "†" * (each in suite.picked and own[each] is not None) for each in suite.scores]
         texts += [above(own[each], beside.get(each)) for each in suite.scores[:1]]
         lines.append([Place(text) for text in (subject.name, subject.size, *texts)])
     columns = ["method", "ipc", *suite.scores, f"{suite.scores[0]} less random's"]
-    return Form(name, f"{name}, %", columns, lines, list(suite.notes))
+    return Form(name, f"{name}, %", columns, lines, [*suite.notes, HOW[2]])
 
 
 def cells(suite: Suite, name: str, judged: Judged, failed: Mapping[str, str]) -> Form:
@@ -49,9 +53,9 @@ def cells(suite: Suite, name: str, judged: Judged, failed: Mapping[str, str]) ->
         own = [accuracy(rows[each]) if each in rows else Place(MISSING) for each in names]
         lines.append([Place(subject.name), Place(subject.size), *own])
     notes = [
-        "± half-width of the 95 % interval of the mean, over R syntheses; where R = 1 over its students alone. RxS: runs."
+        HOW[0],
+        *(f"{cell} failed, and is tried again by the same command: {reason}" for cell, reason in failed.items()),
     ]
-    notes += [f"{cell} failed, and is tried again by the same command: {reason}" for cell, reason in failed.items()]
     return Form(
         f"{name}-cells", f"{name}: every cell, accuracy on the test split, %", ["method", "ipc", *names], lines, notes
     )
