@@ -13,7 +13,8 @@ from test_integrity import label_store, write_expert
 from distill.data.preprocessing import Preprocessing
 from distill.files import hash_tensors, load_tensors, save_tensors, sealed, write_record, write_safetensors
 from distill.methods.synthesis import _Home, iterates
-from distill.report.page import Made, write_page
+from distill.page.made import Made
+from distill.page.written import write_page
 from distill.report.rows import Report
 from distill.report.table import table
 from distill.sets.reading import load

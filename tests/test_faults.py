@@ -21,7 +21,7 @@ import distill
 import distill.evaluation.evaluate  # imported here so that no forked process has to
 import distill.experts.train
 import distill.methods.synthesis
-import distill.report.page
+import distill.page.made
 from distill.files import alone_in, load_tensors, replacing, save_tensors
 from distill.methods.base import Method
 from distill.teachers.store import ExpertStore
@@ -139,7 +139,7 @@ def test_a_line_killed_again_and_again_ends_where_an_unbroken_one_does(method, t
                 load_tensors(file)
     assert status == 0 and kills >= 5
     assert result(broken, method) == result(whole, method)
-    logged = distill.report.page.metrics(broken / "outputs" / f"digits-{method}-ipc1-seed0")
+    logged = distill.page.made.metrics(broken / "outputs" / f"digits-{method}-ipc1-seed0")
     assert [row["step"] for row in logged] == [0, 1, 2, 3]
     assert not list((broken / "outputs").glob("*/.*.part"))
     assert not list((broken / "outputs" / "rows").glob("unfinished_*"))

@@ -18,8 +18,9 @@ from matplotlib.ticker import MaxNLocator
 
 from distill.evaluation.entry import Entry, Network
 from distill.evaluation.evaluate import evaluate
-from distill.report.figures import Axis, round_ones, running_mean
-from distill.report.page import Made, metrics, write_page
+from distill.page.figures import Axis, round_ones, running_mean
+from distill.page.made import Made, metrics
+from distill.page.written import write_page
 from distill.report.rows import RANDOM, WHOLE, Published, Report, gap_to_published
 from distill.report.table import lines, table
 from distill.sets.coreset import Coreset

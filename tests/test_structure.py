@@ -91,8 +91,6 @@ ORDER = [
         "distill.report.differences",
         "distill.report.gains",
         "distill.report.table",
-        "distill.report.figures",
-        "distill.report.page",
     ),
     "distill.report.runs",
     *("distill.comparison", "distill.comparison.arms", "distill.comparison.verdicts", "distill.comparison.citations"),
@@ -102,6 +100,7 @@ ORDER = [
         "distill.comparison.charts",
         "distill.comparison.written",
     ),
+    *("distill.page", "distill.page.figures", "distill.page.made", "distill.page.written"),
     *("distill.suites", "distill.suites.base", "distill.suites.dcbench", "distill.suites.tables"),
     *(
         "distill.evaluation",

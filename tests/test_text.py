@@ -8,7 +8,7 @@ from rich.console import Console
 
 from distill.cli.errors import errors_in_one_line
 from distill.data import real as data
-from distill.report.page import write_page
+from distill.page.written import write_page
 from distill.report.rows import Report, check_published, published_mean
 from distill.report.table import table
 from distill.text import check_name, shown, spreadsheet

@@ -1,4 +1,4 @@
-"""The report: rows of measured accuracies, a JSON file each; `distill.report.table` and `distill.report.page` show them."""
+"""The report: rows of measured accuracies, a JSON file each; `distill.report.table` and `distill.page` show them."""
 
 import os
 import re

@@ -19,7 +19,7 @@ from distill.evaluation.entry import Entry, Network
 from distill.evaluation.evaluate import evaluate as train_students
 from distill.evaluation.evaluate import plan
 from distill.evaluation.measure import Bench
-from distill.report.page import write_page
+from distill.page.written import write_page
 from distill.report.rows import RANDOM, Report, Row
 from distill.report.runs import collect, is_collected
 from distill.report.table import table

@@ -1,32 +1,22 @@
-"""The report as one self-contained page: table, intervals, pictures, curves, configurations and commands."""
+"""Synthetic sets as the page shows them: facts, pictures, curves, configuration."""
 
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import yaml
 
-from distill.files import replacing
-from distill.report.figures import Curve, curves, intervals
-from distill.report.rows import RANDOM, WHOLE, Report, Row
-from distill.report.table import LEGEND, TEXT, lines, write_csv
+from distill.page.figures import Curve, curves
 from distill.sets.looks import as_uri
 from distill.sets.reading import load
 from distill.sets.synthetic import SyntheticSet
-from distill.text import harmless, shown
+from distill.text import shown
 
 MOST_PICTURES = 10  # of a class
 
 MOST_PIXELS = 10_000_000  # of all pictures on a page
-
-MOST_CLASSES = 20  # whose accuracies are shown one by one; of more, the lowest and the highest
-
-EXTREMES = 5
 
 
 @dataclass(frozen=True)
@@ -130,63 +120,3 @@ def sets(paths: Sequence[Path]) -> Iterator[Made]:
             yield Made(path, load(path), "", MOST_PIXELS // len(paths))
         except (OSError, ValueError) as error:
             yield Made(path, None, str(error), 0)
-
-
-def write_page(report: Report, runs: Sequence[Report], command: str) -> list[Path]:
-    """Write ``report.csv`` and ``report.html`` of the rows that are known, beside ``report.json``.
-
-    Args:
-        report: whose folder gets the files.
-        runs: whose rows they hold, usually ``report`` alone.
-        command: the one that the reader can repeat.
-
-    Returns:
-        The two paths.
-    """
-    several = len(runs) > 1
-    rows = [{"run": run.path.parent.name, **row} if several else row for run in runs for row in run.rows]
-    seen = lines(rows)
-    paths = list(dict.fromkeys(path for run in runs for row in run.rows for path in made(run, row)))
-    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-        files("distill.report").joinpath("page.html").read_text(encoding="utf-8")
-    )
-    about = list(
-        dict.fromkeys(f"{row['method']} on {row['data']}" for row in rows if row["method"] not in (RANDOM, WHOLE))
-    )
-    parts = template.generate(
-        title=f"distill: {', '.join(about[:3])}{f' and {len(about) - 3} more' if about[3:] else ''}",
-        written=datetime.now().strftime("%Y-%m-%d %H:%M"),
-        columns=(*(("run",) if several else ()), *seen.columns),
-        text=("run", *TEXT),
-        rows=[({"run": shown(row.get("run", "")), **cells}, row) for cells, row in zip(seen.cells, rows, strict=True)],
-        baselines=(RANDOM, WHOLE),
-        legend=[*LEGEND, *seen.notes],
-        intervals=intervals(rows),
-        classes=[
-            (cells, _classes(row)) for cells, row in zip(seen.cells, rows, strict=True) if row.get("accuracy_by_class")
-        ],
-        any_made=bool(paths),
-        made=sets(paths),
-        command=command,
-        commands=list(dict.fromkeys(row["command"] for row in rows if row["command"])),
-    )
-    table, page = (report.path.with_suffix(suffix) for suffix in (".csv", ".html"))
-    write_csv(table, rows)
-    with replacing(page) as part, part.open("w", encoding="utf-8") as file:
-        file.writelines(harmless(part, lines=True) for part in parts)
-    return [table, page]
-
-
-def made(run: Report, row: Row) -> list[Path]:
-    """The files of the synthetic sets that a row is about, as far as they are still there; one path for each file."""
-    return [path for name in row.get("synsets", []) if (path := (run.path.parent / name).resolve()).is_file()]
-
-
-def _classes(row: Row) -> str:
-    """``cat 50.0, dog 61.2``; of many classes the lowest and the highest."""
-    known = {name: 100 * mean for name, mean in row["accuracy_by_class"].items() if mean is not None}
-    names = list(known)
-    if len(names) > MOST_CLASSES:
-        ranked = sorted(names, key=known.__getitem__)
-        names = [*ranked[:EXTREMES], "...", *ranked[-EXTREMES:]]
-    return ", ".join(f"{shown(name)} {known[name]:.1f}" if name in known else name for name in names)

@@ -1,0 +1,1 @@
+"""The page that shows rows of any number of runs."""
