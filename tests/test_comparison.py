@@ -101,10 +101,10 @@ def test_rows_that_share_synthesis_seeds_are_paired_and_those_of_one_synthesis_a
     (paired,) = compared(ours, theirs).contrasts
     (apart,) = compared(ours, {**theirs, "synthesis_seeds": [5, 6, 7, 8, 9]}).contrasts
     assert paired.paired and not apart.paired and paired.found.p < apart.found.p / 100
-    assert paired.p_least == 2 / 2**5 and apart.p_least == 2 / 252
+    assert paired.permutation[1] == 2 / 2**5 and apart.permutation[1] == 2 / 252
     single = row("dm", 0.5, NOISE[None], synthesis_seeds=[0]), row("dc", 0.4, NOISE[None], synthesis_seeds=[0])
     (students,) = compared(*single).contrasts
-    assert not students.paired and students.p_permuted is None and students.runs_for_half_a_point is None
+    assert not students.paired and students.permutation == (None, None) and students.runs_for_half_a_point is None
 
 
 def test_holm_is_over_all_tests_of_the_comparison():

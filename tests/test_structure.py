@@ -95,6 +95,7 @@ ORDER = [
     "distill.report.runs",
     *("distill.comparison", "distill.comparison.arms", "distill.comparison.verdicts", "distill.comparison.citations"),
     *(
+        "distill.comparison.pivots",
         "distill.comparison.forms",
         "distill.comparison.markup",
         "distill.comparison.charts",

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -46,7 +47,6 @@ class Contrast:
         ours, other: the arms.
         against: ``random`` or ``best``.
         found: difference with interval and t test; paired where both share the seeds of their syntheses.
-        p_permuted, p_least: of the permutation test over syntheses, and the smallest that so many allow; None of one synthesis.
         p_holm: the t test's p, corrected for all contrasts of the comparison; None where there is no test.
     """
 
@@ -54,24 +54,25 @@ class Contrast:
     other: Arm
     against: str
     found: Difference
-    p_permuted: float | None = None
-    p_least: float | None = None
     p_holm: float | None = None
 
     @classmethod
     def of(cls, ours: Arm, other: Arm, against: str) -> "Contrast":
-        paired = ours.shares_seeds(other)
-        found = difference(ours.runs, other.runs, paired)
-        several = min(ours.row["syntheses"], other.row["syntheses"]) > 1
-        return cls(ours, other, against, found, *(permuted(ours.runs, other.runs, paired) if several else ()))
+        return cls(ours, other, against, difference(ours.runs, other.runs, ours.shares_seeds(other)))
 
     @property
     def paired(self) -> bool:
         return self.ours.shares_seeds(self.other)
 
+    @cached_property
+    def permutation(self) -> tuple[float | None, float | None]:
+        """p of the permutation test over syntheses, and the least that so many allow; None where one has a single synthesis."""
+        several = min(self.ours.row["syntheses"], self.other.row["syntheses"]) > 1
+        return permuted(self.ours.runs, self.other.runs, self.paired) if several else (None, None)
+
     def runs_for(self, gap: float) -> int | None:
         """Syntheses of each arm that would show ``gap``; None where students of one synthesis cannot tell."""
-        return None if self.p_least is None else runs_needed(gap, self.found.sd or 0.0, self.paired)
+        return None if self.permutation[1] is None else runs_needed(gap, self.found.sd or 0.0, self.paired)
 
     @property
     def runs_for_this(self) -> int | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.comparison.arms import Arm, Comparison, Contrast, setting_of
-from distill.comparison.forms import Labels, by_size
+from distill.comparison.pivots import Labels, by_size
 from distill.files import replacing
 from distill.report.rows import WHOLE, Row
 from distill.text import harmless

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import cache
 
 from distill.presets import CONFIGS
 from distill.report.rows import RANDOM, WHOLE
@@ -38,6 +39,7 @@ def cited(method: str) -> list[str]:
     return found[2].split(", ") if found else []
 
 
+@cache
 def _about(method: str) -> re.Match[str] | None:
     path = CONFIGS / "method" / f"{method}.yaml"
     known = path.name in {each.name for each in path.parent.glob("*.yaml")}  # a row may name anything

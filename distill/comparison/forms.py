@@ -1,15 +1,13 @@
 """Tables of a comparison, before any markup: methods by size, by student, tests, ranks, costs, reproductions."""
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from distill.comparison.arms import HASHES, Arm, Comparison, cell_of, setting_of
-from distill.comparison.citations import FAMILIES, family
+from distill.comparison.arms import Arm, Comparison, cell_of, setting_of
+from distill.comparison.pivots import Labels, by_size, pivots, place, size
 from distill.comparison.verdicts import verdict
 from distill.report.differences import agreement
-from distill.report.rows import PEAKED, RANDOM, WHOLE, Row
+from distill.report.rows import PEAKED, Row
 from distill.report.table import MARKS
 
 MISSING = "–"
@@ -50,39 +48,6 @@ class Form:
     families: bool = False
 
 
-class Labels:
-    """What rows are called in titles and columns: names, numbered where several things have one."""
-
-    def __init__(self, rows: Iterable[Row]):
-        self.known: dict[tuple[str, str], dict[str, int]] = {}
-        for row in rows:
-            for name, key in HASHES.items():
-                hashes = self.known.setdefault((name, row[name]), {})
-                hashes.setdefault(str(row.get(key)), len(hashes) + 1)
-
-    def of(self, row: Row, name: str) -> str:
-        """The row's protocol, student or data."""
-        hashes = self.known[(name, row[name])]
-        return row[name] + (f" #{hashes[str(row.get(HASHES[name]))]}" if len(hashes) > 1 else "")
-
-    def setting(self, row: Row) -> str:
-        return f"{self.of(row, 'protocol')}, {self.of(row, 'student')}, {row['labels']} labels"
-
-    def column(self, row: Row) -> str:
-        return f"{self.of(row, 'data')}, {'all images' if row['ipc'] is None else f'ipc {size(row)}'}"
-
-
-def size(row: Row) -> str:
-    """Images per class."""
-    return str(row.get("ipc_range") or row["ipc"] or "all")
-
-
-def by_size(row: Row) -> tuple[Any, ...]:
-    """Sorts rows by data and size."""
-    numbers = re.findall(r"\d+\.?\d*", size(row)) or ["inf"]
-    return row["data"], str(row.get("data_hash")), float(numbers[0]), size(row)
-
-
 def accuracy(row: Row, leading: Iterable[int] = ()) -> Cell:
     """``46.1 ± 0.6``, in %."""
     half = "" if row["ci95"] is None else f" ± {100 * row['ci95']:.1f}"
@@ -102,43 +67,17 @@ def main(found: Comparison) -> list[Form]:
     """Methods by family, data and sizes, a table for each protocol, student and kind of labels; last the whole set."""
     labels, leading = Labels(arm.row for arm in found.arms), found.leading
     forms = []
-    for number, setting in enumerate(dict.fromkeys(setting_of(arm.row) for arm in found.arms), 1):
-        arms = _of_setting(found.arms, setting)
-        rows = [arm.row for arm in arms]
-        columns = {cell_of(row): labels.column(row) for row in sorted(rows, key=by_size) if row["method"] != WHOLE}
-        lines: dict[tuple[int, str, str], dict[tuple[str, ...], Cell]] = {}
-        for arm in arms:
-            line = lines.setdefault((_place(arm), arm.name, arm.row["selection"]), {})
-            # The whole set stands beside every size of its data.
-            mine = [cell for cell in columns if arm.row["method"] == WHOLE and cell[:2] == cell_of(arm.row)[:2]]
-            line.update(dict.fromkeys(mine or [cell_of(arm.row)], accuracy(arm.row, leading)))
+    for number, pivot in enumerate(pivots(found), 1):
         body, before = [], ""
-        for (place, name, _), line in sorted(lines.items(), key=lambda item: item[0][0]):
-            kind = list(FAMILIES.values())[place]
-            body.append(
-                [Cell(kind if kind != before else ""), Cell(name), *(line.get(each, Cell()) for each in columns)]
-            )
-            before = kind
-        single = " (single synthesis)" if all(row["syntheses"] == 1 for row in rows) else ""
-        title = f"Accuracy on the test split, %: {labels.setting(rows[0])}{single}"
-        forms.append(Form(f"main-{number}", title, ["family", "method", *columns.values()], body, notes(rows), True))
+        for line in pivot.lines:
+            cells = [accuracy(line.rows[each], leading) if each in line.rows else Cell() for each in pivot.columns]
+            body.append([Cell(line.family if line.family != before else ""), Cell(line.name), *cells])
+            before = line.family
+        single = " (single synthesis)" if pivot.single else ""
+        title = f"Accuracy on the test split, %: {labels.setting(pivot.rows[0])}{single}"
+        columns = ["family", "method", *map(labels.column, pivot.columns.values())]
+        forms.append(Form(f"main-{number}", title, columns, body, notes(pivot.rows), True))
     return forms
-
-
-def _of_setting(arms: Sequence[Arm], setting: tuple[str, ...]) -> list[Arm]:
-    """Those of a setting; random and whole sets with hard labels, where it has none of its own."""
-    own = [arm for arm in arms if setting_of(arm.row) == setting]
-    lacking = {RANDOM, WHOLE} - {arm.row["method"] for arm in own}
-    hard = (*setting[:2], "hard")
-    beside = [arm for arm in arms if setting_of(arm.row) == hard and arm.row["method"] in lacking]
-    named = [Arm(f"{arm.name}, hard labels", arm.row) for arm in beside]
-    return own + [
-        arm for arm in named if arm.row["method"] == WHOLE or any(cell_of(arm.row) == cell_of(each.row) for each in own)
-    ]
-
-
-def _place(arm: Arm) -> int:
-    return list(FAMILIES).index(family(arm.row["method"]))
 
 
 def architectures(found: Comparison) -> list[Form]:
@@ -153,7 +92,7 @@ def architectures(found: Comparison) -> list[Form]:
         if len(students) < 2:
             continue
         table: dict[str, dict[str, Row]] = {}
-        for arm in sorted(arms, key=_place):
+        for arm in sorted(arms, key=place):
             table.setdefault(arm.name, {})[labels.of(arm.row, "student")] = arm.row
         body = []
         for name, line in table.items():
@@ -193,7 +132,7 @@ def contrasts(found: Comparison) -> list[Form]:
         gap, row = each.found, each.ours.row
         span = None if gap.low is None or gap.high is None else f"{100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
         test = None if span is None else "paired t" if each.paired else "Welch"
-        ps = [None if p is None else f"{p:.2g}" for p in (gap.p, each.p_holm, each.p_permuted, each.p_least)]
+        ps = [None if p is None else f"{p:.2g}" for p in (gap.p, each.p_holm, *each.permutation)]
         body.append(
             plain(
                 labels.setting(row), labels.column(row), each.ours.name, each.other.name, f"{100 * gap.mean:+.1f}", span, test,

@@ -59,7 +59,8 @@ def _told(row: Row, against: str, contrasts: Iterable[Contrast]) -> dict[str, An
     if each is None:
         return None
     gap = each.found
-    ps = {"p": gap.p, "p_holm": each.p_holm, "p_permutation": each.p_permuted, "least_p": each.p_least}
+    permuted, least = each.permutation
+    ps = {"p": gap.p, "p_holm": each.p_holm, "p_permutation": permuted, "least_p": least}
     runs = {"runs_for_this_gap": each.runs_for_this, "runs_for_half_a_point": each.runs_for_half_a_point}
     span = {"difference": gap.mean, "low": gap.low, "high": gap.high, "paired": each.paired}
     return {"name": each.other.name, "mean": each.other.row["mean"], **span, **ps, **runs}
