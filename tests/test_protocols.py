@@ -1,19 +1,23 @@
 """Protocols are made of parts, and every value of every preset changes what is trained, planned or measured."""
 
+import itertools
 from dataclasses import fields, is_dataclass, replace
 
 import pytest
 import torch
 from conftest import ROOT, composed, preset
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch.nn.utils import parameters_to_vector
 
 from distill.evaluation.entry import Entry, Network
 from distill.evaluation.evaluate import evaluate
 from distill.evaluation.trial import Trial
 from distill.identity import digits, flat_experts, flat_teachers, pathless
+from distill.presets import options
 from distill.report.rows import Report
-from distill.runs.checks import plain
+from distill.runs.checks import check_values, plain
+from distill.runs.composed import compose
 from distill.sets.synthetic import SyntheticSet
 from distill.teachers.labels import Teaching
 from distill.training.loop import train
@@ -175,3 +179,16 @@ def test_experts_are_known_by_what_they_were_known_by_before_recipes_had_parts()
     nodes = {name: pathless(plain(composed(f"experts={name}").experts)) for name in hashes}
     known = {name: flat_experts(node) if "loss" in node else flat_teachers(node) for name, node in nodes.items()}
     assert {name: digits({"recipe": recipe}) for name, recipe in known.items()} == hashes
+
+
+@pytest.mark.parametrize("part", ["labels", "choice"])
+def test_any_labels_and_any_choice_go_with_any_preset(part):
+    """What the preset says of its own ones is dropped where the others have no such setting; what a user says is not."""
+    with_own = [
+        name for name in options("protocol") if part in OmegaConf.load(ROOT / "configs/protocol" / f"{name}.yaml")
+    ]
+    assert with_own
+    for name, other in itertools.product(with_own, options(f"protocol/{part}")):
+        check_values(plain(compose(f"protocol={name}", f"protocol/{part}={other}", "data=digits").cfg))
+    with pytest.raises(ValueError, match=r"unknown setting protocol\.choice\.test_every"):
+        check_values(plain(compose("protocol=rs2", "protocol/choice=last", "protocol.choice.test_every=3").cfg))

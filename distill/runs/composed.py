@@ -12,8 +12,9 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
+from distill.checks import stated
 from distill.presets import CONFIGS
 
 
@@ -32,6 +33,7 @@ class Composed:
     stated: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        drop_replaced(self.cfg, self.stated)
         if self.cfg.precision == "auto":
             self.cfg.precision = usual_precision(str(self.cfg.device))
 
@@ -40,6 +42,18 @@ class Composed:
         """Of the run that Hydra has begun."""
         own = HydraConfig.get()
         return cls(cfg, dict(own.runtime.choices), list(own.overrides.task))
+
+
+def drop_replaced(cfg: DictConfig, words: Sequence[str]) -> None:
+    """Drop what a protocol says of its labels or its choice where others were named that have no such settings."""
+    for part in ("labels", "choice"):
+        if any(word.startswith(f"protocol/{part}=") for word in words):
+            node = cfg.protocol[part]
+            known = {"_target_", *stated(hydra.utils.get_class(node._target_))}
+            own = {word.partition("=")[0].removeprefix(f"protocol.{part}.").partition(".")[0] for word in words}
+            with open_dict(node):
+                for name in [each for each in node if each not in known | own]:
+                    del node[name]
 
 
 def usual_precision(device: str) -> str:
