@@ -390,7 +390,7 @@ def test_what_does_not_fit_the_real_images_is_refused_in_one_line(tmp_path, name
 @pytest.mark.parametrize("name", options("kind"))
 def test_every_kind_says_what_it_is(name):
     kind = importer(name)
-    assert not kind.makes_sets or kind.protocol in options("protocol")
+    assert kind.brings != "sets" or kind.protocol in options("protocol")
     assert re.match(r"# .*\n_target_: ", (Path("configs/kind") / f"{name}.yaml").read_text())
 
 

@@ -61,7 +61,7 @@ ORDER = [
     *("distill.training.dynamics", "distill.training.loop", "distill.training.accuracy"),
     *("distill.teachers", "distill.teachers.store", "distill.teachers.committee", "distill.teachers.proxies"),
     *("distill.teachers.shelf", "distill.teachers.label_store", "distill.teachers.labels"),
-    "distill.teachers.reinforced",
+    *("distill.teachers.reinforced", "distill.teachers.given"),
     *("distill.methods", "distill.methods.base", "distill.methods.synthesis", "distill.methods.sampling"),
     *(
         "distill.methods.matching",
@@ -139,6 +139,7 @@ ORDER = [
         "distill.runs.pipeline",
         "distill.runs.suite",
         "distill.runs.adopted",
+        "distill.runs.labelled",
         "distill.runs.importing",
         "distill.artefacts",
         "distill.api",

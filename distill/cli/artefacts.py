@@ -12,12 +12,13 @@ from distill.runs.adopted import adopt
 from distill.runs.composed import literal
 from distill.runs.explained import words_explained
 from distill.runs.importing import bring, check_free, importer, table, written
+from distill.runs.labelled import LabelWords
 from distill.runs.progress import shown
 from distill.runs.recorded import stated
 from distill.sets.importers.base import Words
 from distill.text import command
 
-WORDS = {"import": ("kind", "data"), "export": ("synset", "kind", "out"), "subset": ("synset", "ipc", "out")}
+WORDS = {"import": ("kind",), "export": ("synset", "kind", "out"), "subset": ("synset", "ipc", "out")}
 
 
 def values_of(arguments: Sequence[str]) -> dict[str, Any]:
@@ -71,42 +72,54 @@ def subset(values: dict[str, Any]) -> list[str]:
     return [f"wrote {path}"]
 
 
-def adopting(items: Sequence[str]) -> list[str]:
+def adopting(values: dict[str, Any]) -> list[str]:
     """Convert networks for the run that the other words describe."""
-    own = stated(items)
-    kind, path = str(own["kind"]), own.get("path")
-    words = [item for item in items if item.partition("=")[0] not in ("kind", "path", "large")]
-    if path is None:
-        raise ValueError(f"path is missing: {command()} import kind={kind} path=DIR {' '.join(words)}")
-    store = adopt(importer(kind), Path(str(path)), own.get("large") is True, words)
+    kind, path, large = (values.pop(name, None) for name in ("kind", "path", "large"))
+    words = [f"{name}={literal(value)}" for name, value in values.items()]
+    store = adopt(importer(str(kind)), Path(str(path)), large is True, words)
     left = f", {len(store.missing)} of {store.count} are left to be trained" if store.missing else ""
     return [f"wrote {store.folder}{left}"]
 
 
-TASKS: dict[str, Callable[[dict[str, Any]], list[str]]] = {"import": importing, "export": exporting, "subset": subset}
+def labelling(values: dict[str, Any]) -> list[str]:
+    """Convert labels that somebody stored for a set."""
+    kind = importer(str(values.pop("kind")))
+    lines: list[str] = kind.bring(LabelWords.of(**values))
+    return lines
+
+
+Task = Callable[[dict[str, Any]], list[str]]
+TASKS: dict[str, Task] = {"export": exporting, "subset": subset}
+IMPORTS: dict[str, Task] = {"sets": importing, "networks": adopting, "labels": labelling}
 
 
 def carried_out(task: str, arguments: Sequence[str]) -> list[str]:
-    """Do what one of `TASKS` asks for; lines to print."""
+    """Do what one of `WORDS` asks for; lines to print."""
     values = values_of(arguments)
     check_words(task, values)
-    if task == "import" and not importer(str(values["kind"])).makes_sets:
-        return adopting(quoted(arguments))
-    return TASKS[task](values)
+    return TASKS[task](values) if task in TASKS else IMPORTS[importer(str(values["kind"])).brings](values)
 
 
 def check_words(task: str, values: Mapping[str, Any]) -> None:
     """Raise ValueError unless these are words of the task, none is missing, and what they name is there."""
-    for name in WORDS[task]:
-        if name not in values:
-            raise ValueError(f"{name} is missing: {command()} {task} {' '.join(f'{each}=...' for each in WORDS[task])}")
-    if task != "import":
+    check_there(task, values, WORDS[task])
+    if task in TASKS:
         for name in values.keys() - set(WORDS[task]):
             raise ValueError(unknown(f"word of {task}", name, WORDS[task]))
         return
     kind = importer(str(values["kind"]))
-    if kind.makes_sets:
-        own = {name: each for name, each in values.items() if "." not in name and name not in ("kind", "data", "out")}
+    check_there(task, values, (*WORDS[task], *kind.needs))
+    own = {name: each for name, each in values.items() if "." not in name and name not in ("kind", "data", "out")}
+    if kind.brings == "sets":
         kind.check(values["kind"], Words.of(**own))
-    if values["data"] not in options("data"):
+    if kind.brings == "labels":
+        LabelWords.of(**own)
+    if "data" in kind.needs and values["data"] not in options("data"):
         raise ValueError(unknown("data", values["data"], options("data")))
+
+
+def check_there(task: str, values: Mapping[str, Any], needed: Sequence[str]) -> None:
+    """Raise ValueError if a word is missing."""
+    for name in needed:
+        if name not in values:
+            raise ValueError(f"{name} is missing: {command()} {task} {' '.join(f'{each}=...' for each in needed)}")

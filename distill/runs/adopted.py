@@ -38,7 +38,7 @@ KNOWS = 2.0  # times chance that it must classify correctly
 class Networks(Importer):
     """Files of networks, one file of ``configs/kind``."""
 
-    makes_sets = False
+    brings, needs = "networks", ("path", "data")
 
     @abstractmethod
     def bring(self, line: Line, path: Path, large: bool) -> ExpertStore:

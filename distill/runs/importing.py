@@ -55,10 +55,9 @@ def importer(name: str) -> Any:
 def kind_of(name: str) -> Kind:
     """An importer of sets; raises a ValueError for another."""
     kind: Kind = importer(name)
-    if not kind.makes_sets:
-        raise ValueError(
-            f"kind={name} is of networks, no set: `{command()} import kind={name} path=DIR method=mtt data=...`"
-        )
+    if kind.brings != "sets":
+        own = " ".join(f"{each}=..." for each in kind.needs)
+        raise ValueError(f"kind={name} is of {kind.brings}, no set: `{command()} import kind={name} path=DIR {own}`")
     return kind
 
 

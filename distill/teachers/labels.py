@@ -34,7 +34,7 @@ class Told:
         bytes: what they take on disk, or in the set.
         votes: how much each teacher's voice weighs, by name.
         prepare: makes what can be made before any student asks, each process of the crew its share.
-        replay: see `distill.training.batch.Batches`.
+        replay, order: see `distill.training.batch.Batches`.
     """
 
     targets: Callable[[Seen], Tensor]
@@ -43,6 +43,7 @@ class Told:
     votes: Mapping[str, float] = field(default_factory=dict)
     prepare: Callable[[], None] = lambda: None
     replay: Callable[[Seen, Tensor, int], Seen] | None = None
+    order: Callable[[int], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -285,7 +286,7 @@ class _Known:
 def told(labels: Labels, batches: Batches, seed: int, teaching: Teaching) -> tuple[Batches, Told]:
     """``batches`` with these labels, and what is told."""
     own = labels.on(batches, seed, teaching)
-    return replace(batches, loss=own.loss, targets=own.targets, replay=own.replay), own
+    return replace(batches, loss=own.loss, targets=own.targets, replay=own.replay, order=own.order), own
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -71,6 +71,7 @@ class Batches:
         loss: what the targets are for.
         targets: what is told of views, where that is more than the set's own labels.
         replay: from what the recipe shows of images (B, C, H, W), and a draw, to what is shown, where views are stored.
+        order: the images (n,) of an epoch in the order of its batches, where that is stored, too.
     """
 
     data: TrainingSet
@@ -79,6 +80,7 @@ class Batches:
     loss: Loss = field(default_factory=CrossEntropy)
     targets: Callable[[Seen], Tensor] | None = None
     replay: Callable[[Seen, Tensor, int], Seen] | None = None
+    order: Callable[[int], Tensor] | None = None
 
     @cached_property
     def walk(self) -> TrainingSet:
@@ -88,7 +90,7 @@ class Batches:
 
     def epoch(self, seeds: Sequence[int], number: int) -> Iterator[Batch]:
         """The batches of epoch ``number``; each of S networks has its own, a function of its seed."""
-        walks = [self.walk.epoch(number, seed) for seed in seeds]
+        walks = [self.walked(number, seed) for seed in seeds]
         device, size = self.data.images.device, self.recipe.batch
         orders, weights = (
             torch.stack(parts).to(device, non_blocking=True).split(size, dim=1) for parts in zip(*walks, strict=True)
@@ -101,6 +103,13 @@ class Batches:
                 torch.stack(parts) for parts in zip(*((s.views, self.told(s)) for s in seen), strict=True)
             )
             yield Batch(images, views, targets, weight, index, number, place / len(orders))
+
+    def walked(self, number: int, seed: int) -> tuple[Tensor, Tensor]:
+        """The images (n,) of an epoch, in the order of its batches, and their weights in the loss (n,)."""
+        if self.order is None:
+            return self.walk.epoch(number, seed)
+        order = self.order(number)
+        return order, torch.ones(len(order))
 
     def seen(self, images: Tensor, index: Tensor, draw: int, epoch: int) -> Seen:
         """Views of images (B, C, H, W), as the recipe augments and mixes them."""

@@ -137,21 +137,18 @@ def way_to_train(
         return False, 1
     stack = 1 if data.observes else stack
     weights = torch.stack([flatten(net) for net in nets[:stack]])
-    size = min(recipe.batch, len(data))
-    index = torch.arange(size, device=device)
-    own = data.images[index]
-    seen = batches.seen(own, index, 0, 0)
-    images, views, targets = (part.expand(stack, *part.shape) for part in (own, seen.views, batches.told(seen)))
-    ones = torch.ones(stack, size, device=device)
-    whole = Batch(images, views, targets, ones, index.expand(stack, size), 0)
+    first = next(replace(batches).epoch([0], 0))
+    size = first.index.shape[1]
+    parts = ("images", "views", "targets", "weight", "index")
+    whole = {name: getattr(first, name).expand(stack, *getattr(first, name).shape[1:]) for name in parts}
 
     def work(compiled: bool, together: int) -> Callable[[], object]:
         def run() -> None:
-            for first in range(0, stack, together):
-                own = slice(first, first + together)
+            for place in range(0, stack, together):
+                own = slice(place, place + together)
                 gradients = Gradients(nets[own], recipe, loss, size if compiled else None)
-                parts = {name: getattr(whole, name)[own] for name in ("images", "views", "targets", "weight", "index")}
-                recipe.optimizer.direction(gradients.on(replace(whole, **parts)), weights[own], gradients.flats[0])
+                batch = Batch(**{name: part[own] for name, part in whole.items()}, epoch=0)
+                recipe.optimizer.direction(gradients.on(batch), weights[own], gradients.flats[0])
 
         return run
 
@@ -160,8 +157,8 @@ def way_to_train(
         ways = {name: way for name, way in ways.items() if "stacked" not in name}
     about = {
         "training": repr(nets[0]),
-        "images": [stack, *images.shape[1:]],
-        "targets": str(targets.dtype),
+        "images": list(whole["images"].shape),
+        "targets": str(first.targets.dtype),
         "loss": [recipe.precision, repr(loss)],
     }
     calls = math.ceil(count / stack) * recipe.updates(len(data))

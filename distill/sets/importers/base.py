@@ -118,7 +118,8 @@ class Found:
 class Importer(ABC):  # noqa: B024  # what it asks for is its subclasses'
     """What a file of ``configs/kind`` names."""
 
-    makes_sets: ClassVar[bool] = True  # or networks
+    brings: ClassVar[str] = "sets"  # or networks, or labels
+    needs: ClassVar[tuple[str, ...]] = ("data",)  # words without which nothing can be told
 
 
 @dataclass(frozen=True, kw_only=True)
