@@ -442,6 +442,13 @@ def test_datms_export_is_read_back_and_what_it_cannot_hold_is_refused(tmp_path):
     with pytest.raises(ValueError, match="mtt holds hard labels, this set has logits"):
         synset.export(tmp_path / "c", "mtt")
     assert not (tmp_path / "c").exists()
+    folder = synset.export(tmp_path / "d", "ddranking")
+    assert imported(None, "datm", images=str(folder / "images.pt"), zca=True).hash == synset.hash
+    uneven = dd.SyntheticSet.from_real(
+        foreign.digits().train, {str(k): 1 + (k > 0) for k in range(10)}, torch.Generator().manual_seed(0)
+    )
+    with pytest.raises(ValueError, match="this set has 1 to 2 of a class and hard labels: use pt or npz"):
+        uneven.export(tmp_path / "e", "ddranking")
 
 
 def test_a_subset_is_the_first_images_of_each_class_and_says_so(tmp_path):

@@ -1,8 +1,9 @@
 """Synthetic sets as other tools read them: pictures, arrays, and the formats of the papers' own scripts.
 
 ``png``: folders of pictures, clipped to eight bits, to look at. ``npz``: NumPy's arrays with constants. ``pt``: ``images.pt``
-and ``labels.pt``. ``mtt``: ``images_best.pt`` and ``labels_best.pt``; ``datm``: with ``lr_best.pt`` and logits; ``dc``: a
-``res_*.pt`` with one synthesis, and no accuracies. ``sre2l`` and ``rded``: folders of pictures by the number of their class.
+and ``labels.pt``; ``ddranking``: with ``lr.pt``. ``mtt``: ``images_best.pt`` and ``labels_best.pt``; ``datm``: with
+``lr_best.pt`` and logits; ``dc``: a ``res_*.pt`` with one synthesis, and no accuracies. ``sre2l`` and ``rded``: folders of
+pictures by the number of their class.
 """
 
 import json
@@ -78,6 +79,18 @@ def datm(synset: Synset, folder: Path) -> None:
     torch.save(synset.lr.detach().cpu().clone(), folder / "lr_best.pt")
 
 
+def ddranking(synset: Synset, folder: Path) -> None:
+    if synset.label_kind == "probabilities" or len(set(synset.counts)) > 1:
+        counts = f"{min(synset.counts)} to {max(synset.counts)}"
+        raise ValueError(
+            "ddranking holds as many images of each class, with classes or logits; this set has "
+            f"{counts} of a class and {synset.label_kind} labels: use pt or npz"
+        )
+    pt(synset, folder)
+    if synset.lr is not None:
+        torch.save(synset.lr.detach().cpu().clone(), folder / "lr.pt")
+
+
 def dc(synset: Synset, folder: Path) -> None:
     hard_alone(synset, "dc")
     data, ipc = re.sub(r"\W|_", "", synset.data).upper(), max(synset.counts)
@@ -111,7 +124,7 @@ def hard_alone(synset: Synset, what: str) -> None:
 
 
 WRITERS: dict[str, Callable[[Synset, Path], None]] = {
-    "png": png, "npz": npz, "pt": pt, "mtt": mtt, "datm": datm, "dc": dc, "sre2l": sre2l, "rded": rded,
+    "png": png, "npz": npz, "pt": pt, "mtt": mtt, "datm": datm, "dc": dc, "ddranking": ddranking, "sre2l": sre2l, "rded": rded,
 }  # fmt: skip
 CLIPPED = ("png", "sre2l", "rded")
 
