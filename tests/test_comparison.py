@@ -74,6 +74,12 @@ def test_rows_that_were_judged_otherwise_are_not_compared(changes):
     assert pairs(compared(row("dm", 0.5, **changes), row(RANDOM, 0.3))) == []
 
 
+def test_rows_of_other_numbers_of_students_are_compared():
+    few = row("dm", 0.5, protocol="dc+", protocol_hash="few", training_hash="t")
+    found = compared(few, row(RANDOM, 0.3, protocol_hash="many", training_hash="t"))
+    assert pairs(found) == [("dm", RANDOM, "random")] and len(main(found)) == 1
+
+
 def test_soft_labels_are_compared_among_themselves_and_with_random_images_with_hard_ones_where_there_are_no_others():
     own, hard = (
         [row("rded", 0.5, labels="stored"), row("sre2l", 0.4, labels="stored")],

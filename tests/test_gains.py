@@ -73,6 +73,15 @@ def test_only_what_was_judged_alike_is_compared(changes):
     assert gains([row("dm", [0.4, 0.5], **changes), row(RANDOM, RANDOMS)])[0] is None
 
 
+def test_how_many_students_there_are_sets_nothing_apart():
+    learned = row("dm", [0.4, 0.5], protocol_hash="five", training_hash="t")
+    beside = row(RANDOM, RANDOMS, protocol_hash="one", training_hash="t")
+    assert gains([learned, beside])[0] is not None
+    assert gains([{**learned, "training_hash": "u"}, beside])[0] is None
+    before = row("dc", [0.4, 0.5], protocol_hash="five")  # a row of before is known by the protocol that it shares
+    assert gains([before, learned, beside])[0] is not None and gains([before, beside])[0] is None
+
+
 def test_soft_labels_are_compared_with_their_like_or_else_with_hard_ones():
     soft, hard = row(RANDOM, [0.2, 0.22], labels="stored"), row(RANDOM, RANDOMS)
     learned = row("rded", [0.4, 0.42], labels="stored")

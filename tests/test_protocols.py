@@ -160,6 +160,16 @@ def test_every_value_of_a_policys_views_changes_what_is_trained_and_its_hash(rec
             assert other.hash != policy.hash and not torch.equal(weights(other), trained), path
 
 
+def test_students_are_trained_alike_however_many_there_are():
+    dsa = preset("dsa")
+    assert (
+        preset("dsa", students=3, validate=True).training_hash
+        == dsa.training_hash
+        != preset("dsa", lr=0.02).training_hash
+    )
+    assert preset("dsa", students=3).hash != dsa.hash
+
+
 def test_parts_that_came_later_leave_what_is_known_of_other_protocols():
     hashes = {
         "ast": "f0a376c2a1ff", "cvdd": "646afb853c60", "datm": "c8b7267c8f39", "dc": "02f9d75ee94b", "dc_mnist": "693ef5a5dfe8",

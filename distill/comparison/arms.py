@@ -8,12 +8,12 @@ from functools import cached_property
 import numpy as np
 
 from distill.report.differences import Difference, difference, holm, permuted, rank_holds, ranks, runs_needed
-from distill.report.gains import sample
+from distill.report.gains import sample, trainings
 from distill.report.rows import PEAKED, RANDOM, WHOLE, Report, Row
 from distill.report.table import differing
 
 SETTING = ("protocol", "student", "labels")  # of a table; data and size are its columns
-HASHES = {"protocol": "protocol_hash", "student": "student_hash", "data": "data_hash"}
+HASHES = {"protocol": "training", "student": "student_hash", "data": "data_hash"}
 HALF_A_POINT = 0.005
 
 
@@ -124,8 +124,9 @@ class Group:
 
 
 def compared(rows: Iterable[Row]) -> list[Row]:
-    """Rows without those that are there twice."""
-    return list({Report.name(row): row for row in rows}.values())
+    """Rows without those that are there twice, each with what `trainings` says of it."""
+    once = list({Report.name(row): row for row in rows}.values())
+    return [{**row, "training": training} for row, training in zip(once, trainings(once), strict=True)]
 
 
 def setting_of(row: Row) -> tuple[str, ...]:

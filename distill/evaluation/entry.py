@@ -108,6 +108,7 @@ def planned(
         "counts": None if entry.ipc is None or are_equal(entry.sets[0].counts) else list(entry.sets[0].counts),
         "protocol": protocol.name,
         "protocol_hash": protocol.hash,
+        "training_hash": protocol.training_hash,
         "synset_hash": ",".join(each.hash for each in entry.sets),
         "seed": bench.seed,
     }

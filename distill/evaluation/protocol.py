@@ -146,3 +146,8 @@ class Protocol:
     def hash(self) -> str:
         """Twelve hex digits of `identity`."""
         return digits(self.identity)
+
+    @property
+    def training_hash(self) -> str:
+        """The same, however many students there are, and whatever they are scored on besides: how each is trained."""
+        return digits({name: value for name, value in self.identity.items() if name not in ("students", "validate")})

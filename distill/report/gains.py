@@ -8,7 +8,7 @@ import numpy as np
 from distill.report.differences import difference
 from distill.report.rows import PEAKED, RANDOM, WHOLE, Row
 
-SAME = ("data", "data_hash", "ipc", "counts", "student", "student_hash", "protocol_hash", "seed")
+SAME = ("data", "data_hash", "ipc", "counts", "student", "student_hash", "seed")
 
 
 def gains(rows: Sequence[Row]) -> list[tuple[float, float | None] | None]:
@@ -17,22 +17,30 @@ def gains(rows: Sequence[Row]) -> list[tuple[float, float | None] | None]:
     Numbers are means over the students of a synthesis, or students where R = 1. There is no interval where one side is a single
     number, and no gain of a baseline, of a snapshot chosen on the test split, or where no random images were judged alike.
     """
-    randoms = {(*_judged(row), row["labels"]): row for row in rows if row["method"] == RANDOM}
-    return [_gain(row, randoms) for row in rows]
+    judged = [
+        [*(str(row.get(key)) for key in SAME), training] for row, training in zip(rows, trainings(rows), strict=True)
+    ]
+    pairs = list(zip(rows, judged, strict=True))
+    randoms = {(*own, row["labels"]): row for row, own in pairs if row["method"] == RANDOM}
+    return [_gain(row, own, randoms) for row, own in pairs]
 
 
-def _gain(row: Row, randoms: Mapping[Any, Row]) -> tuple[float, float | None] | None:
-    judged = _judged(row)
+def trainings(rows: Sequence[Row]) -> list[str]:
+    """Of each row a hash of how each student is trained, however many there are.
+
+    Rows of before tell their protocol's hash alone: it stands for what another row of that protocol tells, else for itself.
+    """
+    known = {row["protocol_hash"]: row["training_hash"] for row in rows if "training_hash" in row}
+    return [str(known.get(row.get("protocol_hash"), row.get("protocol_hash"))) for row in rows]
+
+
+def _gain(row: Row, judged: Sequence[str], randoms: Mapping[Any, Row]) -> tuple[float, float | None] | None:
     beside = randoms.get((*judged, row["labels"]), randoms.get((*judged, "hard")))
     if row["method"] in (RANDOM, WHOLE) or row["selection"] in PEAKED or beside is None:
         return None
     found = difference(sample(row), sample(beside))
     half = None if found.low is None or found.high is None else (found.high - found.low) / 2
     return row["mean"] - beside["mean"], half
-
-
-def _judged(row: Row) -> list[str]:
-    return [str(row.get(key)) for key in SAME]
 
 
 def sample(row: Row) -> np.ndarray:
