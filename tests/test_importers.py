@@ -14,7 +14,10 @@ import distill as dd
 from distill.cli.main import main
 from distill.data.preprocessing import Preprocessing, fit_constants, fit_kip, fit_zca
 from distill.presets import options
+from distill.runs.checks import check_values, plain
+from distill.runs.composed import compose
 from distill.runs.importing import importer, kind_of
+from distill.sets.importers.base import Words
 from distill.sets.importers.evidence import check_order, check_seams, check_space, seam, tiled
 from distill.sets.importers.safe import read_npz, read_torch
 from distill.sets.importers.tiles import decoded
@@ -392,6 +395,18 @@ def test_every_kind_says_what_it_is(name):
     kind = importer(name)
     assert kind.brings != "sets" or kind.protocol in options("protocol")
     assert re.match(r"# .*\n_target_: ", (Path("configs/kind") / f"{name}.yaml").read_text())
+
+
+def test_tiles_that_training_shuffles_are_told_to_the_protocol(tmp_path, monkeypatch, capsys):
+    foreign.write_folder(tmp_path / "in", *FOLDERS["rded"])
+    words = ["import", "kind=rded", f"path={tmp_path}/in", "data=digits", "factor=1", f"out={tmp_path}/out"]
+    monkeypatch.setattr("sys.argv", ["distill", *words])
+    main()
+    assert capsys.readouterr().out.strip().endswith("protocol=rded")  # of whole images nothing else
+    told = importer("rded").beside(Words(factor=2))
+    cfg = compose("protocol=rded", *told).cfg
+    check_values(plain(cfg))
+    assert cfg.protocol.recipe.views.shuffle == 2 and cfg.protocol.recipe.views.area == 0.5
 
 
 def test_an_unknown_word_is_told_its_neighbours(tmp_path):

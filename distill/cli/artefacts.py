@@ -48,11 +48,11 @@ def importing(values: dict[str, Any]) -> list[str]:
     lines = [table(first), *(f"note: {note}" for note in first.synset.record["imported"]["notes"])]
     paths = written(brought, out)
     paths_told = str(paths[0]) if len(paths) == 1 else f"[{','.join(map(str, paths))}]"
-    protocol = first.synset.record["imported"]["protocol"]
+    told = [first.synset.record["imported"]["protocol"], *importer(kind).beside(Words.of(**values))]
     return [
         *lines,
         *(f"wrote {path}" for path in paths),
-        f"judge it: {command()} evaluate synset={paths_told} protocol={protocol}",
+        f"judge it: {command()} evaluate synset={paths_told} protocol={' '.join(told)}",
     ]
 
 

@@ -155,6 +155,10 @@ class Kind(Importer):
             if value not in (None, False) and each not in known:
                 raise ValueError(f"kind={name} takes no {each}: it has {', '.join(known)}")
 
+    def beside(self, words: Words) -> list[str]:
+        """What the protocol is told when such a set is judged, as a command line states it."""
+        return []
+
     @abstractmethod
     def read(self, words: Words) -> list[Found]:
         """The syntheses that the user's files hold.

@@ -37,6 +37,12 @@ class Pictures(Kind):
     def takes(self) -> tuple[str, ...]:  # type: ignore[override]
         return ("factor",) if self.tiles else ()
 
+    def beside(self, words: Words) -> list[str]:
+        """Tiles that change places, and crops of one of them at least (RDED, arXiv:2312.03526)."""
+        if not self.tiles or words.factor in (None, 1):
+            return []
+        return [f"protocol.recipe.views.shuffle={words.factor}", f"protocol.recipe.views.area={1 / words.factor:g}"]
+
     def read(self, words: Words) -> list[Found]:
         root = one_path(words, "FOLDER")
         if not root.is_dir():
