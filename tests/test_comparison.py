@@ -3,6 +3,7 @@
 import csv
 import doctest
 import json
+import math
 import re
 import sys
 from html.parser import HTMLParser
@@ -17,6 +18,7 @@ from distill.comparison.arms import Comparison
 from distill.comparison.charts import KINDS, draw
 from distill.comparison.citations import bibtex, cited, entries, family
 from distill.comparison.forms import Cell, Form, architectures, contrasts, main, reproductions, standings
+from distill.comparison.overall import overall
 from distill.comparison.verdicts import verdict
 from distill.comparison.written import summary, write
 from distill.evaluation.statistics import statistics, syntheses
@@ -185,6 +187,24 @@ def test_ranks_tell_how_often_they_hold():
     assert [line[-2].text for line in form.rows] == ["1 of 3", "2 of 3", "3 of 3"]
     first, second, third = (line[-1].text for line in form.rows)
     assert first == "100 %" and second == third and 50 <= int(second.split()[0]) < 60
+
+
+def test_ranks_over_data_sets_ask_for_five_and_for_methods_that_have_all_of_them():
+    means = {"dm": (0.9, 0.3, 0.9, 0.9, 0.9), "dc": (0.5, 0.8, 0.5, 0.5, 0.5), "mtt": (0.4, 0.1, 0.1, 0.1, 0.1)}
+    rows = [
+        row(method, mean, data=f"d{i}", data_hash=f"d{i}")
+        for method, own in means.items()
+        for i, mean in enumerate(own)
+    ]
+    (form,) = overall(compared(*rows, row("random", 0.2, data="d0", data_hash="d0")))
+    assert [line[2].text for line in form.rows] == ["dm", "dc", "mtt"]
+    assert [line[3].text for line in form.rows] == ["78.0", "56.0", "16.0"]
+    # dm leads unless d1, where it is 50 points behind and else 40 ahead, is drawn three times of five or more
+    behind = sum(math.comb(5, k) * 0.2**k * 0.8 ** (5 - k) for k in (3, 4, 5))
+    assert [float(line[5].text.split()[0]) for line in form.rows] == pytest.approx(
+        [100 * (1 - behind)] * 2 + [100], abs=1
+    )
+    assert overall(compared(*(each for each in rows if each["data"] != "d4"))) == []
 
 
 # --- markup ------------------------------------------------------------------------------------------------------------

@@ -99,6 +99,7 @@ ORDER = [
         "distill.comparison.forms",
         "distill.comparison.markup",
         "distill.comparison.charts",
+        "distill.comparison.overall",
         "distill.comparison.written",
     ),
     *("distill.page", "distill.page.figures", "distill.page.made", "distill.page.written"),

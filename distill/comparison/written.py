@@ -9,6 +9,7 @@ from distill.comparison.arms import Comparison, Contrast
 from distill.comparison.charts import draw
 from distill.comparison.citations import bibtex
 from distill.comparison.forms import Form, forms
+from distill.comparison.overall import overall
 from distill.comparison.verdicts import verdict
 from distill.files import replacing, write_json
 from distill.report.rows import Row
@@ -26,7 +27,10 @@ def write(found: Comparison, folder: Path) -> list[Path]:
         ImportError: matplotlib is missing; all but the figures is there.
     """
     cited = {"methods.bib": bibtex(arm.row["method"] for arm in found.arms)}
-    return [*write_tables(forms(found), summary(found), folder, cited), *draw(found, folder / "figures")]
+    return [
+        *write_tables([*forms(found), *overall(found)], summary(found), folder, cited),
+        *draw(found, folder / "figures"),
+    ]
 
 
 def write_tables(tables: Sequence[Form], summary: Any, folder: Path, more: Mapping[str, str]) -> list[Path]:

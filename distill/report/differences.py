@@ -115,6 +115,18 @@ def rank_holds(samples: Sequence[np.ndarray]) -> list[float] | None:
     return (found.bootstrap_distribution == own[:, None]).mean(1).tolist()
 
 
+def ranks_over(means: np.ndarray) -> list[float]:
+    """In what share of bootstrap draws of its columns each line of ``means`` (methods, data sets) keeps the rank of its mean.
+
+    Examples:
+        >>> ranks_over(np.array([[0.8, 0.9, 0.7], [0.1, 0.2, 0.3]]))
+        [1.0, 1.0]
+    """
+    drawn = np.random.default_rng(0).integers(means.shape[1], size=(RESAMPLES, means.shape[1]))
+    own = ranks(means.mean(1))
+    return (ranks(means[:, drawn].mean(2)) == own[:, None]).mean(1).tolist()
+
+
 def agreement(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
     """Spearman's and Kendall's correlation of two rankings of the same things.
 
