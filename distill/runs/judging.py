@@ -42,6 +42,8 @@ def evaluate(line: Line) -> None:
     with goes_on(lambda: "the last student"):
         report = judge(line)
         if line.crew.first:
+            if not report.added:
+                line.progress.say("all rows were there: no student was trained")
             written(line, report)
 
 
