@@ -4,7 +4,6 @@ import csv
 import json
 import re
 import shutil
-import subprocess
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,12 +25,6 @@ from distill.report.table import lines, table
 from distill.sets.coreset import Coreset
 from distill.sets.synthetic import SyntheticSet
 from distill.teachers.labels import Own
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--window-size=1280,800",
-]  # fmt: skip
 
 
 @pytest.fixture
@@ -101,7 +94,7 @@ def test_many_runs_go_on_one_page(report, tmp_path):
     runs = [report, Report(tmp_path.parent / "second" / "report.json")]
     table, page = write_page(Report(tmp_path / "both" / "report.json"), runs, "")
     html = page.read_text()
-    assert html.count("<tr") == 1 + 6 and html.count("data:image/png") == 12
+    assert html.count("<tr data-") == 6 and html.count("data:image/png") == 12
     assert f'<td class="text">{tmp_path.name}</td>' in html and '<td class="text">second</td>' in html
 
 
@@ -178,7 +171,7 @@ def test_a_page_of_many_data_sets_and_rows_is_made_at_once(tmp_path):
     before = time.perf_counter()
     _, page = write_page(report, [report], "")
     assert time.perf_counter() - before < 20 and page.stat().st_size < 5e6  # a second; subplots took seven minutes
-    assert page.read_text().count('class="plot"') == 500
+    assert page.read_text().count('class="plot later"') == 500
 
 
 @pytest.mark.parametrize(
@@ -216,60 +209,6 @@ def test_ticks_are_few_and_those_of_matplotlib_but_for_the_very_ends(low, length
 
 def test_a_running_mean_is_over_what_there_is():
     assert running_mean([1.0, 3.0, 5.0, 7.0], 2) == [1, 2, 4, 6]
-
-
-PROBE = """<script>addEventListener("load", () => {
-  const of = (e) => getComputedStyle(e), probe = document.createElement("pre");
-  probe.id = "probe";
-  probe.textContent = JSON.stringify({
-    wide: document.documentElement.scrollWidth, window: innerWidth,
-    images: [...document.images].map((i) => i.complete && i.naturalWidth), drawn: [...document.images].map((i) => i.width),
-    ink: of(document.body).color, back: of(document.body).backgroundColor, axis: of(document.querySelector("svg")).color,
-    rows: document.querySelectorAll("#results tbody tr").length,
-    requests: performance.getEntriesByType("resource").map((r) => r.name),
-  });
-  document.body.append(probe);
-});</script>"""
-
-
-def in_browser(page, tmp_path, *flags) -> dict:
-    probed = page.with_name("probed.html")
-    probed.write_text(page.read_text().replace("</head>", PROBE + "</head>"))
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", *flags, "--dump-dom", probed.as_uri()]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    return json.loads(re.search(r'<pre id="probe">(.*?)</pre>', dom).group(1))
-
-
-def luminance(color: str) -> float:
-    def linear(c):
-        return c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
-
-    return sum(
-        w * linear(int(c) / 255) for w, c in zip((0.2126, 0.7152, 0.0722), re.findall(r"\d+", color), strict=False)
-    )
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-@pytest.mark.parametrize("scheme, dark", [(1, False), (0, True)], ids=["light", "dark"])
-def test_the_page_reads_well_in_a_browser(report, tmp_path, scheme, dark):
-    _, page = write_page(report, [report], "")
-    seen = in_browser(page, tmp_path, f"--blink-settings=preferredColorScheme={scheme}")
-    assert seen["wide"] <= seen["window"] == 1280  # nothing to scroll sideways
-    assert seen["rows"] == 3 and seen["images"] == [8] * 6 and min(seen["drawn"]) >= 40
-    assert all(address.startswith("data:") for address in seen["requests"])
-    ink, back = luminance(seen["ink"]), luminance(seen["back"])
-    assert (back < ink) == dark
-    assert (max(ink, back) + 0.05) / (min(ink, back) + 0.05) > 7  # contrast, WCAG AAA
-    assert seen["axis"] == seen["ink"]
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-def test_the_page_prints(report, tmp_path):
-    _, page = write_page(report, [report], "")
-    pdf = tmp_path / "page.pdf"
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={pdf}", page.as_uri()]
-    subprocess.run(command, capture_output=True, timeout=120, check=True)
-    assert pdf.read_bytes().startswith(b"%PDF") and pdf.stat().st_size > 20_000
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ ORDER = [
         "distill.comparison.overall",
         "distill.comparison.written",
     ),
-    *("distill.page", "distill.page.figures", "distill.page.made", "distill.page.written"),
+    *("distill.page", "distill.page.boards", "distill.page.figures", "distill.page.made", "distill.page.written"),
     *("distill.suites", "distill.suites.base", "distill.suites.dcbench", "distill.suites.tables"),
     *(
         "distill.evaluation",

@@ -1,13 +1,17 @@
 """The report as one self-contained page: table, intervals, pictures, curves, configurations and commands."""
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup
 
 from distill.files import replacing
+from distill.page.boards import Boards
 from distill.page.figures import intervals
 from distill.page.made import sets
 from distill.report.rows import RANDOM, WHOLE, Report, Row
@@ -34,18 +38,26 @@ def write_page(report: Report, runs: Sequence[Report], command: str) -> list[Pat
     rows = [{"run": run.path.parent.name, **row} if several else row for run in runs for row in run.rows]
     seen = lines(rows)
     paths = list(dict.fromkeys(path for run in runs for row in run.rows for path in made(run, row)))
-    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-        files("distill.page").joinpath("page.html").read_text(encoding="utf-8")
+    templates = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_source), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    script, boards = _source("page.js"), Boards(rows)
     about = list(
         dict.fromkeys(f"{row['method']} on {row['data']}" for row in rows if row["method"] not in (RANDOM, WHOLE))
     )
-    parts = template.generate(
+    parts = templates.get_template("page.html").generate(
         title=f"distill: {', '.join(about[:3])}{f' and {len(about) - 3} more' if about[3:] else ''}",
         written=datetime.now().strftime("%Y-%m-%d %H:%M"),
         columns=(*(("run",) if several else ()), *seen.columns),
         text=("run", *TEXT),
-        rows=[({"run": shown(row.get("run", "")), **cells}, row) for cells, row in zip(seen.cells, rows, strict=True)],
+        rows=[
+            ({"run": shown(row.get("run", "")), **cells}, row, own)
+            for cells, row, own in zip(seen.cells, rows, boards.facets, strict=True)
+        ],
+        boards=boards.boards(),
+        choices=boards.choices,
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         baselines=(RANDOM, WHOLE),
         legend=[*LEGEND, *seen.notes],
         intervals=intervals(rows),
@@ -62,6 +74,11 @@ def write_page(report: Report, runs: Sequence[Report], command: str) -> list[Pat
     with replacing(page) as part, part.open("w", encoding="utf-8") as file:
         file.writelines(harmless(part, lines=True) for part in parts)
     return [table, page]
+
+
+def _source(name: str) -> str:
+    """A template, the style or the script."""
+    return files("distill.page").joinpath(name).read_text(encoding="utf-8")
 
 
 def made(run: Report, row: Row) -> list[Path]:

@@ -83,16 +83,16 @@ def lines(rows: Sequence[Row]) -> Lines:
     for number, row in enumerate(rows):
         protocol, published = shown(row["protocol"]), shown(row.get("published") or "")
         if row.get("protocol_changes"):
-            told = f"{protocol.replace('+', '+{}', 1)}: {_told(row['protocol_changes'])}"
+            told = f"{protocol.replace('+', '+{}', 1)}: {spelt_out(row['protocol_changes'])}"
             protocol = protocol.replace("+", f"+{presets.number(told)}", 1)
         if published and row.get("cell_changed"):
-            of, changes = shown(row.get("published_of") or "run"), _told(row.get("cell_changes", []))
+            of, changes = shown(row.get("published_of") or "run"), spelt_out(row.get("cell_changes", []))
             published += f" [{unlike.number(f'[{{}}] of the unchanged {of}, no gap: {changes}')}]"
         data = shown(row["data"])
         if named[row["data"]] > 1:
             data += f" #{several.number(f'#{{}} {data}: {_kind(row)}')}"
         own = {name: shown(values[number]) for name, values in varied.items()}
-        own |= {name: budgets[number].get(name, "") for name in unequal} | {"gain": _gained(over[number])}
+        own |= {name: budgets[number].get(name, "") for name in unequal} | {"gain": gain_text(over[number])}
         cells.append(own | _cells(row) | {"data": data, "protocol": protocol, "published": published + _gap(row)})
     alike = [f"{budgets[0][name]} {name}" for name in BUDGET if name not in unequal and name in next(iter(budgets), {})]
     chosen = PEAKS if any(row["selection"] in MARKS for row in rows) else ()
@@ -165,13 +165,14 @@ def _kind(row: Row) -> str:
     return f"images, labels, split, geometry and DSA families of hash {shown(row['data_hash'])}"
 
 
-def _told(changes: Sequence[str]) -> str:
+def spelt_out(changes: Sequence[str]) -> str:
     """``epochs 1000 -> 2, ...``."""
     more = len(changes) - MOST_CHANGES
     return ", ".join(map(shown, changes[:MOST_CHANGES])) + (f", and {more} more" if more > 0 else "")
 
 
-def _gained(gain: tuple[float, float | None] | None) -> str:
+def gain_text(gain: tuple[float, float | None] | None) -> str:
+    """``+1.2 ± 0.4``, in percentage points; empty where there is none."""
     if gain is None:
         return ""
     difference, half = gain
