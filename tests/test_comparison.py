@@ -17,7 +17,7 @@ from distill.comparison import citations, markup
 from distill.comparison.arms import Comparison
 from distill.comparison.charts import KINDS, draw
 from distill.comparison.citations import bibtex, cited, entries, family
-from distill.comparison.forms import Cell, Form, architectures, contrasts, main, reproductions, standings
+from distill.comparison.forms import Cell, Form, architectures, contrasts, costs, main, reproductions, standings
 from distill.comparison.overall import overall
 from distill.comparison.verdicts import verdict
 from distill.comparison.written import summary, write
@@ -341,6 +341,19 @@ def test_the_command_compares_folders_and_refuses_those_without_rows(shell, tmp_
     )
 
 
+def test_costs_are_told_in_units_that_people_read_and_none_is_made_up():
+    took = dict(
+        operations=2e12, peak_bytes=1.5e9, synthesis_peak_bytes=3e9, synthesis_seconds=61.2, image_bytes=123_000
+    )
+    told, silent = row("dm", 0.5, **took), row("dc", 0.4)
+    (form,) = costs(compared(told, silent))
+    by_name = [dict(zip(form.columns, (cell.text for cell in line), strict=True)) for line in form.rows]
+    keys = ("synthesis, s", "synthesis, GB", "students, GB", "TFLOP", "images, MB")
+    students = told["syntheses"] * told["students"]
+    assert [by_name[0][key] for key in keys] == ["61", "3.00", "1.50", f"{2 * students}", "0.123"]
+    assert {by_name[1][key] for key in keys} == {"–"}
+
+
 def test_rows_tell_the_seeds_and_the_seconds_of_their_sets_where_all_of_them_do():
     def made(*records):
         return syntheses([type("Set", (), {"record": record}) for record in records])
@@ -350,6 +363,8 @@ def test_rows_tell_the_seeds_and_the_seconds_of_their_sets_where_all_of_them_do(
         "synthesis_seconds": 1.5,
     }
     assert made({"seed": 3, "seconds": "long"}, {"seed": "x"}) == {}
+    assert made({"peak_bytes": 5}, {"peak_bytes": 7}) == {"synthesis_peak_bytes": 7}
+    assert made({"peak_bytes": 5}, {}) == made({"peak_bytes": 5}, {"peak_bytes": "much"}) == {}
 
 
 # --- verdicts ----------------------------------------------------------------------------------------------------------

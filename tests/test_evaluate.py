@@ -106,7 +106,9 @@ def test_a_row_says_what_was_measured(rows, real):
     assert row["label_bytes"] == 9 * 8
     assert (row["images"], row["optimizer_steps"], row["seen"], row["saved"]) == (9, 7, 7 * 9, 0)  # one batch an epoch
     assert row["device"].startswith("cpu")
-    assert row["seconds"] > 0
+    assert row["seconds"] > 0 and row["peak_bytes"] > 1e8  # torch alone
+    multiplied = 64 * 27 * 6 + 16 * 54 * 6 + 24 * 3  # by two convolutions and the head, an image
+    assert row["operations"] == 7 * 9 * 3 * 2 * multiplied
 
 
 def test_students_are_scored_on_validation_too_where_that_is_asked_for(rows, real, student):

@@ -28,6 +28,7 @@ ORDER = [
         "distill.beside",
         "distill.autotune",
         "distill.native",
+        "distill.effort",
     ),
     *("distill.checks", "distill.rng", "distill.wording", "distill.sizes", "distill.configs", "distill.presets"),
     *(

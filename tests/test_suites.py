@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import pytest
 from test_line import line, succeeds  # noqa: F401
@@ -102,6 +103,9 @@ def test_a_suite_goes_on_where_it_stopped_and_a_failed_cell_is_tried_again(line,
     assert all(path.stat().st_mtime_ns == when for path, when in there.items())
     summary = json.loads((folder / "summary.json").read_text())
     assert not summary["failed"] and all(None not in each.values() for each in summary["scores"])
+    rows = [json.loads(path.read_text()) for path in (tmp_path / "outputs" / "rows").glob("*.json")]
+    done = [each["operations"] * each["syntheses"] * each["students"] for each in rows if each["student"] == "convnet"]
+    assert float(re.search(r": (\S+) TFLOP", plan[-1])[1]) * 1e12 == pytest.approx(sum(done), rel=0.01)
     random, kmeans = summary["scores"]
     table = read(folder / "tables", "dc-bench.csv")
     assert table[0] == ["method", "ipc", *BENCH.scores, "best less random's"]

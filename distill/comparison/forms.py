@@ -174,24 +174,30 @@ def costs(found: Comparison) -> list[Form]:
     """What each row took."""
     labels = Labels(arm.row for arm in found.arms)
     columns = [
-        "method", "data", "students", "accuracy", "synthesis, s", "students, s", "steps", "images, MB", "labels, MB", "device",
+        "method", "data", "students", "accuracy", "synthesis, s", "synthesis, GB", "students, s", "students, GB", "steps",
+        "TFLOP", "images, MB", "labels, MB", "device",
     ]  # fmt: skip
-
-    def told(row: Row, key: str, shown: Callable[[float], str]) -> str | None:
-        return None if row.get(key) is None else shown(row[key])
-
+    shown: dict[str, Callable[[float, int], str]] = {
+        "synthesis_seconds": lambda value, _: f"{value:.0f}",
+        "synthesis_peak_bytes": lambda value, _: f"{value / 1e9:.2f}",
+        "seconds": lambda value, _: f"{value:.0f}",
+        "peak_bytes": lambda value, _: f"{value / 1e9:.2f}",
+        "optimizer_steps": lambda value, _: f"{value:.0f}",
+        "operations": lambda value, students: f"{students * value / 1e12:.3g}",
+        **dict.fromkeys(("image_bytes", "label_bytes"), lambda value, _: f"{value / 1e6:.3g}"),
+    }
     body = []
     for arm in found.arms:
         row = arm.row
-        bytes_ = [told(row, key, lambda value: f"{value / 1e6:.3g}") for key in ("image_bytes", "label_bytes")]
-        times = [
-            told(row, key, lambda value: f"{value:.0f}") for key in ("synthesis_seconds", "seconds", "optimizer_steps")
-        ]
+        students = row["syntheses"] * row["students"]
+        told = [None if row.get(key) is None else show(row[key], students) for key, show in shown.items()]
         places = plain(arm.name, labels.column(row), labels.setting(row))
-        body.append([*places, accuracy(row), *plain(*times, *bytes_, row.get("device"))])
+        body.append([*places, accuracy(row), *plain(*told, row.get("device"))])
     how = [
         "Synthesis: of one set, without experts and teachers. Students: all R x S, with choices and tests. Steps: of one.",
-        "Bytes: of one set as it is stored, and of its labels.",
+        "GB: the most that a process had, of the card where there is one. TFLOP: of the training of all R x S, a step counted "
+        "as three forward passes; without teachers, choices and tests.",
+        "MB: of one set as it is stored, and of its labels.",
     ]
     return [Form("costs", "Costs", columns, body, how)] if body else []
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from distill.data.real import RealData
 from distill.data.split import Split
+from distill.effort import operations, peak_bytes
 from distill.evaluation.protocol import Protocol
 from distill.evaluation.statistics import by_class, statistics
 from distill.evaluation.trial import Trial, rate
@@ -99,6 +100,7 @@ class Measurement:
             "chosen": chosen,
             "students_for_choices": self.tried,
             "seconds": time.monotonic() - self.began,
+            "peak_bytes": peak_bytes(self.device),
             "device": _device_name(self.device),
             "images": len(sets[0].images),
             "image_bytes": sets[0].image_bytes,
@@ -109,7 +111,7 @@ class Measurement:
         }
 
     def took(self, trials: Sequence[Trial], batches: Batches) -> dict[str, Any]:
-        """Means over the students: optimiser steps, images seen in them, and what share of all epochs' images was not.
+        """Means over the students: optimiser steps, images seen in them, what these took, and what share of all was not seen.
 
         Nothing where an earlier version trained a student, which did not count; no share where steps are fixed.
         """
@@ -119,7 +121,9 @@ class Measurement:
         steps, seen = np.array(found).mean(0).tolist()
         images, recipe = len(batches.data), batches.recipe
         whole = images * recipe.passes(images) if recipe.steps is None else 0
-        return {"optimizer_steps": steps, "seen": seen} | ({"saved": 1 - seen / whole} if whole else {})
+        done = seen * operations(self.make, self.real.train.images[:2])
+        told = {"optimizer_steps": steps, "seen": seen, "operations": done}
+        return told | ({"saved": 1 - seen / whole} if whole else {})
 
     def choose(self, data: TrainingSet, protocol: Protocol) -> tuple[Protocol, dict[str, Any]]:
         """The best combination of the protocol's candidates, by the same single student on the validation split."""

@@ -73,12 +73,16 @@ def syntheses(synsets: Sequence[TrainingSet]) -> dict[str, Any]:
     Returns:
         ``synthesis_seeds``: the seed of each; sets of one seed, of whatever method, start from the same real images.
         ``synthesis_seconds``: that the outer steps of one took, on average.
+        ``synthesis_peak_bytes``: the most memory that a process had as it made one.
     """
     seeds = [_whole(synset.record.get("seed")) for synset in synsets]
-    spent = [synset.record.get("seconds") for synset in synsets]
+    spent, peaks = ([synset.record.get(key) for synset in synsets] for key in ("seconds", "peak_bytes"))
     found: dict[str, Any] = {} if None in seeds else {"synthesis_seeds": seeds}
-    told = all(inside(each, "[0, 1e18]") for each in spent)
-    return found | ({"synthesis_seconds": float(np.mean(np.array(spent)))} if told else {})
+    if all(inside(each, "[0, 1e18]") for each in spent):
+        found["synthesis_seconds"] = float(np.mean(np.array(spent)))
+    if all(inside(each, "whole [0, 1e18]") for each in peaks):
+        found["synthesis_peak_bytes"] = int(np.max(np.array(peaks)))
+    return found
 
 
 def _configured(record: Mapping[str, Any]) -> Any:

@@ -16,6 +16,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from distill.checks import check_ranges
+from distill.effort import peak_bytes
 from distill.files import load_tensors, read_record, replacing, save_tensors, write_record
 from distill.identity import canonical, pathless
 from distill.methods.base import Diverged, Method
@@ -136,7 +137,8 @@ def join(methods: Sequence[Method], shares: Sequence[Path], folder: Path) -> Pat
     steps = sum(synset.record["step"] for synset in sets)
     whole = sets[0].with_(images=images)
     longest = max(synset.record.get("seconds", 0.0) for synset in sets)  # they were made at once
-    whole.save(path, {"step": steps, "steps": steps, "seconds": longest})
+    most = max(synset.record.get("peak_bytes", 0) for synset in sets)
+    whole.save(path, {"step": steps, "steps": steps, "seconds": longest, "peak_bytes": most})
     save_grid(folder, whole)
     return path
 
@@ -178,13 +180,14 @@ class _Home(Callback):
         """Snapshot, set and state after ``step`` outer steps; the state last, so that what it promises is there."""
         synset, artefact = method.synset.copy(), method.artefact()
         spent = time.monotonic() - self.began
+        took = {"seconds": spent, "peak_bytes": peak_bytes(synset.images.device)}
         own, stored = _own(synset.tensors), _own(artefact.stored)
         kind = {"step": step, "label_kind": synset.label_kind}
         told = {"step": step, "label_kind": artefact.label_kind}
         save_tensors(self.folder / "snapshots" / f"step_{step:06d}{SUFFIX}", stored, told)
         artefact.save(
             self.synset_path,
-            {**self.record, "step": step, "steps": self.steps, "skipped_steps": method.skips, "seconds": spent},
+            {**self.record, "step": step, "steps": self.steps, "skipped_steps": method.skips, **took},
         )
         save_grid(self.folder, artefact)
         skipped = {"skips": method.skips, "skips_in_a_row": method.skips_in_a_row}

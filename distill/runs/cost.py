@@ -1,8 +1,6 @@
 """What a run is going to cost, said before anything is trained."""
 
-import resource
-import sys
-
+from distill.effort import peak_bytes
 from distill.presets import options
 from distill.runs import ahead
 from distill.runs.line import Line
@@ -34,11 +32,6 @@ def cost(line: Line) -> str:
         f"machine, and the students; {peak_bytes() / 1e9:.1f} GB of memory or more{kept}. scale=small takes minutes "
         "(docs/own_data.md); scale=published is this run"
     )
-
-
-def peak_bytes() -> int:
-    """The most memory that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def millions(count: int) -> str:

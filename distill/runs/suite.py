@@ -8,16 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
 from distill.comparison.forms import Form
 from distill.comparison.written import write_tables
 from distill.data.real import RealData
+from distill.effort import operations, peak_bytes
 from distill.report.rows import Report, Row
 from distill.runs import ahead, judging
 from distill.runs.composed import compose, literal
-from distill.runs.cost import peak_bytes
 from distill.runs.entries import are_made, folders
 from distill.runs.line import Line
 from distill.runs.pipeline import carry_out
@@ -25,8 +22,6 @@ from distill.runs.progress import Shown, duration
 from distill.runs.recorded import complete_overrides
 from distill.suites.base import Cell, Suite
 from distill.suites.tables import Subject, cells, scores
-
-BACK = 3  # a step is about as much as three forward passes
 
 
 @dataclass(frozen=True)
@@ -126,7 +121,8 @@ class SuiteRun:
     def operations(self, job: Job) -> float:
         """About how many floating-point operations the cell's students take."""
         line = self.line(job)
-        return sum(work.images * BACK * operations(line, work) for work in ahead.students(line))
+        image = line.real.train.images[:2].cpu()
+        return sum(work.images * operations(work.make, image) for work in ahead.students(line))
 
     def go(self, index: int = 0, count: int = 1) -> None:
         """Try once each what is left, or the ``index``-th of ``count`` shares of it; what fails is noted, and the others go on.
@@ -158,11 +154,11 @@ class SuiteRun:
         for needed, job in self.left():
             line = self.line(job)
             own = sum(each.seconds(line.real.train) for each in ahead.students(line))
-            lines.append(f"{job.id:<44} {needed / 1e12:10.2f} TFLOP   {duration(own)}")
+            lines.append(f"{job.id:<44} {needed / 1e12:10.3g} TFLOP   {duration(own)}")
             work, seconds = work + needed, seconds + own
         memory = f"{peak_bytes() / 1e9:.1f} GB of memory or more"
         total = (
-            f"{len(lines)} cells are left: {work / 1e12:.2f} TFLOP, about {duration(seconds)} on this machine, {memory}"
+            f"{len(lines)} cells are left: {work / 1e12:.3g} TFLOP, about {duration(seconds)} on this machine, {memory}"
         )
         unknown = sum(not cell.sure for each in self.subjects for cell in self.suite.cells(self.rows(each)))
         return [*lines, *([f"and {unknown} cells that these rows decide"] if unknown else []), total]
@@ -174,10 +170,3 @@ class SuiteRun:
         summary = [{"method": each.name, "ipc": each.size, **self.suite.score(own)} for each, own in rows.items()]
         told = {"failed": self.failed, "scores": summary}
         return tables, write_tables(tables, told, self.out / "suite" / self.name, {})
-
-
-def operations(line: Line, work: ahead.Work) -> float:
-    """Of a network on one image, forward."""
-    with torch.random.fork_rng(), FlopCounterMode(display=False) as counter, torch.no_grad():
-        work.make()(line.real.train.images[:1].cpu())
-    return float(counter.get_total_flops())

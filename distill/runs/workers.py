@@ -7,9 +7,9 @@ import torch
 
 from distill.autotune import fastest, memory_of
 from distill.data.split import Split
+from distill.effort import peak_bytes
 from distill.parallel import Crew, crew, working_in
 from distill.runs.ahead import AHEAD, Work
-from distill.runs.cost import peak_bytes
 from distill.runs.judging import evaluate, judge
 from distill.runs.line import Line
 from distill.runs.stages import distill, experts
