@@ -19,7 +19,8 @@ from test_structure import ORDER
 from distill.cli.artefacts import check_words, values_of
 from distill.cli.habits import FLAGS, check_habits
 from distill.cli.listing import listing
-from distill.cli.main import ON_SETS, with_task
+from distill.cli.main import ON_SETS, RANKING, with_task
+from distill.cli.ranking import ranking_run, truth_run
 from distill.cli.suites import run_of
 from distill.cli.typed import is_sweep, quoted, swept
 from distill.data.preprocessing import normalised
@@ -184,6 +185,11 @@ def check(words):
         run = run_of({name: value for name, value in values_of(words[1:]).items() if name != "synset"})
         for job in [Job(subject, cell) for subject in run.subjects[:1] for cell in run.suite.cells({})]:
             composes(*run.words(job))
+        return
+    if task in RANKING:
+        values = values_of(words[1:])
+        own = {name: value for name, value in values.items() if name != "synset"} | {"method": "random"}
+        composes(*(ranking_run(own)[0] if task == "rank_networks" else truth_run(values)).stated)
         return
     check_habits(words)
     words = quoted(words)

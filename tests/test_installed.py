@@ -49,7 +49,8 @@ def test_a_wheel_holds_every_module_and_configuration_and_no_other_package(tmp_p
     with ZipFile(tmp_path / build.build_wheel(str(tmp_path))) as wheel:
         held = {name for name in wheel.namelist() if ".dist-info/" not in name}
         (points,) = [wheel.read(name).decode() for name in wheel.namelist() if name.endswith("/entry_points.txt")]
-    files = [path for pattern in ("*.py", "*.yaml", "*.html", "*.cpp") for path in (ROOT / "distill").rglob(pattern)]
+    patterns = ("*.py", "*.yaml", "*.html", "*.css", "*.js", "*.cpp", "ranking/*.json")
+    files = [path for pattern in patterns for path in (ROOT / "distill").rglob(pattern)]
     expected = {path.relative_to(ROOT).as_posix() for path in files}
     for folder in ("configs", "experts"):
         files = [path for pattern in ("*.py", "*.yaml", "*.bib") for path in (ROOT / folder).rglob(pattern)]

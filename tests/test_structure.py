@@ -104,6 +104,8 @@ ORDER = [
         "distill.comparison.written",
     ),
     *("distill.page", "distill.page.boards", "distill.page.figures", "distill.page.made", "distill.page.written"),
+    *("distill.ranking", "distill.ranking.space", "distill.ranking.measures", "distill.ranking.truth"),
+    "distill.ranking.tables",
     *("distill.suites", "distill.suites.base", "distill.suites.dcbench", "distill.suites.tables"),
     *(
         "distill.evaluation",
@@ -134,6 +136,7 @@ ORDER = [
         "distill.runs.comparing",
         "distill.runs.ahead",
         "distill.runs.cost",
+        "distill.runs.ranking",
         "distill.runs.workers",
     ),
     *(
@@ -148,7 +151,8 @@ ORDER = [
     ),
     "distill",
     *("distill.cli", "distill.cli.habits", "distill.cli.typed", "distill.cli.listing", "distill.cli.errors"),
-    *("distill.cli.sweeps", "distill.cli.jobs", "distill.cli.artefacts", "distill.cli.suites", "distill.cli.main"),
+    *("distill.cli.sweeps", "distill.cli.jobs", "distill.cli.artefacts", "distill.cli.suites"),
+    *("distill.cli.ranking", "distill.cli.main"),
     *("distill.__main__", "run"),
 ]
 

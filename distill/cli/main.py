@@ -13,6 +13,8 @@ from distill.runs.signals import interruptible
 
 ON_SETS = ("import", "export", "subset")  # tasks whose words are their own
 
+RANKING = ("rank_networks", "network_truth")
+
 
 def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # what Hydra finds wrong reaches us, and becomes one line
@@ -28,6 +30,11 @@ def main() -> None:
             from distill.cli.suites import carried_out as suite_carried_out
 
             print("\n".join(suite_carried_out(arguments[1:])))
+            return
+        if task in RANKING and not {"--help", "-h"} & set(arguments):
+            from distill.cli.ranking import carried_out as ranking_carried_out
+
+            print("\n".join(ranking_carried_out(task, arguments[1:])))
             return
         text = answered(arguments)
         if text is not None:

@@ -19,7 +19,8 @@ from distill.runs.composed import Composed
 from distill.runs.line import Line
 from distill.runs.progress import shown
 
-TASKS = (*workers.TASKS, "all", "report", "compare", "suite", "list", "import", "export", "subset")
+OF_THEIR_OWN_WORDS = ("suite", "rank_networks", "network_truth", "list", "import", "export", "subset")
+TASKS = (*workers.TASKS, "all", "report", "compare", *OF_THEIR_OWN_WORDS)
 
 
 def carry_out(run: Composed, real: RealData | None = None, arrows: Sequence[str] = ()) -> Line:
@@ -46,7 +47,7 @@ def carry_out(run: Composed, real: RealData | None = None, arrows: Sequence[str]
         warnings.filterwarnings("ignore", module="pytorch_lightning|torch.utils.data|lightning_fabric")
         to_the_end.callback(torch.set_num_threads, cores)
         line = Line(run, progress, real)
-        if {"evaluate", "judge"} & set(arrows):
+        if {"evaluate", "judge", "rank"} & set(arrows):
             rivals.check(line)
         if crew().first and not cost.is_chosen(line):
             with stage("measuring what this will cost"):

@@ -12,10 +12,11 @@ from distill.parallel import Crew, crew, working_in
 from distill.runs.ahead import AHEAD, Work
 from distill.runs.judging import evaluate, judge
 from distill.runs.line import Line
+from distill.runs.ranking import find_truth, rank
 from distill.runs.stages import distill, experts
 
 TASKS: dict[str, Callable[[Line], object]] = {"experts": experts, "distill": distill, "evaluate": evaluate}
-ARROWS = {**TASKS, "judge": judge}  # of a suite, whose cells show nothing each
+ARROWS = {**TASKS, "judge": judge, "rank": rank, "truth": find_truth}  # of tasks that show what they found themselves
 
 WORTH_SECONDS = 20.0  # of work from which more processes, which take some seconds to begin, are worth it
 SHARE = 0.5  # of the machine's memory that processes may take
@@ -26,12 +27,17 @@ def wanted(line: Line, arrows: Sequence[str], cores: int) -> int:
     asked = line.cfg.workers
     if asked == 1 or os.name != "posix":  # elsewhere a process cannot hand a pipe to another
         return 1
-    works = [work for arrow in arrows for work in AHEAD[arrow](line)]
+    works = [work for arrow in arrows for work in ahead(arrow, line)]
     units = max((work.units for work in works), default=0)
     if asked != "auto":
         return max(1, min(asked, units))
     count = min(room(line.device, line.cfg.threads, cores), units)
     return count if count > 1 and is_long(works, line.real.train) else 1
+
+
+def ahead(arrow: str, line: Line) -> list[Work]:
+    """Work that processes share; networks that are ranked are shared by commands side by side."""
+    return AHEAD[arrow](line) if arrow in AHEAD else []
 
 
 def room(device: torch.device, threads: int | None, cores: int) -> int:
@@ -58,7 +64,7 @@ def go(line: Line, arrow: str, cores: int) -> None:
         ARROWS[arrow](line)
         team.wait()
         return
-    works = team.agree(lambda: AHEAD[arrow](line))
+    works = team.agree(lambda: ahead(arrow, line))
     work = max(works, key=lambda each: each.images, default=None)
     members = max(1, min(team.size, max((each.units for each in works), default=1)))
     shares_cores = line.device.type == "cpu" and line.cfg.threads is None
