@@ -367,6 +367,45 @@ def test_rows_tell_the_seeds_and_the_seconds_of_their_sets_where_all_of_them_do(
     assert made({"peak_bytes": 5}, {}) == made({"peak_bytes": 5}, {"peak_bytes": "much"}) == {}
 
 
+# --- published numbers that were not run -------------------------------------------------------------------------------
+
+
+def grey(*rows):
+    """Method and text of each grey cell, by the column's title."""
+    found = [(form, line, n) for form in main(compared(*rows)) for line in form.rows for n, _ in enumerate(line)]
+    return {(line[1].text, form.columns[n]): line[n].text for form, line, n in found if line[n].grey}
+
+
+AS_DM = dict(protocol="dm", student="convnet", data="cifar10", protocol_hash="dm")
+
+
+def test_a_published_number_stands_grey_where_its_method_has_no_row_of_the_same_protocol_data_and_size():
+    random, ten = row(RANDOM, 0.3, ipc=1, **AS_DM), row(RANDOM, 0.4, ipc=10, **AS_DM)
+    assert grey(random) == {("dm", "cifar10, ipc 1"): "26.0 ± 0.8"}
+    assert grey(random, row("dm", 0.25, ipc=1, **AS_DM), ten) == {("dm", "cifar10, ipc 10"): "48.9 ± 0.6"}
+    for other in ({"protocol": "ours"}, {"student": "mlp"}, {"data": "digits"}, {"ipc": 3}):
+        assert grey({**random, **other}) == {}
+    assert grey({**random, "protocol": "dm+ bf16", "protocol_changes": ["students 20 -> 1"]}) == grey(random)
+    assert grey({**random, "protocol": "dm+", "protocol_changes": ["recipe.epochs 1000 -> 3"]}) == {}
+
+
+def test_a_grey_number_is_told_apart_in_every_markup():
+    (form,) = main(compared(row(RANDOM, 0.3, ipc=1, **AS_DM)))
+    assert r"\textcolor{gray}{\textit{26.0 $\pm$ 0.8}}" in markup.latex(form)
+    assert "*26.0 ± 0.8*" in markup.markdown([form]) and "<i>26.0 ± 0.8</i>" in markup.page([form])
+    assert "26.0 ± 0.8 (published)" in markup.sheet(form) and any("Grey" in note for note in form.notes)
+    assert not any("Grey" in note for note in main(compared(row("dm", 0.3)))[0].notes)
+
+
+def test_every_cell_that_states_a_published_number_is_known():
+    from omegaconf import OmegaConf
+
+    from distill.comparison.published import _known
+
+    stated = [OmegaConf.load(path).get("published") for path in (CONFIGS / "experiment").glob("*_ipc*.yaml")]
+    assert sorted(number for cell in _known().values() for number in cell.values()) == sorted(filter(None, stated))
+
+
 # --- verdicts ----------------------------------------------------------------------------------------------------------
 
 

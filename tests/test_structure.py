@@ -96,6 +96,7 @@ ORDER = [
     "distill.report.runs",
     *("distill.comparison", "distill.comparison.arms", "distill.comparison.verdicts", "distill.comparison.citations"),
     *(
+        "distill.comparison.published",
         "distill.comparison.pivots",
         "distill.comparison.forms",
         "distill.comparison.markup",

@@ -17,17 +17,19 @@ HOW = (
     "Bold: the best, and all that no test separates from it (5 %, Holm over all tests of the comparison).",
     "– is missing, and enters no mean.",
 )
+PRINTED = "Grey: published and not run here, ± a standard deviation; no part of any test."
 PICKED = "† ‡ chosen on the test split: the paper's figure, or that snapshot with fresh students; not compared."
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in one place of a table."""
+    """What stands in one place of a table; grey is not ours."""
 
     text: str = MISSING
     runs: str = ""
     mark: str = ""
     bold: bool = False
+    grey: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,16 @@ def main(found: Comparison) -> list[Form]:
     for number, pivot in enumerate(pivots(found), 1):
         body, before = [], ""
         for line in pivot.lines:
-            cells = [accuracy(line.rows[each], leading) if each in line.rows else Cell() for each in pivot.columns]
+            ours = {cell: accuracy(row, leading) for cell, row in line.rows.items()}
+            papers = {cell: Cell(number, grey=True) for cell, number in line.published.items()}
+            cells = [{**papers, **ours}.get(each, Cell()) for each in pivot.columns]
             body.append([Cell(line.family if line.family != before else ""), Cell(line.name), *cells])
             before = line.family
         single = " (single synthesis)" if pivot.single else ""
         title = f"Accuracy on the test split, %: {labels.setting(pivot.rows[0])}{single}"
         columns = ["family", "method", *map(labels.column, pivot.columns.values())]
-        forms.append(Form(f"main-{number}", title, columns, body, notes(pivot.rows), True))
+        told = [*notes(pivot.rows), *([PRINTED] if any(line.published for line in pivot.lines) else [])]
+        forms.append(Form(f"main-{number}", title, columns, body, told, True))
     return forms
 
 
@@ -92,7 +97,7 @@ def architectures(found: Comparison) -> list[Form]:
         if len(students) < 2:
             continue
         table: dict[str, dict[str, Row]] = {}
-        for arm in sorted(arms, key=place):
+        for arm in sorted(arms, key=lambda arm: place(arm.row["method"])):
             table.setdefault(arm.name, {})[labels.of(arm.row, "student")] = arm.row
         body = []
         for name, line in table.items():

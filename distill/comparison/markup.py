@@ -17,7 +17,7 @@ SPECIAL = {
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:80rem;padding:0 1rem;color-scheme:light dark}"
     "table{border-collapse:collapse;border-top:2px solid;border-bottom:2px solid}thead{border-bottom:1px solid}"
-    "th,td{padding:.2rem .7rem;text-align:left;vertical-align:top}tr.part{border-top:1px solid #8888}sup{opacity:.6}"
+    "th,td{padding:.2rem .7rem;text-align:left;vertical-align:top}tr.part{border-top:1px solid #8888}sup,i{opacity:.6}"
     "section{overflow-x:auto;margin-bottom:2.5rem}p{margin:.2rem 0;opacity:.8;font-size:.85em}"
 )
 
@@ -33,11 +33,12 @@ def latex_text(text: str) -> str:
 
 
 def latex(form: Form) -> str:
-    """A ``table`` that needs the package booktabs; the notes stand below it."""
+    """A ``table`` that needs the packages booktabs and xcolor; the notes stand below it."""
 
     def shown(cell: Cell) -> str:
         text = latex_text(cell.text)
         above = f"$^{{{cell.runs.replace('x', chr(92) + 'times ')}}}$" if cell.runs else ""
+        text = rf"\textcolor{{gray}}{{\textit{{{text}}}}}" if cell.grey else text
         return (rf"\textbf{{{text}}}" if cell.bold else text) + latex_text(cell.mark) + above
 
     def line(cells: Sequence[str]) -> str:
@@ -72,7 +73,8 @@ def markdown(forms: Sequence[Form]) -> str:
 
     def shown(cell: Cell) -> str:
         above = f" <sup>{cell.runs}</sup>" if cell.runs else ""
-        return (f"**{text(cell.text)}**" if cell.bold else text(cell.text)) + cell.mark + above
+        around = "**" * cell.bold + "*" * cell.grey
+        return around + text(cell.text) + around + cell.mark + above
 
     parts = []
     for form in forms:
@@ -89,6 +91,7 @@ def page(forms: Sequence[Form]) -> str:
 
     def shown(cell: Cell) -> str:
         text = html.escape(harmless(cell.text))
+        text = f"<i>{text}</i>" if cell.grey else text
         return (f"<b>{text}</b>" if cell.bold else text) + cell.mark + (f"<sup>{cell.runs}</sup>" if cell.runs else "")
 
     def table(form: Form) -> Iterator[str]:
@@ -115,7 +118,7 @@ def sheet(form: Form) -> str:
     def shown(cell: Cell) -> str:
         if re.fullmatch(r"[+-][\d.]+( to [+-][\d.]+)?", cell.text):
             return cell.text  # a difference is no formula
-        more = " ".join(filter(None, (cell.mark, cell.runs)))
+        more = " ".join(filter(None, (cell.mark, cell.runs, "published" * cell.grey)))
         return str(spreadsheet(harmless(cell.text) + (f" ({more})" if more else "")))
 
     file, kind = io.StringIO(), ""

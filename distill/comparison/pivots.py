@@ -1,12 +1,13 @@
 """Rows as a paper's main table has them: methods by data and size, one table for each protocol, student and kind of labels."""
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from distill.comparison.arms import HASHES, Arm, Comparison, cell_of, setting_of
 from distill.comparison.citations import FAMILIES, family
+from distill.comparison.published import Where, as_published, beside
 from distill.report.rows import RANDOM, WHOLE, Row
 
 
@@ -50,11 +51,13 @@ class Line:
     Attributes:
         family: see `distill.comparison.citations.FAMILIES`.
         rows: by column.
+        published: what a paper prints, in %, by columns that have no row of the method.
     """
 
     family: str
     name: str
     rows: dict[tuple[str, ...], Row]
+    published: dict[tuple[str, ...], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,12 +93,33 @@ def _pivot(arms: Sequence[Arm]) -> Pivot:
     rows = [arm.row for arm in arms]
     columns = {cell_of(row): row for row in sorted(rows, key=by_size) if row["method"] != WHOLE}
     lines: dict[tuple[int, str, str], dict[tuple[str, ...], Row]] = {}
+    first: dict[str, tuple[int, str, str]] = {}  # line of a method
     for arm in arms:
-        line = lines.setdefault((place(arm), arm.name, arm.row["selection"]), {})
-        mine = [cell for cell in columns if arm.row["method"] == WHOLE and cell[:2] == cell_of(arm.row)[:2]]
+        method = arm.row["method"]
+        key = (place(method), arm.name, arm.row["selection"])
+        line = lines.setdefault(key, {})
+        mine = [cell for cell in columns if method == WHOLE and cell[:2] == cell_of(arm.row)[:2]]
         line.update(dict.fromkeys(mine or [cell_of(arm.row)], arm.row))
-    kinds, ordered = list(FAMILIES.values()), sorted(lines.items(), key=lambda item: item[0][0])
-    return Pivot(rows, columns, [Line(kinds[kind], name, line) for (kind, name, _), line in ordered])
+        first.setdefault(method, key)
+    papers = {first.get(name, (place(name), name, "last")): each for name, each in _papers(rows, columns).items()}
+    for key in papers:
+        lines.setdefault(key, {})
+    kinds = list(FAMILIES.values())
+    ordered = sorted(lines, key=lambda key: key[0])
+    return Pivot(rows, columns, [Line(kinds[key[0]], key[1], lines[key], papers.get(key, {})) for key in ordered])
+
+
+def _papers(rows: Sequence[Row], columns: Mapping[tuple[str, ...], Row]) -> dict[str, dict[tuple[str, ...], str]]:
+    """What is published for the columns, by method, where the rows were judged as their protocol's name says."""
+    found: dict[str, dict[tuple[str, ...], str]] = {}
+    own = {(row["method"], cell_of(row)) for row in rows}
+    for cell, row in columns.items() if as_published(rows) else ():
+        protocol = re.match(r"[\w-]*", row["protocol"])  # before the marks of changes and precision
+        where = Where(protocol[0] if protocol else "", row["student"], row["data"], size(row))
+        for name, number in beside(where).items():
+            if (name, cell) not in own:  # else it stands among the reproductions
+                found.setdefault(name, {})[cell] = number
+    return found
 
 
 def _beside(own: Sequence[Arm], hard: Sequence[Arm]) -> list[Arm]:
@@ -110,6 +134,6 @@ def _beside(own: Sequence[Arm], hard: Sequence[Arm]) -> list[Arm]:
     ]
 
 
-def place(arm: Arm) -> int:
-    """Of the arm's family, in the order of a table."""
-    return list(FAMILIES).index(family(arm.row["method"]))
+def place(method: str) -> int:
+    """Of the method's family, in the order of a table."""
+    return list(FAMILIES).index(family(method))

@@ -79,5 +79,6 @@ def _table(form: Form) -> Table:
         whole.add_column(harmless(name), overflow="fold")
     for row in form.rows:
         texts = [f"{harmless(cell.text)}{cell.mark}" + (f" ({cell.runs})" if cell.runs else "") for cell in row]
-        whole.add_row(*(Text(text, "bold" if cell.bold else "") for text, cell in zip(texts, row, strict=True)))
+        styles = ["bold" * cell.bold + "dim italic" * cell.grey for cell in row]
+        whole.add_row(*map(Text, texts, styles))
     return whole
