@@ -35,7 +35,7 @@ PARTS: dict[str, Values] = {  # what a part says by being of its kind
     "MixUp": {"mix": "mixup"},
     **{"Own": {"labels": "own"}, "Hard": {"labels": "hard"}, "SmoothedHard": {"labels": "hard"}},
     **{"OnTheFly": {"soft": "on_the_fly"}, "Stored": {"soft": "stored"}, "Once": {"soft": "once"}},
-    **{"KnowledgeDistillation": {"soft": "kd"}, "Reinforced": {"soft": "reinforced"}},
+    **{"KnowledgeDistillation": {"soft": "kd"}, "Reinforced": {"soft": "reinforced"}, "Fixed": {"soft": "fixed"}},
     **{"Last": {"iterate": "last"}, "OnVal": {"iterate": "val"}, "OnTest": {"iterate": "test"}},
 }
 RECIPE: Values = {  # the values that every recipe has, and what they are where no part tells
@@ -119,8 +119,10 @@ def flat_protocol(protocol: Mapping[str, Any]) -> Values:
     values = own | {"choices": protocol["candidates"]}
     for part in ("recipe", "labels", "choice"):
         values |= _hoisted(protocol[part])
-    if values.pop("twin", False):
-        values["labels"] = "both"
+    asked = "soft" in values
+    twin = values.pop("twin", asked)  # asked labels of before always had one
+    if twin != asked:
+        values |= {"twin": False} if asked else {"labels": "both"}
     if values.get("committee"):
         committee = {name: value for name, value in values["committee"].items() if name != "name"}
         values["committee"] = committee | {"recipe": flat_teachers(values["committee"])}

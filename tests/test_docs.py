@@ -183,8 +183,9 @@ def check(words):
         return
     if task == "suite":
         run = run_of({name: value for name, value in values_of(words[1:]).items() if name != "synset"})
-        for job in [Job(subject, cell) for subject in run.subjects[:1] for cell in run.suite.cells({})]:
-            composes(*run.words(job))
+        for job in [Job(each, cell) for each in run.subjects[:1] for cell in run.suite.cells({}, each.name)]:
+            if not job.cell.of:  # else it needs the data
+                composes(*run.words(job))
         return
     if task in RANKING:
         values = values_of(words[1:])

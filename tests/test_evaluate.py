@@ -246,7 +246,7 @@ def test_rows_are_known_by_the_teachers_behind_their_labels(real, student, chang
     def inputs(labels, **change):
         return Entry([subset(real)], "m", 3).inputs(labels, "last", Bench(teaching=Teaching(committee(**change))))
 
-    asked = OnTheFly(committee={"mode": "eval"}, temperature=20.0, squared=False, vote_temperature=10.0)
+    asked = OnTheFly(committee={"mode": "eval"}, temperature=20.0, squared=False, vote_temperature=10.0, twin=True)
     assert inputs(asked) == inputs(asked) != inputs(asked, **change)
     assert inputs(Hard()) == inputs(Hard(), **change)
 

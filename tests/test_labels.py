@@ -16,8 +16,9 @@ from distill.networks.flat import flatten
 from distill.sets.synthetic import SyntheticSet
 from distill.sets.walks import InfoBatch, Rs2
 from distill.teachers.committee import Committee
+from distill.teachers.fixed import Fixed
 from distill.teachers.label_store import LabelStore
-from distill.teachers.labels import Hard, Once, Stored, Teaching, told
+from distill.teachers.labels import Hard, Once, Own, Stored, Teaching, told
 from distill.training.batch import Batch, Batches
 from distill.training.gradients import Gradients
 from distill.training.loop import train
@@ -41,7 +42,7 @@ def batches(synset, strategy="flip", **changes):
     return Batches(synset, own, own.views.on(as_split(synset, strategy)))
 
 
-ASKED = dict(committee={"mode": "eval"}, temperature=20.0, squared=False, vote_temperature=10.0)
+ASKED = dict(committee={"mode": "eval"}, temperature=20.0, squared=False, vote_temperature=10.0, twin=True)
 
 
 def test_a_cutmix_view_is_its_own_outside_one_box_and_its_partners_inside():
@@ -87,6 +88,23 @@ def test_labels_made_once_mix_in_probability(synset, committee):
     mixed = seen.share * known[:5] + (1 - seen.share) * known[seen.partner]
     assert torch.allclose((own.told(seen) / 4).softmax(1), mixed, atol=1e-6)
     assert about.bytes() == 12 * 3 * 4 and own.loss.temperature == 4.0
+
+
+def test_fixed_labels_are_the_sets_own_where_these_are_soft_and_else_a_committees(synset, committee):
+    fixed, teaching = Fixed(**{**ASKED, "temperature": 1.0}), Teaching(committee)
+    soft = synset.with_(labels=torch.randn(12, 3, generator=torch.Generator().manual_seed(1)), label_kind="logits")
+    for data, same in ((soft, Own(twin=False)), (synset, Once(**{**ASKED, "temperature": 1.0}))):
+        (own, about), (other, beside) = (told(labels, batches(data), 0, teaching) for labels in (fixed, same))
+        seen = own.seen(data.images[:5], torch.arange(5), 3, 0)
+        assert torch.equal(own.told(seen), other.told(seen))
+        assert (own.loss, about.bytes()) == (other.loss, beside.bytes())
+
+
+def test_a_row_with_hard_labels_stands_beside_unless_it_is_left_out():
+    with_, without = Once(**ASKED), Once(**{**ASKED, "twin": False})
+    assert with_.rows(False) == [with_, Hard()] and without.rows(False) == [without]
+    preset_ = preset("rth-soft")
+    assert preset_.hash == "4d02d06fefab" != preset_.with_(labels=replace(preset_.labels, twin=False)).hash
 
 
 def store(folder, synset, teachers, strategy="flip", **changes):

@@ -21,6 +21,7 @@ from distill.runs.composed import compose
 from distill.sets.synthetic import SyntheticSet
 from distill.teachers.labels import Teaching
 from distill.training.loop import train
+from distill.training.schedules import Steps
 
 PRESETS = sorted(path.stem for path in (ROOT / "configs" / "protocol").glob("*.yaml"))
 MEASURED = {
@@ -40,7 +41,7 @@ OTHER = {  # than what stands there
     "momentum": 0.2, "weight_decay": 0.3, "decoupled_decay": 0.3, "decay": 0.7, "decay_epoch": 0, "decay_momentum": 0.3,
     "stretch": 3.0, "augment": "siamese", "area": 0.3, "shuffle": 2, "mix_alpha": 0.2, "temperature": 2.0,
     "vote_temperature": 0.5, "top_k": 1, "policy": "svhn", "operations": 3, "level": 25, "steps": 5, "floor": 0.04,
-    "trust": 0.3, "pct_start": 0.6, "div_factor": 2.0, "final_div_factor": 2.0, "smoothing": 0.4,
+    "trust": 0.3, "decay_every": 2, "pct_start": 0.6, "div_factor": 2.0, "final_div_factor": 2.0, "smoothing": 0.4,
 }  # fmt: skip
 
 
@@ -168,6 +169,14 @@ def test_students_are_trained_alike_however_many_there_are():
         != preset("dsa", lr=0.02).training_hash
     )
     assert preset("dsa", students=3).hash != dsa.hash
+
+
+def test_ddrankings_rates_drop_halfway_and_are_chosen():
+    ddr, real = preset("ddr"), preset("ddr-real")
+    assert (ddr.recipe.schedule, ddr.recipe.passes(10), ddr.recipe.batch) == (Steps(0.1, None), 1000, 256)
+    assert [ddr.recipe.rate(epoch, 1000) for epoch in (0, 499, 500, 999)] == pytest.approx([0.01, 0.01, 0.001, 0.001])
+    assert ddr.candidates == {"lr": [0.001, 0.005, 0.01, 0.05, 0.1]} and not real.candidates
+    assert real.recipe == ddr.recipe.with_(epochs=200, batch=512) and real.recipe.rate(100, 200) == pytest.approx(0.001)
 
 
 def test_parts_that_came_later_leave_what_is_known_of_other_protocols():

@@ -21,7 +21,7 @@ from distill.training.batch import Batches
 from distill.training.loop import train
 from distill.training.losses import CrossEntropy
 
-SETTINGS = dict(committee={"mode": "eval"}, vote_temperature=10.0, stored_views=3, top_k=2, probability=0.7)
+SETTINGS = dict(committee={"mode": "eval"}, vote_temperature=10.0, twin=True, stored_views=3, top_k=2, probability=0.7)
 
 
 class Heard:

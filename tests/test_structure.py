@@ -62,7 +62,7 @@ ORDER = [
     *("distill.training.dynamics", "distill.training.loop", "distill.training.accuracy"),
     *("distill.teachers", "distill.teachers.store", "distill.teachers.committee", "distill.teachers.proxies"),
     *("distill.teachers.shelf", "distill.teachers.label_store", "distill.teachers.labels"),
-    *("distill.teachers.reinforced", "distill.teachers.given"),
+    *("distill.teachers.fixed", "distill.teachers.reinforced", "distill.teachers.given"),
     *("distill.methods", "distill.methods.base", "distill.methods.synthesis", "distill.methods.sampling"),
     *(
         "distill.methods.matching",
@@ -107,7 +107,8 @@ ORDER = [
     *("distill.page", "distill.page.boards", "distill.page.figures", "distill.page.made", "distill.page.written"),
     *("distill.ranking", "distill.ranking.space", "distill.ranking.measures", "distill.ranking.truth"),
     "distill.ranking.tables",
-    *("distill.suites", "distill.suites.base", "distill.suites.dcbench", "distill.suites.tables"),
+    *("distill.suites", "distill.suites.base", "distill.suites.dcbench", "distill.suites.ddranking"),
+    *("distill.suites.regimes", "distill.suites.tables"),
     *(
         "distill.evaluation",
         "distill.evaluation.statistics",

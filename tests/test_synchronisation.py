@@ -201,6 +201,7 @@ def test_students_of_a_committee_wait_for_nothing(real, student, committee, labe
         temperature=4.0,
         squared=True,
         vote_temperature=10.0,
+        twin=True,
     )
     split = sent(real.train)
     synset = SyntheticSet.from_real(split, 4, torch.Generator().manual_seed(0))

@@ -1,6 +1,7 @@
 """`distill suite`: its words are those of its cells' runs, and some of its own."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,7 @@ from distill.runs.composed import literal
 from distill.runs.suite import SuiteRun
 from distill.sets.reading import load
 from distill.sizes import of_counts, short
-from distill.suites.base import Suite
-from distill.suites.tables import RANDOM, Subject
+from distill.suites.base import RANDOM, Subject, Suite
 
 OWN = {"suite", "method", "synset", "ipc", "plan", "shard", "out", "draws", "syntheses"}
 
@@ -42,7 +42,10 @@ def run_of(values: Mapping[str, Any]) -> SuiteRun:
     own = {key: value for key, value in values.items() if key == "mode" or key.startswith("suite.")}
     suite = suite_of(name, {key.removeprefix("suite."): value for key, value in own.items()})
     common = [f"{key}={literal(value)}" for key, value in values.items() if key not in OWN and key not in own]
-    return SuiteRun(suite, name, subjects(values), common, Path(str(values.get("out", "outputs"))))
+    judged, out = subjects(values), Path(str(values.get("out", "outputs")))
+    seed = values.get("seed", 0) + values.get("draws", 5)  # of the first draw that is no subject's
+    rivals = {each.size: replace(each, stated=(*each.stated, f"seed={seed}")) for each in judged if each.name == RANDOM}
+    return SuiteRun(suite, name, judged, common, out, rivals)
 
 
 def suite_of(name: str, settings: dict[str, Any]) -> Suite:

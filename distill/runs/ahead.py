@@ -1,5 +1,6 @@
 """What lies ahead of a run: networks that are to be trained or asked, and how long a step of one takes here."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -132,7 +133,8 @@ def students(line: Line) -> list[Work]:
     for images, count in counted:
         protocol = check_protocol(line.protocol(), line.real, images, snapshots=False)
         for name in line.students:
-            units, recipe = count * protocol.students, protocol.recipe
+            tries = math.prod(map(len, protocol.candidates.values())) if protocol.candidates else 0
+            units, recipe = count * protocol.students + tries, protocol.recipe
             passes = recipe.passes(images)
             text = f"{units} students {name} of {passes} epochs"
             batch = min(recipe.batch, images)

@@ -97,6 +97,12 @@ def check_run(cfg: DictConfig, stated: Mapping[str, Any]) -> None:
         raise ValueError("method.share is for the processes of a torchrun, which sets it: leave it out")
     if stated.get("ipc") is not None and stated.get("fraction") is not None:
         raise ValueError("ipc and fraction are both given, and each says how many images: leave one out")
+    if all(cfg[name] is None for name in ("ipc", "fraction", "synset", "union")) and (
+        cfg.task != "evaluate" or list(cfg.baselines) != ["whole"]
+    ):
+        raise ValueError(
+            "ipc is null, which names no set: evaluate ipc=null baselines=[whole] judges the whole real set alone"
+        )
     for name in ("out", "experts_path", "labels_path"):
         if Path(cfg[name]).is_file():
             raise ValueError(f"{name} is {cfg[name]}, which is a file: expected a folder")
@@ -111,8 +117,8 @@ def check_packages(loggers: Iterable[str]) -> None:
 
 
 def sizes(ipc: Any) -> list[Any]:
-    """The sizes of a run, which says one or a list."""
-    return ipc if isinstance(ipc, list) and ipc else [ipc]
+    """The sizes of a run, which says one or a list; none where it makes no set."""
+    return [] if ipc is None else ipc if isinstance(ipc, list) and ipc else [ipc]
 
 
 def baselines(cfg: DictConfig) -> dict[str, int]:

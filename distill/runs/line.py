@@ -51,6 +51,7 @@ class Line:
             take_values(run, [of_all_classes(each) for each in records] if cfg.union else records)
         check_values(plain(cfg))
         self.out = Path(cfg.out)
+        self.makes = not self.synsets and bool(self.ipcs)  # or walks; else there are others' sets
         self.asked: dict[str, Committee] = {}
         self.students = named(plain(cfg.student))
         self.device = device_of(cfg.device)
@@ -121,8 +122,8 @@ class Line:
     # --- real images -> experts ---------------------------------------------------------------------------------------
 
     def expert_store(self) -> ExpertStore | None:
-        """Where this configuration's expert trajectories are or will be; None for methods that learn from none."""
-        if "experts" not in self.cfg.method:
+        """Where this configuration's expert trajectories are or will be; None where no set is made that learns from some."""
+        if "experts" not in self.cfg.method or not self.makes:
             return None
         return self.store(self.cfg.method.experts, self.first_student)
 
@@ -166,7 +167,7 @@ class Line:
         """Configurations of the teachers and proxies that the method and the protocol ask."""
         if self.teachers_alone:
             return [self.cfg.experts]
-        nodes = [self.cfg.method.get("committee"), self.cfg.method.get("proxies")]
+        nodes = [self.cfg.method.get("committee"), self.cfg.method.get("proxies")] if self.makes else []
         if self.cfg.task != "distill":
             nodes.append(self.judges)
         return [node for node in nodes if node is not None]

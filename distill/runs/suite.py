@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from distill.comparison.forms import Form
 from distill.comparison.written import write_tables
 from distill.data.real import RealData
 from distill.effort import operations, peak_bytes
+from distill.files import flat
+from distill.presets import options
 from distill.report.rows import Report, Row
 from distill.runs import ahead, judging
-from distill.runs.composed import compose, literal
+from distill.runs.checks import plain
+from distill.runs.composed import compose, literal, overrides
 from distill.runs.entries import are_made, folders
 from distill.runs.line import Line
 from distill.runs.pipeline import carry_out
 from distill.runs.progress import Shown, duration
 from distill.runs.recorded import complete_overrides
-from distill.suites.base import Cell, Suite
-from distill.suites.tables import Subject, cells, scores
+from distill.suites.base import RANDOM, WHOLE, Cell, Judged, Subject, Suite
+from distill.suites.tables import cells, random_beside, scores
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,12 @@ class Job:
     def id(self) -> str:
         return f"{self.subject.id}-{self.cell.name}"
 
+    @property
+    def work(self) -> tuple[Any, ...]:
+        """What jobs have in common that one of them does for all."""
+        judged = {"": self.subject, RANDOM: self.subject.size, WHOLE: ""}[self.cell.of]
+        return (self.cell.of, judged, self.cell.student, self.cell.stated)
+
 
 @dataclass
 class SuiteRun:
@@ -43,6 +53,7 @@ class SuiteRun:
     Attributes:
         common: what all cells are told beside.
         out: where rows, sets and the suite's tables lie.
+        rivals: random images of draws of their own, by size.
         failed: reasons of cells that failed, by their ids.
         reals, lines: what was read and composed before, for each subject and each cell.
         sets: what names the sets that a method made.
@@ -53,31 +64,58 @@ class SuiteRun:
     subjects: Sequence[Subject]
     common: Sequence[str]
     out: Path
+    rivals: Mapping[str, Subject] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     reals: dict[Subject, RealData] = field(default_factory=dict)
     lines: dict[Job, Line] = field(default_factory=dict)
     sets: dict[Subject, tuple[str, str]] = field(default_factory=dict)
 
+    @property
+    def made(self) -> list[Subject]:
+        """All whose sets there are to be, those of rivals too where a cell judges them."""
+        asked = any(cell.of == RANDOM for each in self.subjects for cell in self.suite.cells({}, each.name))
+        return [*self.subjects, *(self.rivals.values() if asked else ())]
+
     def check(self) -> None:
         """Let fail what the suite, or the first cell of a subject, would find impossible."""
-        for subject in self.subjects:
+        for subject in self.made:
             self.find_sets(subject, make=False)
-            line = self.line(Job(subject, self.suite.cells({})[0]))
+        for subject in self.subjects:
+            line = self.line(Job(subject, self.suite.cells({}, subject.name)[0]))
             self.suite.check(len(line.real.val) > 0)
 
     def words(self, job: Job) -> list[str]:
         """The whole command line of a cell; it judges a method's sets where they are there."""
-        return self.told(self.sets.get(job.subject) or job.subject.stated, job.cell)
+        if not job.cell.of:
+            return self.told(self.sets.get(job.subject) or job.subject.stated, job.cell)
+        method = f"method={job.subject.name if job.subject.name in options('method') else RANDOM}"
+        if job.cell.of == WHOLE:
+            return self.alike(job, ["task=evaluate", method, "ipc=null"])
+        rival = self.rivals[job.subject.size]
+        return self.alike(job, [*self.sets[rival], method]) if rival in self.sets else self.told(rival.stated, job.cell)
+
+    def alike(self, job: Job, stated: list[str]) -> list[str]:
+        """The command line of what stands beside a set: its students are such networks, with such teachers, as the set's."""
+
+        def trained(line: Line) -> dict[str, Any]:
+            teachers = {} if line.judges is None else {"protocol": {"labels": {"committee": plain(line.judges)}}}
+            return flat({"student": line.students, **teachers})
+
+        own = self.line(Job(job.subject, replace(job.cell, of="")))
+        other = trained(Line(compose(*self.told(stated, job.cell)), Shown(), own.real))
+        unlike = {name: value for name, value in trained(own).items() if other.get(name, ...) != value}
+        return self.told([*stated, *overrides("", unlike)], job.cell)
 
     def told(self, stated: Sequence[str], cell: Cell) -> list[str]:
         others = re.compile(rf"student\.(?!{re.escape(cell.student)}\.)")  # settings of networks that this cell has not
         common = [word for word in self.common if not others.match(word)]
-        own = (f"student=[{cell.student}]", *cell.stated, "baselines=[]", f"out={literal(str(self.out))}")
-        return complete_overrides([*common, *stated, *own])
+        last = (f"baselines=[{WHOLE if cell.of == WHOLE else ''}]", f"out={literal(str(self.out))}")
+        # Of words that say the same the last one counts: a user's before the cell's.
+        return complete_overrides([f"student=[{cell.student}]", *cell.stated, *common, *stated, *last])
 
     def making(self, subject: Subject) -> Line:
         """What a subject is made by, which is what the first cell is told."""
-        run = compose(*self.told(subject.stated, self.suite.cells({})[0]))
+        run = compose(*self.told(subject.stated, self.suite.cells({}, subject.name)[0]))
         return Line(run, Shown(), self.reals.get(subject))
 
     def find_sets(self, subject: Subject, make: bool) -> None:
@@ -91,7 +129,7 @@ class SuiteRun:
         if line.kind.makes_sets and are_made(line):
             paths = [str(folder / "synset.safetensors") for folder in folders(line)]
             self.sets[subject] = ("task=evaluate", f"synset={literal(paths)}")
-            self.lines = {job: each for job, each in self.lines.items() if job.subject != subject}
+            self.lines = {}
 
     def line(self, job: Job) -> Line:
         """What a cell names, as objects; nothing is trained."""
@@ -104,7 +142,7 @@ class SuiteRun:
         """The rows that there are, by cell."""
         report, found = Report(self.out / "report.json"), dict[str, Row]()
         for _ in range(2):  # rows of the first cells may decide further ones
-            for cell in self.suite.cells(found):
+            for cell in self.suite.cells(found, subject.name):
                 line = self.line(Job(subject, cell)) if cell.sure and cell.name not in found else None
                 if line and not judging.waits(line) and (row := judging.found(line, report)[0]):
                     found[cell.name] = row
@@ -115,7 +153,8 @@ class SuiteRun:
         jobs = []
         for subject in self.subjects:
             there = self.rows(subject)
-            jobs += [Job(subject, cell) for cell in self.suite.cells(there) if cell.sure and cell.name not in there]
+            every = self.suite.cells(there, subject.name)
+            jobs += [Job(subject, cell) for cell in every if cell.sure and cell.name not in there]
         return sorted(((self.operations(job), job) for job in jobs), key=lambda each: each[0])
 
     def operations(self, job: Job) -> float:
@@ -129,16 +168,17 @@ class SuiteRun:
 
         Where another process is making a row, it is left to that process.
         """
-        for subject in self.subjects:
+        for subject in self.made:
             with self.noted(subject.id):
                 self.find_sets(subject, make=True)
-        every = [Job(subject, cell).id for subject in self.subjects for cell in self.suite.cells({})]
+        every = [Job(subject, cell).id for subject in self.subjects for cell in self.suite.cells({}, subject.name)]
         tried = set(every) - set(every[index::count])
         while jobs := [job for _, job in self.left() if job.id not in tried and job.subject.id not in self.failed]:
             for job in jobs:
                 tried.add(job.id)
                 with self.noted(job.id):
-                    carry_out(compose(*self.words(job)), self.reals.get(job.subject), ("experts", "judge"))
+                    line = self.line(job)
+                    carry_out(line.run, line.real, ("experts", "judge"))
 
     @contextmanager
     def noted(self, what: str) -> Iterator[None]:
@@ -151,7 +191,8 @@ class SuiteRun:
     def plan(self) -> list[str]:
         """What a run would do: a line for each cell that is left, and what all of them take here. Nothing is trained."""
         lines, work, seconds = list[str](), 0.0, 0.0
-        for needed, job in self.left():
+        once = {job.work: (needed, job) for needed, job in reversed(self.left())}
+        for needed, job in sorted(once.values(), key=lambda each: each[0]):
             line = self.line(job)
             own = sum(each.seconds(line.real.train) for each in ahead.students(line))
             lines.append(f"{job.id:<44} {needed / 1e12:10.3g} TFLOP   {duration(own)}")
@@ -160,13 +201,24 @@ class SuiteRun:
         total = (
             f"{len(lines)} cells are left: {work / 1e12:.3g} TFLOP, about {duration(seconds)} on this machine, {memory}"
         )
-        unknown = sum(not cell.sure for each in self.subjects for cell in self.suite.cells(self.rows(each)))
+        unknown = sum(not cell.sure for each in self.subjects for cell in self.suite.cells(self.rows(each), each.name))
         return [*lines, *([f"and {unknown} cells that these rows decide"] if unknown else []), total]
 
     def finish(self) -> tuple[list[Form], list[Path]]:
         """The scores of each subject, less random's, and every cell; and the files that they were written to."""
         rows = {subject: self.rows(subject) for subject in self.subjects}
-        tables = [scores(self.suite, self.name, rows), cells(self.suite, self.name, rows, self.failed)]
-        summary = [{"method": each.name, "ipc": each.size, **self.suite.score(own)} for each, own in rows.items()]
-        told = {"failed": self.failed, "scores": summary}
+        tables = [
+            scores(self.suite, self.name, rows),
+            *self.suite.tables(rows),
+            cells(self.suite, self.name, rows, self.failed),
+        ]
+        told = {"failed": self.failed, "scores": [summary(self.suite, each, rows) for each in rows]}
         return tables, write_tables(tables, told, self.out / "suite" / self.name, {})
+
+
+def summary(suite: Suite, subject: Subject, judged: Judged) -> dict[str, Any]:
+    """A subject's scores, and the intervals of those that have one."""
+    rows, random = judged[subject], random_beside(subject, judged)
+    about = {"method": subject.name, "ipc": subject.size, **suite.score(rows, random)}
+    ends = suite.intervals(rows, random)
+    return about | ({"intervals": {name: list(pair) for name, pair in ends.items()}} if ends else {})

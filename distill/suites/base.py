@@ -5,10 +5,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from distill.checks import check_ranges, setting, stated
+from distill.comparison.forms import Form
 from distill.report.rows import Row
 
 Rows = Mapping[str, Row]
 """Of one set, or of its syntheses, by the cell that measured it."""
+
+RANDOM, WHOLE = "random", "whole"  # the method that draws random images, and the baseline that is all of them
 
 
 @dataclass(frozen=True)
@@ -20,12 +23,36 @@ class Cell:
         student: the network that is trained.
         stated: what else a run is told, as on a command line.
         sure: False where rows that are not there yet will decide what it is told.
+        of: what it judges in place of the set: ``random``, as many random real images, of draws of their own; ``whole``,
+            the whole real set; empty for the set itself.
     """
 
     name: str
     student: str
     stated: tuple[str, ...]
     sure: bool = True
+    of: str = ""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a suite judges: sets of one method and one size.
+
+    Attributes:
+        name, size: for tables.
+        stated: what makes or names them, as on a command line.
+    """
+
+    name: str
+    size: str
+    stated: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}-ipc{self.size}"
+
+
+Judged = Mapping[Subject, Rows]
 
 
 @dataclass(frozen=True)
@@ -45,8 +72,8 @@ class Suite(ABC):
         check_ranges("suite", vars(self), stated(type(self)))
 
     @abstractmethod
-    def cells(self, rows: Rows) -> Sequence[Cell]:
-        """All there will be, as far as the rows that there are decide it."""
+    def cells(self, rows: Rows, method: str) -> Sequence[Cell]:
+        """All there will be for a method's sets, as far as the rows that there are decide it."""
 
     @property
     @abstractmethod
@@ -54,8 +81,20 @@ class Suite(ABC):
         """The names of what `score` tells, in the order of the table."""
 
     @abstractmethod
-    def score(self, rows: Rows) -> dict[str, float | None]:
-        """What the rows say together, in fractions; None where a row is missing that it is made of."""
+    def score(self, rows: Rows, random: Rows) -> dict[str, float | None]:
+        """What the rows say together, in fractions; None where a row is missing that it is made of.
+
+        Args:
+            random: those of random images of the size, a subject of their own; none where it is these that are judged.
+        """
+
+    def intervals(self, rows: Rows, random: Rows) -> dict[str, tuple[float, float]]:
+        """The 95 % intervals of scores, of those that have one."""
+        return {}
+
+    def tables(self, judged: Judged) -> Sequence[Form]:
+        """Further tables."""
+        return []
 
     @property
     def picked(self) -> Collection[str]:

@@ -24,7 +24,7 @@ class DcBench(Suite):
     beside: Mapping[str, str] = setting("{} or map of text to text")
     transfer: Sequence[str] = setting("any number of text")
 
-    scores = ("best", "avg", "transfer", "avg but none", "spread")
+    scores = ("best", "avg", "transfer", "avg but none", "spread", "best less random's")
 
     @property
     def notes(self) -> list[str]:
@@ -49,7 +49,7 @@ class DcBench(Suite):
                 "mode=paper, which chooses on the test split"
             )
 
-    def cells(self, rows: Rows) -> list[Cell]:
+    def cells(self, rows: Rows, method: str) -> list[Cell]:
         every = {**self.augmentations, **self.beside}
         first = [
             Cell(name, self.student, (f"protocol={protocol}", "protocol.validate=true"))
@@ -68,13 +68,20 @@ class DcBench(Suite):
         on = "validation_accuracies" if self.mode == "ours" else "accuracies"
         return max(self.augmentations, key=lambda name: mean(rows[name][on]) or 0.0)
 
-    def score(self, rows: Rows) -> dict[str, float | None]:
+    def score(self, rows: Rows, random: Rows) -> dict[str, float | None]:
         each = {name: rows[name]["mean"] if name in rows else None for name in self.augmentations}
-        there, best = [value for value in each.values() if value is not None], self.best(rows)
+        there, best = [value for value in each.values() if value is not None], self.best_accuracy(rows)
+        other = self.best_accuracy(random)
         return {
-            "best": None if best is None else each[best],
+            "best": best,
             "avg": mean(list(each.values())),
             "transfer": mean([rows[name]["mean"] if name in rows else None for name in self.transfer]),
             "avg but none": mean([value for name, value in each.items() if name != "none"]),
             "spread": max(there) - min(there) if len(there) == len(each) else None,
+            "best less random's": None if best is None or other is None else best - other,
         }
+
+    def best_accuracy(self, rows: Rows) -> float | None:
+        """Accuracy at the best augmentation."""
+        best = self.best(rows)
+        return None if best is None else rows[best]["mean"]

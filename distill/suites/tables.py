@@ -1,53 +1,36 @@
-"""Tables of a suite: its scores, and every cell."""
+"""Tables of a suite: its scores, every cell, and what else it tells."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from distill.comparison.forms import HOW, MISSING, Form
 from distill.comparison.forms import Cell as Place
-from distill.report.rows import Row
-from distill.suites.base import Rows, Suite
+from distill.report.rows import PEAKED, Row
+from distill.suites.base import RANDOM, Judged, Rows, Subject, Suite
 
-RANDOM = "random"
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What a suite judges: sets of one method and one size.
-
-    Attributes:
-        name, size: for tables.
-        stated: what makes or names them, as on a command line.
-    """
-
-    name: str
-    size: str
-    stated: tuple[str, ...]
-
-    @property
-    def id(self) -> str:
-        return f"{self.name}-ipc{self.size}"
-
-
-Judged = Mapping[Subject, Rows]
+PICKED = "† beside a method: its set was picked on the test split."
 
 
 def scores(suite: Suite, name: str, judged: Judged) -> Form:
-    """A line for each subject, its scores in % and how much they are above those of random images of its size."""
-    lines = []
+    """A line for each subject: its scores in %, with their intervals where they have some."""
+    lines, leaked = [], False
     for subject, rows in judged.items():
-        own = suite.score(rows)
-        beside = next((suite.score(each) for other, each in judged.items() if is_random_of(other, subject)), {})
-        texts = [percent(own[each]) + "†" * (each in suite.picked and own[each] is not None) for each in suite.scores]
-        texts += [above(own[each], beside.get(each)) for each in suite.scores[:1]]
-        lines.append([Place(text) for text in (subject.name, subject.size, *texts)])
-    columns = ["method", "ipc", *suite.scores, f"{suite.scores[0]} less random's"]
-    return Form(name, f"{name}, %", columns, lines, [*suite.notes, HOW[2]])
+        beside = random_beside(subject, judged)
+        own, ends = suite.score(rows, beside), suite.intervals(rows, beside)
+        texts = [percent(own[each], ends.get(each)) for each in suite.scores]
+        marked = [
+            text + "†" * (each in suite.picked and own[each] is not None)
+            for each, text in zip(suite.scores, texts, strict=True)
+        ]
+        peaked = any(row["selection"] in PEAKED for row in rows.values())
+        lines.append([Place(text) for text in (subject.name + "†" * peaked, subject.size, *marked)])
+        leaked = leaked or peaked
+    notes = [*suite.notes, *([PICKED] if leaked else []), HOW[2]]
+    return Form(name, f"{name}, %", ["method", "ipc", *suite.scores], lines, notes)
 
 
 def cells(suite: Suite, name: str, judged: Judged, failed: Mapping[str, str]) -> Form:
     """A column for each cell, with the half-width of its interval; a cell that failed says so."""
-    names = list(dict.fromkeys(cell.name for rows in judged.values() for cell in suite.cells(rows)))
+    names = list(dict.fromkeys(cell.name for each, rows in judged.items() for cell in suite.cells(rows, each.name)))
     lines = []
     for subject, rows in judged.items():
         own = [accuracy(rows[each]) if each in rows else Place(MISSING) for each in names]
@@ -61,6 +44,11 @@ def cells(suite: Suite, name: str, judged: Judged, failed: Mapping[str, str]) ->
     )
 
 
+def random_beside(subject: Subject, judged: Judged) -> Rows:
+    """The rows of random images of the subject's size; none for these themselves."""
+    return next((rows for other, rows in judged.items() if is_random_of(other, subject)), {})
+
+
 def is_random_of(other: Subject, subject: Subject) -> bool:
     return other.name == RANDOM and other.size == subject.size and subject.name != RANDOM
 
@@ -70,9 +58,11 @@ def accuracy(row: Row) -> Place:
     return Place(f"{100 * row['mean']:.1f}{half}", f"{row['syntheses']}x{row['students']}")
 
 
-def percent(value: float | None) -> str:
-    return MISSING if value is None else f"{100 * value:.2f}"
+def percent(value: float | None, ends: tuple[float, float] | None) -> str:
+    """``46.12 [45.80, 46.44]``.
 
-
-def above(value: float | None, other: float | None) -> str:
-    return MISSING if value is None or other is None else f"{100 * (value - other):+.2f}"
+    >>> percent(0.4612, (0.458, 0.4644)), percent(0.5, None), percent(None, None)
+    ('46.12 [45.80, 46.44]', '50.00', '–')
+    """
+    between = "" if ends is None else f" [{100 * ends[0]:.2f}, {100 * ends[1]:.2f}]"
+    return MISSING if value is None else f"{100 * value:.2f}{between}"

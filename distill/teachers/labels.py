@@ -132,19 +132,21 @@ class Own(Labels):
 
 @dataclass(frozen=True)
 class Asked(Labels):
-    """A committee's labels; every row with them has a twin with hard ones.
+    """A committee's labels.
 
     Attributes:
         committee: configuration of the teachers (``configs/experts/teacher.yaml``), and ``mode``: ``eval``, or ``batch``
             (each teacher normalises with the statistics of the very images the student sees: CV-DD's batch-specific labels).
         vote_temperature: of the softmax over the teachers' accuracies in percent.
+        twin: a second row has hard ones.
     """
 
     committee: Mapping[str, Any] = setting(TEACHERS)  # type: ignore[misc]
     vote_temperature: float = setting("(0, 1000000]")
+    twin: bool = setting("true or false")
 
     def rows(self, soft: bool) -> list[Labels]:
-        return [self, Hard()]
+        return [self, Hard()] if self.twin else [self]
 
     def ask(self, teaching: Teaching, parts: int) -> Callable[[Tensor], Tensor]:
         """The committee's logits (B, K) for views (B, C, H, W), which ``mode: batch`` takes in so many parts."""

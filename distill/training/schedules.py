@@ -79,6 +79,25 @@ class Drop(Schedule):
 
 
 @dataclass(frozen=True)
+class Steps(Schedule):
+    """A drop every so many epochs, with the optimiser left as it is: torch's ``StepLR``.
+
+    Attributes:
+        decay: factor on the step size.
+        decay_every: epochs from drop to drop; None is half of all.
+
+    >>> [Steps(0.1, 2).rate(1.0, epoch, 8) for epoch in (0, 1, 2)], Steps(0.1, None).rate(1.0, 4, 8)
+    ([1.0, 1.0, 0.1], 0.1)
+    """
+
+    decay: float = setting("[0, 1]")
+    decay_every: int | None = setting("null or whole [1, 100000]")
+
+    def rate(self, lr: float, epoch: float, epochs: float) -> float:
+        return lr * float(self.decay ** (epoch // (self.decay_every or max(1, epochs // 2))))
+
+
+@dataclass(frozen=True)
 class Cosine(Schedule):
     """A cosine.
 
