@@ -195,8 +195,8 @@ def evaluate(
         students: networks, of ``configs/student``.
         settings: of the protocol, which mark it with a plus: ``epochs=2``, ``labels="hard"``, or with their group as
             ``**{"protocol.students": 2}``; of a network: ``**{"convnet.width": 32}``; of the run:
-            ``baselines=["random", "herding"]``, ``draws=5`` (of random real images), ``workers=2``; of the networks that
-            label or that rules ask: ``**{"teachers.recipe.epochs": 10, "proxies.recipe.epochs": 10}``.
+            ``baselines=["random", "herding"]``, ``draws=5`` (of random real images), ``keep_students=True``, ``workers=2``;
+            of networks that label or that rules ask: ``**{"teachers.recipe.epochs": 10, "proxies.recipe.epochs": 10}``.
 
     Returns:
         All rows of ``out``.
@@ -269,8 +269,8 @@ def experiments() -> list[str]:
 
 
 RUN = (
-    "baselines", "compile", "draws", "labels_path", "logger", "precision", "scale", "student_epochs", "student_rates",
-    "threads", "workers",
+    "baselines", "compile", "draws", "keep_students", "labels_path", "logger", "precision", "scale", "student_epochs",
+    "student_rates", "threads", "workers",
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from test_line import line  # noqa: F401  # a fixture
 
 import distill as dd
 from distill import api
+from distill.evaluation import kept
 from distill.methods.synthesis import iterates
 from distill.runs import comparing, composed
 
@@ -147,7 +148,7 @@ def test_names_are_those_of_the_configurations():
     assert "datm_cifar10_ipc10" in dd.experiments()
 
 
-@pytest.mark.parametrize("module", [api, comparing, composed])
+@pytest.mark.parametrize("module", [api, comparing, composed, kept])
 def test_examples_hold(module, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = doctest.testmod(module)

@@ -113,6 +113,7 @@ ORDER = [
         "distill.evaluation",
         "distill.evaluation.statistics",
         "distill.evaluation.protocol",
+        "distill.evaluation.kept",
         "distill.evaluation.trial",
         "distill.evaluation.rehearsal",
     ),

@@ -12,6 +12,7 @@ from dataclasses import replace
 from distill.data.real import RealData
 from distill.data.split import Split
 from distill.evaluation.entry import Entry, Network, planned
+from distill.evaluation.kept import Kept
 from distill.evaluation.measure import Bench, Measurement
 from distill.evaluation.planned import Planned, make_rows
 from distill.evaluation.protocol import Protocol
@@ -45,14 +46,27 @@ def evaluate(
     device = real.train.labels.device
     entry = replace(entry, sets=[each.to(device) for each in entry.sets])
     sized, rows = plan(entry, real, students, protocol, bench)
+    files = {Report.name(each.row): kept(each, bench, students, real) for each in rows}
 
     def measure(each: Planned, unfinished: Unfinished, best: Row | None) -> Row:
-        run = Measurement(real, students[each.student].make, bench, unfinished, each.text)
+        own = files[Report.name(each.row)]
+        run = Measurement(real, students[each.student].make, bench, unfinished, each.text, own)
         steps = best["chosen"].get("step") if best else None
         return run.measure(entry.sets, entry.chosen_among, sized.with_(labels=each.labels), each.selection, steps)
 
-    make_rows(report, rows, measure)
+    def is_whole(each: Planned) -> bool:
+        own = files[Report.name(each.row)]
+        return own is None or all(path.exists() for path in own.paths(len(entry.sets), sized.students))
+
+    make_rows(report, rows, measure, is_whole)
     return report
+
+
+def kept(row: Planned, bench: Bench, students: Mapping[str, Network], real: RealData) -> Kept | None:
+    """Where the students of a row are kept; those of a maximum are the best of several sets' and are not."""
+    if bench.keep is None or row.selection == "maximum":
+        return None
+    return Kept.of(bench.keep, row.row, students[row.student].config, real.train)
 
 
 def plan(

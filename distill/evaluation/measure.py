@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import nn
 from distill.data.real import RealData
 from distill.data.split import Split
 from distill.effort import operations, peak_bytes
+from distill.evaluation.kept import Kept
 from distill.evaluation.protocol import Protocol
 from distill.evaluation.statistics import by_class, statistics
 from distill.evaluation.trial import Trial, rate
@@ -38,12 +40,14 @@ class Bench:
         teaching: who is asked for labels.
         compile: see `distill.autotune.fastest`; where it is faster, too, the students of a set are trained as one stack.
         progress: called with (text, students done, students in all).
+        keep: folder of trained students, which are kept there row by row; None keeps none.
     """
 
     seed: int = 0
     teaching: Teaching = field(default_factory=Teaching)
     compile: bool | str = False
     progress: HowFar = silent
+    keep: Path | None = None
 
 
 class Measurement:
@@ -53,9 +57,19 @@ class Measurement:
         make: makes a student's network.
         unfinished: the row's students so far.
         text: what the row is called while it is made.
+        kept: where its students are kept; None for nowhere.
     """
 
-    def __init__(self, real: RealData, make: Callable[[], nn.Module], bench: Bench, unfinished: Unfinished, text: str):
+    def __init__(
+        self,
+        real: RealData,
+        make: Callable[[], nn.Module],
+        bench: Bench,
+        unfinished: Unfinished,
+        text: str,
+        kept: Kept | None = None,
+    ):
+        self.kept = kept
         self.real, self.make, self.bench, self.unfinished, self.text = real, make, bench, unfinished, text
         self.device = real.train.labels.device
         self.tried = 0
@@ -173,11 +187,12 @@ class Measurement:
         """Synthesis by synthesis."""
         seeds, hashes = seeds_of(sets, position), [each.hash for each in sets]
         also = self.real.val if protocol.validate and purpose == "student" and len(self.real.val) else None
+        kept = self.kept if purpose == "student" else None
 
         def trial(place: int, own: range, compiled: bool) -> Trial:
             return Trial(
                 sets[place], hashes[place], protocol, split, self.bench.seed, purpose, seeds[place], tuple(own), compiled,
-                peak, self.bench.teaching, also,
+                peak, self.bench.teaching, also, kept, place,
             )  # fmt: skip
 
         compiled, stack = False, 1
@@ -196,7 +211,9 @@ class Measurement:
         """What each student classifies correctly, in order; each is trained once, by one process of the crew."""
         known = self.unfinished.hits
         keys = [trial.keys for trial in trials]
-        missing = crew().agree(lambda: [i for i, own in enumerate(keys) if not set(own) <= set(known)])
+        missing = crew().agree(
+            lambda: [i for i, own in enumerate(keys) if not (set(own) <= set(known) and trials[i].is_kept)]
+        )
         todo = crew().share(sorted(missing, key=lambda i: -len(keys[i])))  # large stacks first: shares become alike
         left, lacking = (sum(len(keys[i]) for i in these) for these in (todo, missing))
         there = sum(map(len, keys)) - lacking if crew().first else 0

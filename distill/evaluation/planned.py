@@ -36,11 +36,17 @@ Measure = Callable[[Planned, Unfinished, Row | None], Row]
 """Called with a row, its students so far and the row that it comes after; gives its numbers."""
 
 
-def make_rows(report: Report, planned: Sequence[Planned], measure: Measure) -> None:
-    """Add the rows that are not there yet. Those that other processes are making are asked for once more at the end."""
-    left = [each for each in planned if not _is_there(report, each, measure)]
+def make_rows(
+    report: Report, planned: Sequence[Planned], measure: Measure, is_whole: Callable[[Planned], bool] = lambda row: True
+) -> None:
+    """Add the rows that are not there yet. Those that other processes are making are asked for once more at the end.
+
+    Args:
+        is_whole: whether all that a row leaves beside itself is there; else it is measured again.
+    """
+    left = [each for each in planned if not _is_there(report, each, measure, is_whole)]
     report.refresh()
-    left = [each for each in left if not _is_there(report, each, measure)]
+    left = [each for each in left if not _is_there(report, each, measure, is_whole)]
     if left and crew().first:
         rows = ", ".join(dict.fromkeys(shown(each.text) for each in left))
         print(f"left to another process that is making it, for the same report: {rows}", file=sys.stderr)
@@ -48,19 +54,22 @@ def make_rows(report: Report, planned: Sequence[Planned], measure: Measure) -> N
         report.write()
 
 
-def _is_there(report: Report, planned: Planned, measure: Measure) -> bool:
+def _is_there(report: Report, planned: Planned, measure: Measure, is_whole: Callable[[Planned], bool]) -> bool:
     """Whether the row is there now; False where another process is making it, or the one that it comes after."""
 
     def find(row: Row) -> Row | None:
         return crew().agree(lambda: report.find(row, planned.former))
 
-    if find(planned.row):
+    def done() -> bool:
+        return crew().agree(lambda: report.find(planned.row, planned.former) is not None and is_whole(planned))
+
+    if done():
         return True
     with report.making(planned.row) as unfinished:
         if unfinished is None:
             return False
         report.refresh()
-        if find(planned.row):
+        if done():
             return True
         before = None if planned.after is None else find(planned.after)
         if planned.after is not None and before is None:

@@ -8,6 +8,7 @@ from torch import nn
 
 from distill import rng
 from distill.data.split import Split
+from distill.evaluation.kept import Kept
 from distill.evaluation.protocol import Protocol
 from distill.networks.flat import flatten
 from distill.sets.base import TrainingSet
@@ -28,6 +29,8 @@ class Trial:
         data_hash: of the set.
         also: a split that they are scored on, too, once they are trained; None for none.
         peak: take the best of the tests on ``split`` that the protocol's choice asks for on the way.
+        kept: where the students are kept once they are trained; None for nowhere.
+        place: of the synthesis in its row.
     """
 
     data: TrainingSet
@@ -42,6 +45,8 @@ class Trial:
     peak: bool
     teaching: Teaching
     also: Split | None = None
+    kept: Kept | None = None
+    place: int = 0
 
     @property
     def seeds(self) -> list[int]:
@@ -89,9 +94,17 @@ class Trial:
                 file=sys.stderr,
             )
         test()
+        if self.kept is not None:
+            for student, net, right in zip(self.students, nets, found, strict=True):
+                self.kept.keep(net, self.place, student, self.synthesis, sum(right) / len(self.split))
         if self.also is not None:
             found += [hits(net, self.also, batches.recipe, self.compiled) for net in nets]
         return dict(zip([*self.keys, *self.also_keys], found, strict=True)), took
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the files of all its students are there, where some are asked for."""
+        return self.kept is None or all(self.kept.path(self.place, student).exists() for student in self.students)
 
     @property
     def keys(self) -> list[str]:

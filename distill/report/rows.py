@@ -160,10 +160,8 @@ class Report:
     def find(self, row: Mapping[str, Any], former: Mapping[str, Sequence[Any]] = MappingProxyType({})) -> Row | None:
         """The row that measures the same, if there is one; ``former`` has the values of keys that earlier versions wrote."""
         ways = [(row.get(key), *former.get(key, ())) for key in self.KEY]
-        return next(
-            (old for old in self.rows if all(old.get(key) in way for key, way in zip(self.KEY, ways, strict=True))),
-            None,
-        )
+        alike = (old for old in self.rows if all(map(lambda key, way: old.get(key) in way, self.KEY, ways)))
+        return next(alike, None)
 
     def refresh(self) -> bool:
         """Read the rows that others wrote since; whether there were some."""
@@ -175,7 +173,7 @@ class Report:
         return self.files.keys() != before.keys()
 
     def add(self, row: Row) -> None:
-        """Add a row, as a file of its own."""
+        """Add a row, as a file of its own, in place of one that measured the same."""
         row, name = _typed(row, datetime.now(timezone.utc)), self.name(row)
         check_ranges("row", row, FILE)
         self.begin()
@@ -183,6 +181,7 @@ class Report:
         for path in self.folder.glob(f"unfinished_{name}*.json"):
             path.unlink(missing_ok=True)
         self.added.append(row)
+        self.files.pop(f"{name}.json", None)  # a row that is measured again is another one
         self.refresh()
 
     @contextmanager

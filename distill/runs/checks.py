@@ -59,6 +59,7 @@ RANGES = {  # of the run; what a group takes is stated where its class is
     "student_rates": "list of (0, 10]",
     "baselines": "any number of text",
     "draws": "whole [1, 1000]",
+    "keep_students": "true or false",
     "device": "one of auto, cpu, cuda",
     "threads": "null or whole [1, 1024]",
     "precision": f"one of auto, {', '.join(PRECISIONS)}",

@@ -87,7 +87,8 @@ def bench(line: Line, entry: Entry) -> Bench:
     """What the students of an entry are trained with."""
     committee = None if line.judges is None else line.committee(line.judges)
     teaching = Teaching(committee, labels_path(line, entry.method))
-    return Bench(line.cfg.seed, teaching, line.cfg.compile, line.progress)
+    keep = line.out / "students" if line.cfg.keep_students else None
+    return Bench(line.cfg.seed, teaching, line.cfg.compile, line.progress, keep)
 
 
 def written(line: Line, report: Report) -> None:
