@@ -114,6 +114,8 @@ ORDER = [
         "distill.evaluation.statistics",
         "distill.evaluation.protocol",
         "distill.evaluation.kept",
+        "distill.evaluation.attacks",
+        "distill.evaluation.corruptions",
         "distill.evaluation.trial",
         "distill.evaluation.rehearsal",
     ),
