@@ -122,12 +122,10 @@ def test_the_ceiling_is_the_correlation_between_seeds_of_the_networks_that_have_
 
 
 def test_networks_are_scored_on_validation_and_a_proxys_cost_is_that_of_one_set():
-    row = {"syntheses": 2, "students": 3, "accuracies": [0.9] * 6, "seen": 1000.0, "seconds": 8.0}
-    proxy = of_rows("set", [{**row, "validation_accuracies": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]}] * 54, [10**6] * 54)
+    row = {"syntheses": 2, "students": 3, "accuracies": [0.9] * 6, "operations": 6e9, "seconds": 8.0}
+    proxy = of_rows("set", [{**row, "validation_accuracies": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]}] * 54)
     assert proxy.scores[:, 0] == pytest.approx([0.2, 0.5]) and proxy.seconds == pytest.approx(54 * 4)
-    assert proxy.tflop == pytest.approx(
-        54 * 3 * 1000 * 6e6 / 1e12
-    )  # two operations a MAC, a step as three forward passes
+    assert proxy.tflop == pytest.approx(54 * 3 * 6e9 / 1e12)  # three students of one synthesis
 
 
 def test_a_table_of_truth_is_read_as_it_was_written_or_refused(tmp_path):

@@ -16,7 +16,7 @@ from distill.evaluation.evaluate import evaluate, plan
 from distill.evaluation.protocol import Protocol
 from distill.evaluation.rehearsal import check_protocol, rehearse
 from distill.networks.flat import flatten
-from distill.ranking.space import BACK, N54, REPEATED, Architecture, macs
+from distill.ranking.space import N54, REPEATED, Architecture, macs
 from distill.ranking.tables import Proxy
 from distill.ranking.truth import Measured, Truth
 from distill.report.rows import Report, Row
@@ -93,7 +93,7 @@ def proxies(line: Line) -> list[Proxy]:
                 each.student, report.find(each.row, each.former)
             )  # the protocol's first labels and selection
         there = [row for row in rows.values() if row is not None]
-        found.append(of_rows(name_of(entry), there, costs) if len(there) == len(N54) else Proxy(name_of(entry)))
+        found.append(of_rows(name_of(entry), there) if len(there) == len(N54) else Proxy(name_of(entry)))
     counts = [len(flatten(net)) for net in nets]
     return [*found, *(Proxy(name, np.array([own], float)) for name, own in (("parameters", counts), ("MACs", costs)))]
 
@@ -102,12 +102,12 @@ def name_of(entry: Entry) -> str:
     return entry.method if entry.ipc is None else f"{entry.method} ipc {entry.ipc:g}"
 
 
-def of_rows(name: str, rows: Sequence[Row], costs: Sequence[int]) -> Proxy:
-    """A proxy of the rows of all networks; costs are MACs of a forward pass."""
+def of_rows(name: str, rows: Sequence[Row]) -> Proxy:
+    """A proxy of the rows of all networks."""
     sets = rows[0]["syntheses"]
     scores = np.array([row["validation_accuracies"] for row in rows]).reshape(len(rows), sets, -1).mean(2).T
-    work = [row["seen"] * row["students"] * cost for row, cost in zip(rows, costs, strict=True)]
-    return Proxy(name, scores, sum(row["seconds"] for row in rows) / sets, 2 * BACK * sum(work) / 1e12)
+    work = sum(row["operations"] * row["students"] for row in rows)
+    return Proxy(name, scores, sum(row["seconds"] for row in rows) / sets, work / 1e12)
 
 
 # --- the truth ---------------------------------------------------------------------------------------------------------
