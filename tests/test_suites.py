@@ -3,12 +3,15 @@
 import csv
 import json
 import re
+from pathlib import Path
 
 import pytest
 from test_line import line, succeeds  # noqa: F401
 
+from distill.api import load_data
 from distill.cli.artefacts import values_of
 from distill.cli.suites import carried_out, run_of, subjects, suite_of
+from distill.report.rows import Report
 from distill.suites.base import mean
 from distill.suites.tables import scores
 
@@ -126,6 +129,44 @@ def test_a_suite_goes_on_where_it_stopped_and_a_failed_cell_is_tried_again(line,
     before = set((tmp_path / "outputs" / "rows").glob("*.json"))
     carried_out([*given, f"synset=[{','.join(paths)}]"])  # the same sets: the same rows
     assert set((tmp_path / "outputs" / "rows").glob("*.json")) == before
+
+
+SHORT = [
+    *(word for word in TOY if not word.startswith(("suite", "method"))), "method=random", "teachers.networks=[convnet_bn]",
+    "teachers.recipe.epochs=1", "teachers.minimum=0",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        [word for word in TOY if word.startswith("suite")],
+        ["suite=ddranking", "suite.rates=[0.01,0.05]"],
+        ["suite=labels", "suite.students=[convnet]"],
+        ["suite=rth", "suite.student=convnet", "suite.students=[convnet]"],
+    ],
+    ids=lambda own: own[0],
+)
+def test_the_test_split_is_read_once_for_each_student_that_is_reported(own, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    from distill.evaluation import trial
+
+    whole, read = trial.hits, []
+
+    def noted(net, split, *more):
+        read.append((net, split))  # keeps the network: no other has its id
+        return whole(net, split, *more)
+
+    monkeypatch.setattr(trial, "hits", noted)
+    carried_out([*own, *SHORT])
+    test = len(load_data("digits").test)
+    finals = [id(net) for net, split in read if len(split) == test]
+    assert (
+        len(finals)
+        == len(set(finals))
+        == sum(len(row["values"]) for row in Report(Path("outputs/report.json")).rows)
+        > 0
+    )
 
 
 def test_a_set_that_cannot_be_made_stops_no_other_and_its_cells_are_not_tried(tmp_path, monkeypatch):
