@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from distill.api import evaluate, experiments, load_data, make, methods, protocols, train_experts, train_teachers
     from distill.artefacts import kinds, load
+    from distill.benchmark import run_suite
     from distill.evaluation.kept import load_student
     from distill.runs.comparing import compare
     from distill.sets.synthetic import SyntheticSet
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "SyntheticSet", "compare", "evaluate", "experiments", "kinds", "load", "load_data", "load_student", "make", "methods",
-    "protocols", "train_experts", "train_teachers",
+    "protocols", "run_suite", "train_experts", "train_teachers",
 ]  # fmt: skip
 HERE = Path(__file__).parent
 if not (HERE / "configs").exists():  # not a wheel, which brings both: a checkout, where they lie beside this package
     __path__.append(str(HERE.parent))  # distill.configs is configs/, distill.experts is experts/
 HOMES = dict.fromkeys(("kinds", "load"), "distill.artefacts") | {
     "SyntheticSet": "distill.sets.synthetic", "compare": "distill.runs.comparing",
-    "load_student": "distill.evaluation.kept",
+    "load_student": "distill.evaluation.kept", "run_suite": "distill.benchmark",
 }  # fmt: skip
 
 

@@ -7,13 +7,14 @@ import pytest
 from test_suites import read
 
 from distill.cli.artefacts import values_of
-from distill.cli.suites import carried_out, run_of, subjects, suite_of
+from distill.cli.suites import carried_out
 from distill.report.differences import difference
 from distill.report.rows import Report
 from distill.runs.composed import compose
 from distill.runs.line import Line
 from distill.runs.progress import Shown
 from distill.runs.suite import Job
+from distill.runs.suited import run_of, subjects, suite_of
 from distill.suites.ddranking import interval, squashed
 from distill.suites.tables import scores
 

@@ -21,7 +21,6 @@ from distill.cli.habits import FLAGS, check_habits
 from distill.cli.listing import listing
 from distill.cli.main import ON_SETS, RANKING, with_task
 from distill.cli.ranking import ranking_run, truth_run
-from distill.cli.suites import run_of
 from distill.cli.typed import is_sweep, quoted, swept
 from distill.data.preprocessing import normalised
 from distill.presets import check_experiment
@@ -29,6 +28,7 @@ from distill.report.rows import ROW, Report
 from distill.runs.checks import check_values, plain
 from distill.runs.composed import compose
 from distill.runs.suite import Job
+from distill.runs.suited import run_of
 from distill.sets.synthetic import SyntheticSet
 
 DOCS = ROOT / "docs"

@@ -8,11 +8,12 @@ from test_ddranking import row
 from test_suites import read
 
 from distill.cli.artefacts import values_of
-from distill.cli.suites import carried_out, run_of, suite_of
+from distill.cli.suites import carried_out
 from distill.report.differences import difference
 from distill.report.rows import Report
 from distill.runs.composed import compose
 from distill.runs.suite import Job
+from distill.runs.suited import run_of, suite_of
 
 LABELS = suite_of("labels", {})
 TOY = [

@@ -10,8 +10,9 @@ from test_line import line, succeeds  # noqa: F401
 
 from distill.api import load_data
 from distill.cli.artefacts import values_of
-from distill.cli.suites import carried_out, run_of, subjects, suite_of
+from distill.cli.suites import carried_out
 from distill.report.rows import Report
+from distill.runs.suited import run_of, subjects, suite_of
 from distill.suites.base import mean
 from distill.suites.tables import scores
 

@@ -1,24 +1,12 @@
 """`distill suite`: its words are those of its cells' runs, and some of its own."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
-
-from hydra.utils import get_class
-from omegaconf import OmegaConf
 
 from distill.checks import check_ranges
 from distill.cli.artefacts import values_of
-from distill.presets import CONFIGS, options, unknown
 from distill.runs.comparing import show
-from distill.runs.composed import literal
-from distill.runs.suite import SuiteRun
-from distill.sets.reading import load
-from distill.sizes import of_counts, short
-from distill.suites.base import RANDOM, Subject, Suite
-
-OWN = {"suite", "method", "synset", "ipc", "plan", "shard", "out", "draws", "syntheses"}
+from distill.runs.suited import run_of
 
 
 def carried_out(arguments: Sequence[str]) -> list[str]:
@@ -34,59 +22,6 @@ def carried_out(arguments: Sequence[str]) -> list[str]:
     return [f"wrote {path}" for path in paths]
 
 
-def run_of(values: Mapping[str, Any]) -> SuiteRun:
-    """The suite and what it judges, by the words of a command line."""
-    name = str(values.get("suite"))
-    if name not in options("suite"):
-        raise ValueError(unknown("suite", name, options("suite")))
-    own = {key: value for key, value in values.items() if key == "mode" or key.startswith("suite.")}
-    suite = suite_of(name, {key.removeprefix("suite."): value for key, value in own.items()})
-    common = [f"{key}={literal(value)}" for key, value in values.items() if key not in OWN and key not in own]
-    judged, out = subjects(values), Path(str(values.get("out", "outputs")))
-    seed = values.get("seed", 0) + values.get("draws", 5)  # of the first draw that is no subject's
-    rivals = {each.size: replace(each, stated=(*each.stated, f"seed={seed}")) for each in judged if each.name == RANDOM}
-    return SuiteRun(suite, name, judged, common, out, rivals)
-
-
-def suite_of(name: str, settings: dict[str, Any]) -> Suite:
-    """A suite with other values.
-
-    >>> suite_of("dc-bench", {"mode": "paper"}).mode
-    'paper'
-    """
-    values: Any = OmegaConf.to_container(OmegaConf.load(CONFIGS / "suite" / f"{name}.yaml"))
-    for key in settings:
-        if key not in values or key.startswith("_"):
-            raise ValueError(unknown("value of the suite", key, [each for each in values if not each.startswith("_")]))
-    suite: Suite = get_class(values.pop("_target_"))(**values | settings)
-    return suite
-
-
-def subjects(values: Mapping[str, Any]) -> list[Subject]:
-    """Random images of each size, the methods, and the sets; several sets of one method and size are its syntheses."""
-    sets = {path: load(path) for path in map(str, as_list(values.get("synset")))}
-    asked = as_list(values.get("ipc")) or ([] if sets else [10])
-    draws, syntheses = values.get("draws", 5), values.get("syntheses", 1)
-    together: dict[tuple[str, str], list[str]] = {}
-    sizes = {short(size): size for size in asked}
-    for path, synset in sets.items():
-        size = of_counts(synset.counts, synset.class_names)
-        sizes.setdefault(short(size), size)
-        together.setdefault((str(synset.record.get("method", "unknown")), short(size)), []).append(path)
-    methods = [method for method in as_list(values.get("method")) if method != RANDOM]
-    given = [
-        Subject(method, size, ("task=evaluate", f"synset={literal(paths)}"))
-        for (method, size), paths in together.items()
-    ]
-    random = [made(RANDOM, size, draws) for size in sizes.values()]
-    return [*random, *(made(method, size, syntheses) for size in asked for method in methods), *given]
-
-
-def made(method: str, size: Any, syntheses: int) -> Subject:
-    words = (f"method={method}", f"ipc={literal(size)}", f"syntheses={syntheses}", "task=all")
-    return Subject(method, short(size), words)
-
-
 def shard_of(value: Any) -> tuple[int, int]:
     """The number of a shard and how many there are.
 
@@ -98,8 +33,3 @@ def shard_of(value: Any) -> tuple[int, int]:
     if index >= count:
         raise ValueError(f"shard is {value}, expected [i, n] with 0 <= i < n: shard=[0,4] to shard=[3,4]")
     return index, count
-
-
-def as_list(value: Any) -> list[Any]:
-    """One thing or several, as several."""
-    return [] if value is None else list(value) if isinstance(value, list) else [value]

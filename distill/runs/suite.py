@@ -24,7 +24,7 @@ from distill.runs.line import Line
 from distill.runs.pipeline import carry_out
 from distill.runs.progress import Shown, duration
 from distill.runs.recorded import complete_overrides
-from distill.suites.base import RANDOM, WHOLE, Cell, Judged, Subject, Suite
+from distill.suites.base import RANDOM, WHOLE, Cell, Subject, Suite
 from distill.suites.tables import cells, random_beside, scores
 
 
@@ -212,13 +212,15 @@ class SuiteRun:
             *self.suite.tables(rows),
             cells(self.suite, self.name, rows, self.failed),
         ]
-        told = {"failed": self.failed, "scores": [summary(self.suite, each, rows) for each in rows]}
+        told = {"failed": self.failed, "scores": self.summary()}
         return tables, write_tables(tables, told, self.out / "suite" / self.name, {})
 
-
-def summary(suite: Suite, subject: Subject, judged: Judged) -> dict[str, Any]:
-    """A subject's scores, and the intervals of those that have one."""
-    rows, random = judged[subject], random_beside(subject, judged)
-    about = {"method": subject.name, "ipc": subject.size, **suite.score(rows, random)}
-    ends = suite.intervals(rows, random)
-    return about | ({"intervals": {name: list(pair) for name, pair in ends.items()}} if ends else {})
+    def summary(self) -> list[dict[str, Any]]:
+        """The scores of each subject as fractions, and the intervals of those that have one."""
+        judged, found = {subject: self.rows(subject) for subject in self.subjects}, []
+        for subject, rows in judged.items():
+            random = random_beside(subject, judged)
+            ends = self.suite.intervals(rows, random)
+            told = {"intervals": {name: list(pair) for name, pair in ends.items()}} if ends else {}
+            found.append({"method": subject.name, "ipc": subject.size, **self.suite.score(rows, random), **told})
+        return found
