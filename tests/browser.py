@@ -7,7 +7,10 @@ import shutil
 import subprocess
 import time
 
+import pytest
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+in_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--remote-debugging-pipe",
@@ -33,7 +36,7 @@ class Browser:
         self.sent, self.session, self.events, self.rest = 0, None, [], b""
         (target,) = [each for each in self.call("Target.getTargets")["targetInfos"] if each["type"] == "page"]
         self.session = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)["sessionId"]
-        for part in ("Page", "Runtime", "Network", "Log"):
+        for part in ("Page", "Runtime", "Log"):
             self.call(f"{part}.enable")
         self.size(1280, 800)
 
@@ -60,9 +63,14 @@ class Browser:
         message, _, self.rest = self.rest.partition(b"\0")
         return json.loads(message)
 
-    def open(self, page):
-        """Show a file; returns seconds until it is loaded, its script has run and two frames were drawn."""
+    def open(self, page, watched=True):
+        """Show a file; returns seconds until it is loaded, its script has run and two frames were drawn.
+
+        Args:
+            watched: whether `requests` are told, of which thousands take seconds.
+        """
         self.events.clear()
+        self.call(f"Network.{'enable' if watched else 'disable'}")
         before = time.perf_counter()
         self.call("Page.navigate", url=page.as_uri())
         while not any(each.get("method") == "Page.loadEventFired" for each in self.events):

@@ -13,7 +13,7 @@ from test_integrity import label_store, write_expert
 from distill.data.preprocessing import Preprocessing
 from distill.files import hash_tensors, load_tensors, save_tensors, sealed, write_record, write_safetensors
 from distill.methods.synthesis import _Home, iterates
-from distill.page.made import Made
+from distill.page.made import Made, Share
 from distill.page.written import write_page
 from distill.report.rows import Report
 from distill.report.table import table
@@ -145,8 +145,8 @@ def check_usable(path):
     image = torch.zeros(*shape[1:], shape[0], dtype=torch.uint8).numpy()
     assert synset.transform(image).shape == shape and synset.transform(image).isfinite().all()
     assert int(synset.record.get("seed", 0)) >= 0
-    shown = Made(path, synset, "", 10_000)
-    return shown.facts, shown.config, list(shown.pictures), shown.caption
+    shown = Made(path, synset, "", Share.of(1))
+    return shown.facts, shown.config, list(shown.classes), shown.caption, shown.stages
 
 
 def test_a_crafted_set_is_refused_in_one_line_or_usable(tmp_path):

@@ -243,11 +243,20 @@ def save_grid(folder: Path, synset: SyntheticSet) -> None:
         torchvision.utils.save_image(grid(synset.pixels, synset.classes), part, format="png")
 
 
-def iterates(path: Path) -> dict[int, SyntheticSet]:
-    """The snapshots beside a synthetic set, by outer step; empty where none of its own were kept."""
+def iterates(path: Path, most: int | None = None) -> dict[int, SyntheticSet]:
+    """The snapshots beside a synthetic set, by outer step; empty where none of its own were kept.
+
+    Args:
+        most: that are read, evenly from the first to the last; None reads all.
+    """
+    files = sorted((path.parent / "snapshots").glob(f"step_*{SUFFIX}"))
+    if most is not None and len(files) > most:
+        files = [files[round(place * (len(files) - 1) / (most - 1))] for place in range(most)]
+    if not files:
+        return {}
     final = load(path)
     found = {}
-    for file in sorted((path.parent / "snapshots").glob(f"step_*{SUFFIX}")):
+    for file in files:
         tensors, state = load_tensors(file)
         restored = _restored(file, final, tensors, state, {})
         found[state["step"]] = restored

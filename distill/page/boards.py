@@ -6,9 +6,8 @@ from functools import cached_property
 
 from distill.comparison.arms import Comparison, compared, named
 from distill.comparison.pivots import Labels, Pivot, pivots
-from distill.report.gains import gains
 from distill.report.rows import RANDOM, WHOLE, Report, Row
-from distill.report.table import MARKS, gain_text, spelt_out
+from distill.report.table import MARKS, spelt_out
 from distill.text import shown
 
 FACETS = ("data", "protocol", "student", "labels")  # what a reader chooses rows by
@@ -69,14 +68,14 @@ class Boards:
 
     Args:
         rows: of any runs; one that is there twice has one place.
+        gained: what each gained over random, as text.
 
     Attributes:
         facets: of each row, what it is chosen by.
     """
 
-    def __init__(self, rows: Sequence[Row]):
-        self.rows, self.labels = rows, Labels(compared(rows))
-        self.gains = gains(rows)
+    def __init__(self, rows: Sequence[Row], gained: Sequence[str]):
+        self.rows, self.gained, self.labels = rows, gained, Labels(compared(rows))
         self.numbers = {Report.name(row): number for number, row in enumerate(rows)}
 
     @cached_property
@@ -108,8 +107,9 @@ class Boards:
         lines = []
         for line in pivot.lines:
             cells = [self._cell(line.rows[key]) if key in line.rows else None for key in pivot.columns]
-            methods = {row["method"] for row in line.rows.values()}
-            lines.append(Line(shown(line.name), line.family, methods <= {RANDOM, WHOLE}, cells))
+            first = next(iter(line.rows.values()))
+            chosen = "" if first["selection"] == "last" else f", {first['selection']}"
+            lines.append(Line(shown(line.name), line.family + shown(chosen), first["method"] in (RANDOM, WHOLE), cells))
         return Board(self._facets(pivot.rows[0]), list(dict.fromkeys(changes)), columns, lines)
 
     def _cell(self, row: Row) -> Cell:
@@ -118,7 +118,7 @@ class Boards:
         accuracy = f"{100 * row['mean']:.1f}{half}{MARKS.get(row['selection'], '')}"
         made, labels = row.get("synthesis_seconds"), row.get("label_bytes")
         views = {
-            "accuracy": View(accuracy, gain_text(self.gains[number]), row["mean"]),
+            "accuracy": View(accuracy, self.gained[number], row["mean"]),
             "cost": View(seconds(made), f"students {seconds(row['seconds'])}", made),
             "bytes": View(size(labels), f"images {size(row.get('image_bytes'))}", labels),
         }
@@ -135,12 +135,12 @@ def seconds(number: float | None) -> str:
     return f"{number:,.0f} s" if number >= 100 else f"{number:.3g} s"
 
 
-def size(count: int | None) -> str:
+def size(count: float | None) -> str:
     """Examples:
     >>> size(0), size(10240), size(3_000_000_000), size(None)
     ('0 B', '10.2 kB', '3 GB', '–')
     """
     if count is None:
         return UNKNOWN
-    power = min(3, (len(str(count)) - 1) // 3)
+    power = min(3, (len(str(int(count))) - 1) // 3)
     return f"{count / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}"

@@ -126,22 +126,22 @@ class Curve:
     mean: str
 
 
-def curves(metrics: Sequence[Mapping[str, float]]) -> list[Curve]:
-    """Matching loss and learned student rate over the outer steps."""
+def curves(metrics: Sequence[Mapping[str, float]], most: int = MOST_POINTS) -> list[Curve]:
+    """Matching loss and learned student rate over the outer steps, in at most about ``most`` points each."""
     found = []
     for name, told in SHOWN.items():
         points = [(row["step"], row[name]) for row in metrics if math.isfinite(row.get(name, math.nan))]
         if points:
-            found.append(_curve(name, told, points))
+            found.append(_curve(name, told, points, most))
     return found
 
 
-def _curve(name: str, told: str, points: Sequence[tuple[float, float]]) -> Curve:
+def _curve(name: str, told: str, points: Sequence[tuple[float, float]], most: int) -> Curve:
     steps, values = zip(*points, strict=True)
     x, y = Axis.over(steps), Axis.over(values)
 
     def line(values: Sequence[float]) -> str:
-        every = math.ceil(len(values) / MOST_POINTS)
+        every = math.ceil(len(values) / most)
         kept = list(zip(steps, values, strict=True))
         return " ".join(f"{x(a)},{round(100 - y(b), 2)}" for a, b in [*kept[:-1:every], kept[-1]])
 

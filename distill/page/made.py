@@ -1,22 +1,69 @@
-"""Synthetic sets as the page shows them: facts, pictures, curves, configuration."""
+"""Synthetic sets as the page shows them: facts, pictures, labels, curves, configuration."""
 
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
-from distill.page.figures import Curve, curves
-from distill.sets.looks import as_uri
+from distill.methods.synthesis import iterates
+from distill.page.figures import MOST_POINTS, Curve, curves
+from distill.page.pictures import Picture, columns, first_images
 from distill.sets.reading import load
 from distill.sets.synthetic import SyntheticSet
 from distill.text import shown
 
-MOST_PICTURES = 10  # of a class
+MOST_STAGES = 6
 
-MOST_PIXELS = 10_000_000  # of all pictures on a page
+LIKELY = 3  # classes of a soft label that are told
+
+
+@dataclass(frozen=True)
+class Share:
+    """What each of the sets on a page may take of it, so that the page stays small however many there are.
+
+    Attributes:
+        picture: bytes of its images.
+        stages: bytes of its snapshots.
+        points: of a curve.
+    """
+
+    picture: int
+    stages: int
+    points: int
+
+    @classmethod
+    def of(cls, count: int) -> "Share":
+        """With ``count`` sets."""
+        return cls(
+            min(400_000, 5_000_000 // count), min(200_000, 1_500_000 // count), min(MOST_POINTS, 60_000 // count)
+        )
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of a class.
+
+    Attributes:
+        left, top: its place in the set's picture, in pixels.
+        label: the largest entries of a soft label, by class, in [0, 1]; empty for a hard one.
+    """
+
+    left: int
+    top: int
+    label: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Snapshots: the first image of classes, a row for each outer step."""
+
+    steps: list[int]
+    picture: Picture
 
 
 @dataclass(frozen=True)
@@ -27,18 +74,18 @@ class Made:
         path: of its file.
         synset: the set; None where the file cannot be read.
         wrong: why it cannot.
-        pixels: that its pictures may have.
+        share: of the page.
     """
 
     path: Path
     synset: SyntheticSet | None
     wrong: str
-    pixels: int
+    share: Share
 
     @property
     def name(self) -> str:
         """Of its folder."""
-        return self.path.parent.name
+        return shown(self.path.parent.name)
 
     @property
     def config(self) -> str:
@@ -66,40 +113,76 @@ class Made:
             "hash": self.synset.hash,
         }
 
-    @property
-    def room(self) -> tuple[int, int]:
-        """How many pictures of how many classes there is room for; one of one class at least."""
+    @cached_property
+    def index(self) -> torch.Tensor:
+        """The images that are shown (n,)."""
+        assert self.synset is not None
+        return first_images(self.synset.classes, self.synset.images[0].numel(), self.share.picture)
+
+    @cached_property
+    def picture(self) -> Picture | None:
+        """The first images of each class; whitening undone and clipped to what a screen can show."""
         if self.synset is None:
-            return 0, 0
-        most = max(1, self.pixels // self.synset.images[0, 0].numel())
-        each = min(MOST_PICTURES, max(1, most // self.synset.num_classes))
-        return each, min(self.synset.num_classes, max(1, most // each))
+            return None
+        each = int(self.synset.classes[self.index].bincount().max())
+        return Picture.of(self._pixels(self.synset, self.index), columns(len(self.index), each), self.share.picture)
 
     @property
     def caption(self) -> str:
-        """What the pictures are."""
+        """What the picture is."""
         if self.synset is None:
             return ""
-        each, classes = self.room
-        some = f"The first {each} images of each class" if len(self.synset) > each * self.synset.num_classes else ""
-        some = f"{some or 'All images'} of the first {classes} classes" if classes < self.synset.num_classes else some
+        classes = self.synset.classes[self.index].unique().numel()
+        some = f"{len(self.index)} of {len(self.synset)} images" if len(self.index) < len(self.synset) else "All images"
+        some += f", of {classes} of {self.synset.num_classes} classes" if classes < self.synset.num_classes else ""
         how = "whitening undone, clipped" if self.synset.preprocessing.space in ("zca", "kip") else "clipped"
-        return f"{some}{'; ' if some else ''}{how} for display.".capitalize()
+        return f"{some}; {how} for display."
 
     @property
-    def pictures(self) -> Iterator[tuple[str, list[str]]]:
-        """(class name, its first images as data URIs); whitening undone and clipped to what a screen can show."""
-        if self.synset is None:
+    def classes(self) -> Iterator[tuple[str, list[Image]]]:
+        """(class name, its images that are shown)."""
+        if self.synset is None or self.picture is None:
             return
-        each, classes = self.room
-        pixels, of = self.synset.pixels, self.synset.classes
-        for k, name in enumerate(self.synset.class_names[:classes]):
-            yield shown(name), [as_uri(image) for image in pixels[of == k][:each]]
+        names, of = [shown(name) for name in self.synset.class_names], self.synset.classes[self.index]
+        targets = None if self.synset.label_kind == "hard" else self.synset.targets[self.index]
+        images: dict[str, list[Image]] = {}
+        for place, cls in enumerate(of.tolist()):
+            row, column = divmod(place, self.picture.columns)
+            label = {} if targets is None else _likely(targets[place], names)
+            images.setdefault(names[cls], []).append(
+                Image(column * self.picture.width, row * self.picture.height, label)
+            )
+        yield from images.items()
+
+    @property
+    def stages(self) -> Stages | None:
+        """How the first image of each class evolved; None where no snapshots were kept, or none that can be read."""
+        if self.synset is None:
+            return None
+        try:
+            found = iterates(self.path, MOST_STAGES)
+        except (OSError, ValueError):
+            return None
+        of = self.synset.classes[self.index]
+        firsts = torch.stack([self.index[(of == cls).nonzero()[0, 0]] for cls in of.unique()[:10]])
+        if len(found) < 2 or any(len(each) != len(self.synset) for each in found.values()):
+            return None
+        images = torch.cat([self._pixels(each, firsts) for each in found.values()])
+        return Stages(list(found), Picture.of(images, len(firsts), self.share.stages))
 
     @property
     def curves(self) -> list[Curve]:
         """What was logged of its making."""
-        return curves(metrics(self.path.parent))
+        return curves(metrics(self.path.parent), self.share.points)
+
+    def _pixels(self, synset: SyntheticSet, index: torch.Tensor) -> torch.Tensor:
+        return synset.preprocessing.inverse(synset.images[index].detach()).clamp(0, 1)
+
+
+def _likely(target: torch.Tensor, names: Sequence[str]) -> dict[str, float]:
+    """The largest entries of a distribution (K,), by class."""
+    largest = target.topk(min(LIKELY, len(names)))
+    return {names[k]: value for k, value in zip(largest.indices.tolist(), largest.values.tolist(), strict=True)}
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:
@@ -116,7 +199,8 @@ def metrics(folder: Path) -> list[dict[str, float]]:
 def sets(paths: Sequence[Path]) -> Iterator[Made]:
     """One set after the other, so that a page of many holds one at a time."""
     for path in paths:
+        share = Share.of(len(paths))
         try:
-            yield Made(path, load(path), "", MOST_PIXELS // len(paths))
+            yield Made(path, load(path), "", share)
         except (OSError, ValueError) as error:
-            yield Made(path, None, str(error), 0)
+            yield Made(path, None, str(error), share)

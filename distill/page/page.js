@@ -60,3 +60,40 @@ controls.addEventListener("submit", (event) => event.preventDefault());
 controls.hidden = false;
 view(); // a reload keeps what was chosen
 choose();
+
+// Details are packed: one line of JSON for each row and set, unpacked when the first is opened.
+const shown = document.getElementById("shown");
+let packed;
+
+async function unpacked() {
+  const bytes = Uint8Array.from(atob(document.getElementById("packed").textContent), (each) => each.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return (await new Response(stream).text()).split("\n");
+}
+
+// A text as elements, and pictures cut out of the one that the set's card shows.
+function fill(part, text, line) {
+  part.innerHTML = text;
+  const picture = document.querySelector(`.card[data-line="${line}"] img`);
+  for (const canvas of picture ? all("canvas", part) : []) {
+    const { left, top } = canvas.dataset, { width, height } = canvas;
+    picture.decode().then(() => canvas.getContext("2d").drawImage(picture, left, top, width, height, 0, 0, width, height));
+  }
+}
+
+async function open(line) {
+  const texts = await (packed ??= unpacked()), place = shown.querySelector("div");
+  fill(place, JSON.parse(texts[line]), line);
+  for (const part of all("[data-set]", place)) fill(part, JSON.parse(texts[part.dataset.set]), part.dataset.set);
+  shown.showModal();
+  shown.scrollTop = 0;
+}
+
+for (const button of all("button.open")) button.addEventListener("click", () => open(button.dataset.line));
+shown.addEventListener("click", ({ target }) => {
+  if (target === shown) shown.close(); // beside it
+  if (!target.matches(".enlarge")) return;
+  const large = target.getAttribute("aria-pressed") !== "true";
+  target.setAttribute("aria-pressed", large);
+  target.closest("section, #shown > div").classList.toggle("large", large);
+});

@@ -1,8 +1,8 @@
-"""The report as one self-contained page: table, intervals, pictures, curves, configurations and commands."""
+"""The report as one self-contained page: boards, rows, intervals, sets, and what each shows when it is opened."""
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
@@ -12,15 +12,12 @@ from markupsafe import Markup
 
 from distill.files import replacing
 from distill.page.boards import Boards
+from distill.page.details import Packed, artefacts, by_class, facts
 from distill.page.figures import intervals
-from distill.page.made import sets
+from distill.page.made import Made, sets
 from distill.report.rows import RANDOM, WHOLE, Report, Row
 from distill.report.table import LEGEND, TEXT, lines, write_csv
 from distill.text import harmless, shown
-
-MOST_CLASSES = 20  # whose accuracies are shown one by one; of more, the lowest and the highest
-
-EXTREMES = 5
 
 
 def write_page(report: Report, runs: Sequence[Report], command: str) -> list[Path]:
@@ -34,21 +31,34 @@ def write_page(report: Report, runs: Sequence[Report], command: str) -> list[Pat
     Returns:
         The two paths.
     """
+    table, page = (report.path.with_suffix(suffix) for suffix in (".csv", ".html"))
     several = len(runs) > 1
     rows = [{"run": run.path.parent.name, **row} if several else row for run in runs for row in run.rows]
-    seen = lines(rows)
-    paths = list(dict.fromkeys(path for run in runs for row in run.rows for path in made(run, row)))
+    write_csv(table, rows)
+    with replacing(page) as part, part.open("w", encoding="utf-8") as file:
+        file.writelines(harmless(part, lines=True) for part in _parts(page.parent, runs, rows, command))
+    return [table, page]
+
+
+def _parts(home: Path, runs: Sequence[Report], rows: Sequence[Row], command: str) -> Iterator[str]:
+    """The page, bit by bit."""
     templates = jinja2.Environment(
         loader=jinja2.FunctionLoader(_source), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    script, boards = _source("page.js"), Boards(rows)
-    about = list(
-        dict.fromkeys(f"{row['method']} on {row['data']}" for row in rows if row["method"] not in (RANDOM, WHOLE))
-    )
-    parts = templates.get_template("page.html").generate(
-        title=f"distill: {', '.join(about[:3])}{f' and {len(about) - 3} more' if about[3:] else ''}",
+    seen, script, packed = lines(rows), _source("page.js"), Packed()
+    boards = Boards(rows, [cells["gain"] for cells in seen.cells])
+    folders = [run.path.parent for run in runs for _ in run.rows]
+    owned = [made(folder, row) for folder, row in zip(folders, rows, strict=True)]
+    paths = {path: number for number, path in enumerate(dict.fromkeys(path for own in owned for path in own))}
+    template = templates.get_template("row.html")
+    for folder, row, cells, own in zip(folders, rows, seen.cells, owned, strict=True):
+        told = {"facts": facts(row, cells), "artefacts": artefacts(row, folder, home), "classes": by_class(row)}
+        numbers = [len(rows) + paths[path] for path in own]
+        packed.add(template.render(cells=cells, command=row["command"], sets=numbers, **told))
+    return templates.get_template("page.html").generate(
+        title=_title(rows),
         written=datetime.now().strftime("%Y-%m-%d %H:%M"),
-        columns=(*(("run",) if several else ()), *seen.columns),
+        columns=(*(("run",) if len(runs) > 1 else ()), *seen.columns),
         text=("run", *TEXT),
         rows=[
             ({"run": shown(row.get("run", "")), **cells}, row, own)
@@ -61,19 +71,26 @@ def write_page(report: Report, runs: Sequence[Report], command: str) -> list[Pat
         baselines=(RANDOM, WHOLE),
         legend=[*LEGEND, *seen.notes],
         intervals=intervals(rows),
-        classes=[
-            (cells, _classes(row)) for cells, row in zip(seen.cells, rows, strict=True) if row.get("accuracy_by_class")
-        ],
         any_made=bool(paths),
-        made=sets(paths),
+        made=_packing(sets(list(paths)), templates, packed),
+        packed=packed,
         command=command,
         commands=list(dict.fromkeys(row["command"] for row in rows if row["command"])),
     )
-    table, page = (report.path.with_suffix(suffix) for suffix in (".csv", ".html"))
-    write_csv(table, rows)
-    with replacing(page) as part, part.open("w", encoding="utf-8") as file:
-        file.writelines(harmless(part, lines=True) for part in parts)
-    return [table, page]
+
+
+def _packing(found: Iterator[Made], templates: jinja2.Environment, packed: Packed) -> Iterator[Made]:
+    """Sets, of which each is packed before it is handed out."""
+    for each in found:
+        packed.add(templates.get_template("set.html").render(made=each))
+        yield each
+
+
+def _title(rows: Sequence[Row]) -> str:
+    about = list(
+        dict.fromkeys(f"{row['method']} on {row['data']}" for row in rows if row["method"] not in (RANDOM, WHOLE))
+    )
+    return f"distill: {', '.join(about[:3])}{f' and {len(about) - 3} more' if about[3:] else ''}"
 
 
 def _source(name: str) -> str:
@@ -81,16 +98,6 @@ def _source(name: str) -> str:
     return files("distill.page").joinpath(name).read_text(encoding="utf-8")
 
 
-def made(run: Report, row: Row) -> list[Path]:
-    """The files of the synthetic sets that a row is about, as far as they are still there; one path for each file."""
-    return [path for name in row.get("synsets", []) if (path := (run.path.parent / name).resolve()).is_file()]
-
-
-def _classes(row: Row) -> str:
-    """``cat 50.0, dog 61.2``; of many classes the lowest and the highest."""
-    known = {name: 100 * mean for name, mean in row["accuracy_by_class"].items() if mean is not None}
-    names = list(known)
-    if len(names) > MOST_CLASSES:
-        ranked = sorted(names, key=known.__getitem__)
-        names = [*ranked[:EXTREMES], "...", *ranked[-EXTREMES:]]
-    return ", ".join(f"{shown(name)} {known[name]:.1f}" if name in known else name for name in names)
+def made(folder: Path, row: Row) -> list[Path]:
+    """The files of the sets that a row of the report in ``folder`` is about, as far as they are there; a path for each file."""
+    return [path for name in row.get("synsets", []) if (path := (folder / name).resolve()).is_file()]

@@ -42,13 +42,14 @@ UNFINISHED = {
 ROW = {
     **dict.fromkeys(("method", "data", "student", "protocol", "labels", "selection", "command"), "any text"),
     **dict.fromkeys(("syntheses", "students"), "whole [1, 1e9]"),
-    **dict.fromkeys(("sd", "ci95"), "null or [0, 10]"),
+    "seconds": "[-1e12, 1e12]",  # a clock went back
+    **dict.fromkeys(("sd_synthesis", "sd_student"), "absent or null or [0, 10]"),
+    **dict.fromkeys(("student_hash", "protocol_hash", "training_hash", "synset_hash"), "absent or null or text"),
     **{"ipc": "null or (0, 1e9]", "ipc_range": "absent or null or text", "data_hash": "absent or text"},
     **dict.fromkeys(("counts", "synthesis_seeds"), "absent or null or any number of whole [0, 1e20]"),
-    **{"mean": "[0, 1]", "balanced_accuracy": "absent or [0, 1]"},
+    **{"mean": "[0, 1]", "balanced_accuracy": "absent or [0, 1]", "sd": "null or [0, 10]", "ci95": "null or [0, 10]"},
     **dict.fromkeys(("accuracies", "validation_accuracies"), "absent or any number of [0, 1]"),
     "accuracy_by_class": "absent or map of any text to null or [0, 1]",
-    "seconds": "[-1e12, 1e12]",  # a clock went back
     **dict.fromkeys(("synsets", "protocol_changes", "cell_changes", "cut"), "absent or any number of any text"),
     **dict.fromkeys(("images", "image_bytes", "label_bytes"), "absent or whole [0, 1e18]"),
     **dict.fromkeys(("optimizer_steps", "seen", "synthesis_seconds"), "absent or [0, 1e18]"),

@@ -92,7 +92,7 @@ def lines(rows: Sequence[Row]) -> Lines:
         if named[row["data"]] > 1:
             data += f" #{several.number(f'#{{}} {data}: {_kind(row)}')}"
         own = {name: shown(values[number]) for name, values in varied.items()}
-        own |= {name: budgets[number].get(name, "") for name in unequal} | {"gain": gain_text(over[number])}
+        own |= {name: budgets[number].get(name, "") for name in unequal} | {"gain": _gained(over[number])}
         cells.append(own | _cells(row) | {"data": data, "protocol": protocol, "published": published + _gap(row)})
     alike = [f"{budgets[0][name]} {name}" for name in BUDGET if name not in unequal and name in next(iter(budgets), {})]
     chosen = PEAKS if any(row["selection"] in MARKS for row in rows) else ()
@@ -171,8 +171,7 @@ def spelt_out(changes: Sequence[str]) -> str:
     return ", ".join(map(shown, changes[:MOST_CHANGES])) + (f", and {more} more" if more > 0 else "")
 
 
-def gain_text(gain: tuple[float, float | None] | None) -> str:
-    """``+1.2 ± 0.4``, in percentage points; empty where there is none."""
+def _gained(gain: tuple[float, float | None] | None) -> str:
     if gain is None:
         return ""
     difference, half = gain
