@@ -114,7 +114,7 @@ def flat_protocol(protocol: Mapping[str, Any]) -> Values:
     own = {
         name: value
         for name, value in protocol.items()
-        if name not in ("kind", "recipe", "labels", "choice", "candidates")
+        if name not in ("kind", "recipe", "labels", "choice", "candidates", "assumed")
     }
     values = own | {"choices": protocol["candidates"]}
     for part in ("recipe", "labels", "choice"):

@@ -16,7 +16,7 @@ import distill
 from distill.identity import flat_protocol, parts_of
 from distill.training.views import Augmented
 
-PROTOCOLS = ("sre2l-cifar", "sre2l-in", "cvdd", "rded", "rth-soft", "rth-hard")
+PROTOCOLS = ("sre2l-cifar", "sre2l-in", "cvdd", "rded", "rth-soft", "rth-hard", "rd3")
 
 
 def judged_by(protocol, *more):
@@ -31,6 +31,7 @@ TABLE = {
     "sre2l-in": (300, 1024, 1, "stored", 20, "cutmix", 1.0, "resized_crop", 0.08, 2, "eval"),
     "cvdd": (300, 16, 1, "stored", 20, "cutmix", 1.0, "resized_crop", 0.08, 2, "batch"),
     "rded": (300, 100, 2, "on_the_fly", 20, "cutmix", 1.0, "resized_crop", 1.0, 1, "eval"),
+    "rd3": (400, 50, 1, "on_the_fly", 20, "cutmix", 1.0, "resized_crop", 1.0, 1, "eval"),
     "rth-soft": (300, 128, 1, "on_the_fly", 20, "cutmix", 1.0, "resized_crop", 0.08, 1, "eval"),
     "rth-hard": (300, 128, 1, "none", None, "none", None, "resized_crop", 0.08, 1, None),
 }

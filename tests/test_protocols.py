@@ -34,6 +34,7 @@ MEASURED = {
     "candidates",
     "test_every",
     "twin",
+    "assumed",
 }
 OTHER = {  # than what stands there
     "name": "x", "version": 2, "students": 3, "batch_of_ipc": {1: 2}, "candidates": {"lr": [0.1, 0.2]}, "test_every": 3,
@@ -41,7 +42,8 @@ OTHER = {  # than what stands there
     "momentum": 0.2, "weight_decay": 0.3, "decoupled_decay": 0.3, "decay": 0.7, "decay_epoch": 0, "decay_momentum": 0.3,
     "stretch": 3.0, "augment": "siamese", "area": 0.3, "shuffle": 2, "mix_alpha": 0.2, "temperature": 2.0,
     "vote_temperature": 0.5, "top_k": 1, "policy": "svhn", "operations": 3, "level": 25, "steps": 5, "floor": 0.04,
-    "trust": 0.3, "decay_every": 2, "pct_start": 0.6, "div_factor": 2.0, "final_div_factor": 2.0, "smoothing": 0.4,
+    "trust": 0.3, "decay_every": 2, "assumed": ["lr"],
+    "pct_start": 0.6, "div_factor": 2.0, "final_div_factor": 2.0, "smoothing": 0.4,
 }  # fmt: skip
 
 
@@ -110,7 +112,7 @@ def rows(real, teacher, synset, tmp_path):
     """What is told of a protocol's rows, and the bytes of its students' accuracies."""
     snapshots = [{0: synset.with_(images=synset.images.flip(0)), 1: synset}]
     told = ("protocol", "protocol_hash", "labels", "selection", "students", "lr", "students_for_choices", "accuracies")
-    told += ("validation_accuracies",)
+    told += ("validation_accuracies", "assumed")
 
     def measured(protocol):
         report = Report(tmp_path / str(len(list(tmp_path.iterdir()))) / "report.json")

@@ -257,6 +257,7 @@ PRESETS = {
     "dc_mnist": (1001, 0.01, False, 256, "crop_scale_rotate", "hard", 20, "last"),
     "dsa": (1001, 0.01, False, 256, "dsa", "hard", 20, "last"),
     "dm": (1001, 0.01, False, 256, "dsa", "hard", 20, "last"),
+    "eccv24": (1001, 0.01, False, 256, "dsa", "hard", 3, "last"),
     "mtt": (1001, 0.01, True, 256, "dsa", "hard", 5, "test"),
     "tesla": (1001, 0.01, True, 256, "dsa", "own", 3, "test"),
     "datm": (1001, 0.01, True, 128, "dsa", "own", 5, "test"),

@@ -109,6 +109,7 @@ def planned(
         "protocol": protocol.name,
         "protocol_hash": protocol.hash,
         "training_hash": protocol.training_hash,
+        "assumed": list(protocol.assumed),
         "synset_hash": ",".join(each.hash for each in entry.sets),
         "seed": bench.seed,
     }

@@ -86,6 +86,7 @@ class Protocol:
             not on Tiny-ImageNet); an ipc takes its smaller neighbour's. None leaves the batch alone.
         candidates: values of fields of the recipe; all combinations are tried on the validation split with one student
             each, the best is kept. A learned rate joins the candidates of ``lr``.
+        assumed: what the paper does not tell, and is filled in.
 
     Raises:
         ValueError: a value is out of range.
@@ -101,6 +102,7 @@ class Protocol:
     artefact_lr: bool = setting("true or false")
     batch_of_ipc: Mapping[int, int] | None = setting("null or map of whole [1, 1000000] to whole [1, 1000000]")
     candidates: Mapping[str, Sequence[Any]] = setting("{} or map of text to list of anything")
+    assumed: Sequence[str] = setting("any number of text")
 
     def __post_init__(self) -> None:
         check_ranges("protocol", vars(self), stated(type(self)))

@@ -99,7 +99,14 @@ def lines(rows: Sequence[Row]) -> Lines:
     papers = (PUBLISHED,) if any(row.get("published") for row in rows) else ()
     matched = [f"Every row: {', '.join(alike)}."] if alike else []
     compared = [GAIN] if gained else []
-    return Lines(columns, cells, [*chosen, *papers, *compared, *matched, *several.notes, *presets.notes, *unlike.notes])
+    filled = {
+        f"{shown(row['protocol'])}: assumed are {', '.join(row['assumed'])}." for row in rows if row.get("assumed")
+    }
+    return Lines(
+        columns,
+        cells,
+        [*chosen, *papers, *compared, *matched, *sorted(filled), *several.notes, *presets.notes, *unlike.notes],
+    )
 
 
 def _budget(row: Row) -> dict[str, str]:
