@@ -14,7 +14,7 @@ from distill.cli.suites import carried_out
 from distill.report.rows import Report
 from distill.runs.suited import run_of, subjects, suite_of
 from distill.suites.base import mean
-from distill.suites.tables import scores
+from distill.suites.tables import cells, scores
 
 BENCH = suite_of("dc-bench", {"transfer": ["mlp", "alexnet"]})
 PAPER = suite_of("dc-bench", {"transfer": ["mlp", "alexnet"], "mode": "paper"})
@@ -208,11 +208,22 @@ def test_shards_share_the_cells_and_a_row_that_another_process_makes_is_left_to_
     assert len(tried[0]) == len(tried[1]) == 2 and not {*map(str, tried[0])} & {*map(str, tried[1])}
 
 
-def test_what_the_test_split_picked_has_a_dagger():
-    subject, there = subjects({"ipc": 1})[0], rows(TEST)
-    for suite, mark in ((BENCH, ""), (PAPER, "†")):
+def test_what_the_test_split_picked_has_a_dagger_and_the_releases_spread():
+    values = [0.5, 0.6, 0.7]
+    subject, there = (
+        subjects({"ipc": 1})[0],
+        {name: {**row, "values": values, "ci95": 0.25} for name, row in rows(TEST).items()},
+    )
+    for suite, mark, spread in ((BENCH, "", "25.0"), (PAPER, "†", "8.2")):  # 8.2: of n; of n - 1 it were 10.0
         (told,) = scores(suite, "dc-bench", {subject: there}).rows
-        assert [cell.text[-1] == "†" for cell in told[2:5]] == [bool(mark), False, bool(mark)]
+        assert [cell.mark for cell in told[2:]] == [mark] * 5 + [""]  # nothing stands beside random images
+        every = cells(
+            suite, "dc-bench", {subject: {n: {**r, "syntheses": 1, "students": 3} for n, r in there.items()}}, {}
+        )
+        assert {(cell.mark, cell.text.partition(" ± ")[2]) for cell in every.rows[0][2:] if cell.text != "–"} == {
+            (mark, spread)
+        }
+        assert ("interval" in every.notes[0]) != bool(mark)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 """Suite: a list of cells, and scores over their rows. It adds no trainer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from distill.checks import check_ranges, setting, stated
-from distill.comparison.forms import Form
+from distill.comparison.forms import HOW, Form
 from distill.report.rows import Row
 
 Rows = Mapping[str, Row]
@@ -97,9 +97,18 @@ class Suite(ABC):
         return []
 
     @property
-    def picked(self) -> Collection[str]:
-        """Scores that were chosen on the test split, which a dagger marks."""
-        return ()
+    def peeks(self) -> bool:
+        """Whether it chooses on the test split, as a paper did: a dagger marks all its numbers."""
+        return False
+
+    def spread(self, row: Row) -> float | None:
+        """What stands behind the ± of a cell: the half-width of the interval of its mean."""
+        return row["ci95"]
+
+    @property
+    def spread_told(self) -> str:
+        """What that is."""
+        return HOW[0]
 
     def check(self, val: bool) -> None:  # noqa: B027
         """Raise ValueError if the suite chooses on the validation split, and there is none."""

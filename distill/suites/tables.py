@@ -7,6 +7,8 @@ from distill.comparison.forms import Cell as Place
 from distill.report.rows import PEAKED, Row
 from distill.suites.base import RANDOM, Judged, Rows, Subject, Suite
 
+DAGGER = "†"
+PEEKED = "† chosen on the test split, or beside such a choice: to be compared with the paper's alone."
 PICKED = "† beside a method: its set was picked on the test split."
 
 
@@ -17,14 +19,12 @@ def scores(suite: Suite, name: str, judged: Judged) -> Form:
         beside = random_beside(subject, judged)
         own, ends = suite.score(rows, beside), suite.intervals(rows, beside)
         texts = [percent(own[each], ends.get(each)) for each in suite.scores]
-        marked = [
-            text + "†" * (each in suite.picked and own[each] is not None)
-            for each, text in zip(suite.scores, texts, strict=True)
-        ]
+        marks = [DAGGER * (suite.peeks and own[each] is not None) for each in suite.scores]
         peaked = any(row["selection"] in PEAKED for row in rows.values())
-        lines.append([Place(text) for text in (subject.name + "†" * peaked, subject.size, *marked)])
+        numbers = [Place(text, mark=mark) for text, mark in zip(texts, marks, strict=True)]
+        lines.append([Place(subject.name + DAGGER * peaked), Place(subject.size), *numbers])
         leaked = leaked or peaked
-    notes = [*suite.notes, *([PICKED] if leaked else []), HOW[2]]
+    notes = [*suite.notes, *([PEEKED] if suite.peeks else []), *([PICKED] if leaked else []), HOW[2]]
     return Form(name, f"{name}, %", ["method", "ipc", *suite.scores], lines, notes)
 
 
@@ -33,10 +33,11 @@ def cells(suite: Suite, name: str, judged: Judged, failed: Mapping[str, str]) ->
     names = list(dict.fromkeys(cell.name for each, rows in judged.items() for cell in suite.cells(rows, each.name)))
     lines = []
     for subject, rows in judged.items():
-        own = [accuracy(rows[each]) if each in rows else Place(MISSING) for each in names]
+        own = [accuracy(suite, rows[each]) if each in rows else Place(MISSING) for each in names]
         lines.append([Place(subject.name), Place(subject.size), *own])
     notes = [
-        HOW[0],
+        suite.spread_told,
+        *([PEEKED] if suite.peeks else []),
         *(f"{cell} failed, and is tried again by the same command: {reason}" for cell, reason in failed.items()),
     ]
     return Form(
@@ -53,9 +54,10 @@ def is_random_of(other: Subject, subject: Subject) -> bool:
     return other.name == RANDOM and other.size == subject.size and subject.name != RANDOM
 
 
-def accuracy(row: Row) -> Place:
-    half = "" if row["ci95"] is None else f" ± {100 * row['ci95']:.1f}"
-    return Place(f"{100 * row['mean']:.1f}{half}", f"{row['syntheses']}x{row['students']}")
+def accuracy(suite: Suite, row: Row) -> Place:
+    spread = suite.spread(row)
+    text = f"{100 * row['mean']:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")
+    return Place(text, f"{row['syntheses']}x{row['students']}", DAGGER * suite.peeks)
 
 
 def percent(value: float | None, ends: tuple[float, float] | None) -> str:
