@@ -176,7 +176,9 @@ def test_the_suite_runs_goes_on_and_tells_all_arms(tmp_path, monkeypatch):
     from distill.runs import suite as runs
 
     plan = carried_out([*TOY, "plan=true"])
-    assert len(plan) == 8 and not (tmp_path / "outputs").exists()  # seven rows: arms that are the same have one
+    assert (
+        len(plan) == 9 and not (tmp_path / "outputs").exists()
+    )  # proxies and seven rows: arms that are the same have one
     whole, broken = runs.carry_out, ["ipc=null"]
 
     def breaks(run, real, arrows):

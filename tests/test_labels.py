@@ -16,9 +16,9 @@ from distill.networks.flat import flatten
 from distill.sets.synthetic import SyntheticSet
 from distill.sets.walks import InfoBatch, Rs2
 from distill.teachers.committee import Committee
-from distill.teachers.fixed import Fixed
 from distill.teachers.label_store import LabelStore
-from distill.teachers.labels import Hard, Once, Own, Stored, Teaching, told
+from distill.teachers.labels import Hard, Own, Stored, Teaching, told
+from distill.teachers.once import Fixed, Once
 from distill.training.batch import Batch, Batches
 from distill.training.gradients import Gradients
 from distill.training.loop import train
@@ -117,6 +117,16 @@ def store(folder, synset, teachers, strategy="flip", **changes):
 
 def as_split(synset, strategy="flip"):
     return Split(synset.images, synset.labels, synset.class_names, synset.data, synset.preprocessing, strategy)
+
+
+@pytest.mark.parametrize("top_k", [None, 1])
+def test_what_a_store_takes_is_known_before(tmp_path, synset, committee, top_k):
+    labels = Stored(**ASKED, top_k=top_k)
+    _, about = told(labels, batches(synset), 11, Teaching(committee, tmp_path))
+    about.prepare()
+    takes = labels.takes(12, 3, 2, 0)
+    assert takes == 2 * 12 * (4 + 2 * 3 if top_k is None else 4 + 2 + 4 + 2)
+    assert takes < about.bytes() < takes + 2 * 1000  # and what tells each of two files
 
 
 @pytest.mark.parametrize("mode, parts", [("eval", 1), ("batch", 2)])

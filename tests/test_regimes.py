@@ -60,6 +60,7 @@ def test_all_regimes_take_as_many_steps_whatever_the_size():
 
 def test_the_suite_tells_gaps_and_what_labels_take(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    plan = carried_out([*TOY, "plan=true"])
     carried_out(TOY)
     folder = tmp_path / "outputs" / "suite" / "labels"
     random, kmeans = json.loads((folder / "summary.json").read_text())["scores"]
@@ -70,13 +71,13 @@ def test_the_suite_tells_gaps_and_what_labels_take(tmp_path, monkeypatch):
         assert random[f"{name} convnet"] is None
         assert kmeans[f"{name} convnet"] == pytest.approx(means["kmeans", labels] - means["random", labels])
     assert len(means) == 6
-    assert read(folder / "tables", "label-bytes.csv")[2] == [
-        "kmeans",
-        "1",
-        "80",
-        "400",
-        "0",
-    ]  # int64; ten of fp32; none
+    takes = {line.split()[0]: line.split(", ")[-1].split()[0] for line in plan if line.startswith("kmeans-ipc1-")}
+    names = [f"kmeans-ipc1-{regime}" for regime in LABELS.regimes]
+    planned = [takes[name] for name in names]  # int64; ten of fp32; none
+    assert (
+        ["kmeans", "1", *planned] == read(folder / "tables", "label-bytes.csv")[2] == ["kmeans", "1", "80", "400", "0"]
+    )
+    assert sum("before: 1 teachers convnet_bn of 1 epochs" in line for line in plan) == 1
     from distill.runs import suite as runs
 
     monkeypatch.setattr(runs, "carry_out", None)

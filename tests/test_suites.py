@@ -83,11 +83,8 @@ def read(folder, name):
 def test_a_suite_goes_on_where_it_stopped_and_a_failed_cell_is_tried_again(line, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.chdir(tmp_path)
     plan = carried_out([*TOY, "plan=true"])
-    assert (
-        len(plan) == 6
-        and plan[-2] == "and 2 cells that these rows decide"
-        and plan[-1].startswith("4 cells are left: ")
-    )
+    assert len(plan) == 7 and "before: 1 proxies convnet of 1 epochs" in plan[0]
+    assert plan[-2] == "and 2 cells that these rows decide" and plan[-1].startswith("4 cells are left: ")
     assert not (tmp_path / "outputs").exists()
 
     from distill.runs import suite as runs
@@ -115,7 +112,9 @@ def test_a_suite_goes_on_where_it_stopped_and_a_failed_cell_is_tried_again(line,
     assert all(None not in each.values() for each in summary["scores"])
     rows = [json.loads(path.read_text()) for path in (tmp_path / "outputs" / "rows").glob("*.json")]
     done = [each["operations"] * each["syntheses"] * each["students"] for each in rows if each["student"] == "convnet"]
-    assert float(re.search(r": (\S+) TFLOP", plan[-1])[1]) * 1e12 == pytest.approx(sum(done), rel=0.01)
+    told = [float(re.search(r"(\S+) TFLOP", line)[1]) for line in plan if line.endswith(", 80 bytes of labels")]
+    assert len(told) == 4 and sum(told) * 1e12 == pytest.approx(sum(done), rel=0.01)
+    assert {each["label_bytes"] for each in rows} == {80}
     random, kmeans = summary["scores"]
     table = read(folder / "tables", "dc-bench.csv")
     assert table[0] == ["method", "ipc", *BENCH.scores]
@@ -168,6 +167,20 @@ def test_the_test_split_is_read_once_for_each_student_that_is_reported(own, tmp_
         == sum(len(row["values"]) for row in Report(Path("outputs/report.json")).rows)
         > 0
     )
+
+
+def test_a_plan_names_every_input_that_is_missing_and_without_it_nothing_starts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["suite=labels", "data=digits", "synset=[a,b]", "device=cpu"]
+    plan = carried_out([*words, "plan=true"])
+    assert [each.partition(":")[0] for each in plan[:2]] == ["missing", "missing"] and plan[-1].startswith("0 cells")
+    with pytest.raises(
+        FileNotFoundError, match="nothing was started, 2 inputs are missing: no synthetic set at a.*; no"
+    ):
+        carried_out(words)
+    plan = carried_out(["suite=dc-bench", "data=npz", "data.path=nowhere.npz", "method=kmeans", "plan=true"])
+    assert sum(each.startswith("missing: ") for each in plan) == 1  # of both
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_set_that_cannot_be_made_stops_no_other_and_its_cells_are_not_tried(tmp_path, monkeypatch):

@@ -18,7 +18,8 @@ from distill.methods.matching.dm import DistributionMatching
 from distill.methods.matching.gradient import GradientMatching
 from distill.methods.matching.trajectory import TrajectoryMatching
 from distill.sets.synthetic import SyntheticSet
-from distill.teachers.labels import Once, OnTheFly, Teaching, told
+from distill.teachers.labels import OnTheFly, Teaching, told
+from distill.teachers.once import Once
 from distill.teachers.store import ExpertStore
 from distill.training.accuracy import hits
 from distill.training.batch import Batches

@@ -84,6 +84,11 @@ def one_step(net: nn.Module, recipe: Recipe | None, data: Coreset, real: Split) 
 
 def experts(line: Line) -> list[Work]:
     """Experts and teachers that are not there."""
+    return list(stores(line).values())
+
+
+def stores(line: Line) -> dict[str, Work]:
+    """The same by the name of the store."""
     found: dict[str, Work] = {}
     store = None if line.teachers_alone else line.expert_store()
     if store is not None:
@@ -96,7 +101,7 @@ def experts(line: Line) -> list[Work]:
         what = f"{'proxies' if node.get('dynamics') else 'teachers'} {name}"
         work = of_store(what, each, line.student(name), instantiate(node.recipe), len(line.real.train))
         found.setdefault(each.folder.name, work)
-    return list(found.values())
+    return {name: work for name, work in found.items() if work.units}
 
 
 def of_store(what: str, store: ExpertStore, make: Callable[[], nn.Module], recipe: Recipe, images: int) -> Work:

@@ -54,6 +54,7 @@ class SuiteRun:
         common: what all cells are told beside.
         out: where rows, sets and the suite's tables lie.
         rivals: random images of draws of their own, by size.
+        missing: inputs that are not here, a text each; there is no subject that needs one.
         failed: reasons of cells that failed, by their ids.
         reals, lines: what was read and composed before, for each subject and each cell.
         sets: what names the sets that a method made.
@@ -65,6 +66,7 @@ class SuiteRun:
     common: Sequence[str]
     out: Path
     rivals: Mapping[str, Subject] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     reals: dict[Subject, RealData] = field(default_factory=dict)
     lines: dict[Job, Line] = field(default_factory=dict)
@@ -78,11 +80,19 @@ class SuiteRun:
 
     def check(self) -> None:
         """Let fail what the suite, or the first cell of a subject, would find impossible."""
+        there = []
+        for subject in self.subjects:
+            try:
+                self.find_sets(subject, make=False)
+                line = self.line(Job(subject, self.suite.cells({}, subject.name)[0]))
+            except FileNotFoundError as error:
+                self.missing += [str(error)] * (str(error) not in self.missing)
+                continue
+            self.suite.check(len(line.real.val) > 0)
+            there.append(subject)
+        self.subjects = there
         for subject in self.made:
             self.find_sets(subject, make=False)
-        for subject in self.subjects:
-            line = self.line(Job(subject, self.suite.cells({}, subject.name)[0]))
-            self.suite.check(len(line.real.val) > 0)
 
     def words(self, job: Job) -> list[str]:
         """The whole command line of a cell; it judges a method's sets where they are there."""
@@ -160,14 +170,17 @@ class SuiteRun:
     def operations(self, job: Job) -> float:
         """About how many floating-point operations the cell's students take."""
         line = self.line(job)
-        image = line.real.train.images[:2].cpu()
-        return sum(work.images * operations(work.make, image) for work in ahead.students(line))
+        return needed_by(line, ahead.students(line))
 
     def go(self, index: int = 0, count: int = 1) -> None:
         """Try once each what is left, or the ``index``-th of ``count`` shares of it; what fails is noted, and the others go on.
 
         Where another process is making a row, it is left to that process.
         """
+        if self.missing:
+            raise FileNotFoundError(
+                f"nothing was started, {len(self.missing)} inputs are missing: {'; '.join(self.missing)}"
+            )
         for subject in self.made:
             with self.noted(subject.id):
                 self.find_sets(subject, make=True)
@@ -188,21 +201,50 @@ class SuiteRun:
         except (ValueError, RuntimeError, OSError) as error:
             self.failed[what] = str(error)
 
+    def first(self) -> dict[str, tuple[Line, ahead.Work]]:
+        """What sets and cells are made from or learn from that is not there yet: experts, teachers, and the sets."""
+        found: dict[str, tuple[Line, ahead.Work]] = {}
+        for subject in self.made:
+            if subject not in self.sets and "task=evaluate" not in subject.stated:
+                line = self.making(subject)
+                found |= {name: (line, work) for name, work in ahead.stores(line).items()}
+                for work in ahead.sets(line):
+                    found |= {subject.id: (line, work)} if work.images else {}
+        for line in (self.line(job) for _, job in self.left() if not job.cell.of):  # whose teachers are the set's
+            asked = {} if line.judges is None else line.teacher_stores(line.judges)
+            judges = {store.folder.name for store in asked.values()}
+            found |= {name: (line, work) for name, work in ahead.stores(line).items() if name in judges}
+        return found
+
     def plan(self) -> list[str]:
-        """What a run would do: a line for each cell that is left, and what all of them take here. Nothing is trained."""
-        lines, work, seconds = list[str](), 0.0, 0.0
-        once = {job.work: (needed, job) for needed, job in reversed(self.left())}
-        for needed, job in sorted(once.values(), key=lambda each: each[0]):
-            line = self.line(job)
-            own = sum(each.seconds(line.real.train) for each in ahead.students(line))
-            lines.append(f"{job.id:<44} {needed / 1e12:10.3g} TFLOP   {duration(own)}")
-            work, seconds = work + needed, seconds + own
+        """What a run would do: what is missing, what is made before, a line for each cell that is left. Nothing is trained."""
+        lines, works = [f"missing: {each}" for each in self.missing], list[tuple[float, float]]()
+
+        def tell(name: str, work: float, seconds: float, more: str) -> None:
+            lines.append(f"{name:<44} {work / 1e12:10.3g} TFLOP   {duration(seconds)}, {more}")
+            works.append((work, seconds))
+
+        for name, (line, work) in self.first().items():
+            tell(name, needed_by(line, [work]), work.seconds(line.real.train), f"before: {work.text}")
+        once = {job.work: job for _, job in reversed(self.left())}
+        cells = sorted(((self.operations(job), job) for job in once.values()), key=lambda each: each[0])
+        for needed, job in cells:
+            seconds = sum(each.seconds(self.line(job).real.train) for each in ahead.students(self.line(job)))
+            tell(job.id, needed, seconds, f"{self.label_bytes(job):,} bytes of labels")
         memory = f"{peak_bytes() / 1e9:.1f} GB of memory or more"
-        total = (
-            f"{len(lines)} cells are left: {work / 1e12:.3g} TFLOP, about {duration(seconds)} on this machine, {memory}"
-        )
+        total, seconds = (sum(each) for each in zip(*works, strict=True)) if works else (0.0, 0.0)
+        told = f"{len(cells)} cells are left: {total / 1e12:.3g} TFLOP, about {duration(seconds)} on this machine, {memory}"
         unknown = sum(not cell.sure for each in self.subjects for cell in self.suite.cells(self.rows(each), each.name))
-        return [*lines, *([f"and {unknown} cells that these rows decide"] if unknown else []), total]
+        return [*lines, *([f"and {unknown} cells that these rows decide"] if unknown else []), told]
+
+    def label_bytes(self, job: Job) -> int:
+        """About what a set's labels take in a cell."""
+        line = self.line(job)
+        sizes = [len(each) for each in line.synsets] or [sum(line.real.train.asked(ipc)) for ipc in line.ipcs]
+        images = sizes[0] if sizes else len(line.real.train)
+        protocol = line.protocol().sized(images, line.real.train.num_classes, len(line.real.train))
+        own = line.synsets[0].label_bytes if line.synsets else 8 * images
+        return protocol.labels.takes(images, line.real.train.num_classes, protocol.recipe.passes(images), own)
 
     def finish(self) -> tuple[list[Form], list[Path]]:
         """The scores of each subject, less random's, and every cell; and the files that they were written to."""
@@ -224,3 +266,9 @@ class SuiteRun:
             told = {"intervals": {name: list(pair) for name, pair in ends.items()}} if ends else {}
             found.append({"method": subject.name, "ipc": subject.size, **self.suite.score(rows, random), **told})
         return found
+
+
+def needed_by(line: Line, works: Sequence[ahead.Work]) -> float:
+    """About how many floating-point operations these are."""
+    image = line.real.train.images[:2].cpu()
+    return sum(work.images * operations(work.make, image) for work in works)

@@ -1,8 +1,9 @@
 """A suite by its words: those of its cells' runs, and what it judges."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from hydra.utils import get_class
@@ -12,6 +13,7 @@ from distill.presets import CONFIGS, options, unknown
 from distill.runs.composed import literal
 from distill.runs.suite import SuiteRun
 from distill.sets.reading import load
+from distill.sets.synthetic import SyntheticSet
 from distill.sizes import of_counts, short
 from distill.suites.base import RANDOM, Subject, Suite
 
@@ -26,10 +28,11 @@ def run_of(values: Mapping[str, Any]) -> SuiteRun:
     own = {key: value for key, value in values.items() if key == "mode" or key.startswith("suite.")}
     suite = suite_of(name, {key.removeprefix("suite."): value for key, value in own.items()})
     common = [f"{key}={literal(value)}" for key, value in values.items() if key not in OWN and key not in own]
-    judged, out = subjects(values), Path(str(values.get("out", "outputs")))
+    sets, missing = opened(map(str, as_list(values.get("synset"))))
+    judged, out = subjects(values, sets), Path(str(values.get("out", "outputs")))
     seed = values.get("seed", 0) + values.get("draws", 5)  # of the first draw that is no subject's
     rivals = {each.size: replace(each, stated=(*each.stated, f"seed={seed}")) for each in judged if each.name == RANDOM}
-    return SuiteRun(suite, name, judged, common, out, rivals)
+    return SuiteRun(suite, name, judged, common, out, rivals, missing)
 
 
 def suite_of(name: str, settings: dict[str, Any]) -> Suite:
@@ -46,10 +49,20 @@ def suite_of(name: str, settings: dict[str, Any]) -> Suite:
     return suite
 
 
-def subjects(values: Mapping[str, Any]) -> list[Subject]:
+def opened(paths: Iterable[str]) -> tuple[dict[str, SyntheticSet], list[str]]:
+    """Sets by their paths, and what is told of those that are missing."""
+    sets, missing = dict[str, SyntheticSet](), list[str]()
+    for path in paths:
+        try:
+            sets[path] = load(path)
+        except FileNotFoundError as error:
+            missing.append(str(error))
+    return sets, missing
+
+
+def subjects(values: Mapping[str, Any], sets: Mapping[str, SyntheticSet] = MappingProxyType({})) -> list[Subject]:
     """Random images of each size, the methods, and the sets; several sets of one method and size are its syntheses."""
-    sets = {path: load(path) for path in map(str, as_list(values.get("synset")))}
-    asked = as_list(values.get("ipc")) or ([] if sets else [10])
+    asked = as_list(values.get("ipc")) or ([] if "synset" in values else [10])
     draws, syntheses = values.get("draws", 5), values.get("syntheses", 1)
     together: dict[tuple[str, str], list[str]] = {}
     sizes = {short(size): size for size in asked}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,10 +15,8 @@ from torch import Tensor
 
 from distill import rng
 from distill.checks import check_ranges, setting, stated
-from distill.progress import stage
 from distill.teachers.committee import Committee
 from distill.teachers.label_store import LabelStore
-from distill.teachers.shelf import ASKING
 from distill.training.batch import Batches, OwnLabels, Seen
 from distill.training.losses import CrossEntropy, Distillation, Divergence, Loss, Smoothed
 from distill.training.recipe import TEACHERS
@@ -85,6 +83,15 @@ class Labels(ABC):
         """Of the students' batches and views."""
         return [rng.derive(seed, f"{purpose} training", synthesis, student) for student in students]
 
+    def takes(self, images: int, classes: int, passes: int, own: int) -> int:
+        """About the bytes that labels of so many images take, as `Told` counts them once they are there.
+
+        Args:
+            passes: epochs of a training.
+            own: bytes of the set's own labels.
+        """
+        return 8 * images  # classes
+
     @abstractmethod
     def on(self, batches: Batches, seed: int, teaching: Teaching) -> Told:
         """What is told of the views in ``batches``, which are those of ``seed`` where all students see the same."""
@@ -124,6 +131,9 @@ class Own(Labels):
 
     def rows(self, soft: bool) -> list[Labels]:
         return [self, Hard()] if self.twin and soft else [self]
+
+    def takes(self, images: int, classes: int, passes: int, own: int) -> int:
+        return own
 
     def on(self, batches: Batches, seed: int, teaching: Teaching) -> Told:
         data = batches.data
@@ -194,6 +204,9 @@ class OnTheFly(Matched):
 
     name = "on_the_fly"
 
+    def takes(self, images: int, classes: int, passes: int, own: int) -> int:
+        return 0
+
     def on(self, batches: Batches, seed: int, teaching: Teaching) -> Told:
         ask = self.ask(teaching, batches.recipe.micro_batches)
         return self.told(lambda seen: ask(seen.views), lambda: 0, teaching)
@@ -214,6 +227,9 @@ class KnowledgeDistillation(OnTheFly):
 
     def sized(self, kept: float) -> Labels:
         return self if self.alpha is not None else replace(self, alpha=1 - kept / 2)
+
+    def takes(self, images: int, classes: int, passes: int, own: int) -> int:
+        return 8 * images
 
     def on(self, batches: Batches, seed: int, teaching: Teaching) -> Told:
         assert self.alpha is not None, "the fraction of images is not known: `sized` tells"
@@ -239,6 +255,10 @@ class Stored(Matched):
     name = "stored"
     top_k: int | None = setting("null or whole [1, 1000000]")
 
+    def takes(self, images: int, classes: int, passes: int, own: int) -> int:
+        some = self.top_k is not None and self.top_k < classes
+        return passes * images * (4 + (6 * (self.top_k or 0) + 2 if some else 2 * classes))  # and the order
+
     def seeds(self, seed: int, purpose: str, synthesis: int, students: Sequence[int]) -> list[int]:
         return [rng.derive(seed, f"{purpose} labels", synthesis)] * len(students)
 
@@ -251,38 +271,6 @@ class Stored(Matched):
         ask, about = self.ask(teaching, batches.recipe.micro_batches), self.asked(teaching)
         store = LabelStore(teaching.folder, batches, seed, ask, about, self.temperature, self.top_k)
         return replace(self.told(store, lambda: store.bytes, teaching), prepare=store.fill)
-
-
-@dataclass(frozen=True)
-class Once(Matched):
-    """Made once for each image, as it is."""
-
-    name = "once"
-
-    def on(self, batches: Batches, seed: int, teaching: Teaching) -> Told:
-        data, ask = batches.data, self.ask(teaching, batches.recipe.micro_batches)
-        known = _Known(lambda: ask(data.images[:]), self.temperature)
-        return self.told(known, lambda: 4 * len(data.labels) * data.num_classes, teaching)
-
-
-class _Known:
-    """Logits (N, K) of images; of mixed views, what has the mixture of the two labels as its softmax at the temperature."""
-
-    def __init__(self, ask: Callable[[], Tensor], temperature: float):
-        self.ask, self.temperature = ask, temperature
-
-    @cached_property
-    def logits(self) -> Tensor:
-        with stage(ASKING):
-            return self.ask()
-
-    def __call__(self, seen: Seen) -> Tensor:
-        own, tau = self.logits[seen.index], self.temperature
-        if seen.partner is None:
-            return own
-        both = torch.stack([own, self.logits[seen.partner]]).div(tau).log_softmax(2)
-        weights = torch.tensor([seen.share, 1 - seen.share]).log().view(2, 1, 1).to(both, non_blocking=True)
-        return tau * (both + weights).logsumexp(0)
 
 
 def told(labels: Labels, batches: Batches, seed: int, teaching: Teaching) -> tuple[Batches, Told]:
