@@ -21,6 +21,8 @@ from distill.cli.habits import FLAGS, check_habits
 from distill.cli.listing import listing
 from distill.cli.main import ON_SETS, RANKING, with_task
 from distill.cli.ranking import ranking_run, truth_run
+from distill.cli.robustness import run_of as run_of_words
+from distill.cli.robustness import settings_of, words_of
 from distill.cli.typed import is_sweep, quoted, swept
 from distill.data.preprocessing import normalised
 from distill.presets import check_experiment
@@ -186,6 +188,11 @@ def check(words):
         for job in [Job(each, cell) for each in run.subjects[:1] for cell in run.suite.cells({}, each.name)]:
             if not job.cell.of:  # else it needs the data
                 composes(*run.words(job))
+        return
+    if task == "robustness":
+        values = values_of(words[1:])
+        settings_of(values)
+        composes(*run_of_words([word for word in words_of(values) if not word.startswith("synset")]).stated)
         return
     if task in RANKING:
         values = values_of(words[1:])

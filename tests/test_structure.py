@@ -124,6 +124,7 @@ ORDER = [
         "distill.evaluation.kept",
         "distill.evaluation.attacks",
         "distill.evaluation.corruptions",
+        "distill.evaluation.conditions",
         "distill.evaluation.trial",
         "distill.evaluation.rehearsal",
     ),
@@ -157,6 +158,7 @@ ORDER = [
         "distill.runs.pipeline",
         "distill.runs.suite",
         "distill.runs.suited",
+        "distill.runs.robustness",
         "distill.runs.adopted",
         "distill.runs.labelled",
         "distill.runs.importing",
@@ -167,7 +169,7 @@ ORDER = [
     "distill",
     *("distill.cli", "distill.cli.habits", "distill.cli.typed", "distill.cli.listing", "distill.cli.errors"),
     *("distill.cli.sweeps", "distill.cli.jobs", "distill.cli.artefacts", "distill.cli.suites"),
-    *("distill.cli.ranking", "distill.cli.main"),
+    *("distill.cli.robustness", "distill.cli.ranking", "distill.cli.main"),
     *("distill.__main__", "run"),
 ]
 

@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from distill import __version__
 from distill.cli.errors import errors_in_one_line
@@ -12,6 +13,9 @@ from distill.cli.listing import help_text, listing
 from distill.runs.signals import interruptible
 
 ON_SETS = ("import", "export", "subset")  # tasks whose words are their own
+
+# Tasks with words of their own beside a run's.
+OF_RUNS = {"suite": "distill.cli.suites", "robustness": "distill.cli.robustness"}
 
 RANKING = ("rank_networks", "network_truth")
 
@@ -26,10 +30,8 @@ def main() -> None:
 
             print("\n".join(carried_out(task, arguments[1:])))
             return
-        if task == "suite" and not {"--help", "-h"} & set(arguments):
-            from distill.cli.suites import carried_out as suite_carried_out
-
-            print("\n".join(suite_carried_out(arguments[1:])))
+        if task in OF_RUNS and not {"--help", "-h"} & set(arguments):
+            print("\n".join(import_module(OF_RUNS[task]).carried_out(arguments[1:])))
             return
         if task in RANKING and not {"--help", "-h"} & set(arguments):
             from distill.cli.ranking import carried_out as ranking_carried_out

@@ -19,6 +19,7 @@ from distill.evaluation.entry import Entry, Network
 from distill.evaluation.evaluate import evaluate as train_students
 from distill.evaluation.evaluate import plan
 from distill.evaluation.measure import Bench
+from distill.evaluation.planned import Planned
 from distill.page.written import write_page
 from distill.report.rows import RANDOM, Report, Row
 from distill.report.runs import collect, is_collected
@@ -70,9 +71,14 @@ def waits(line: Line) -> bool:
 
 def found(line: Line, report: Report) -> list[Row | None]:
     """The rows of the line's sets and baselines, which are made, in order; None where one is not measured yet."""
+    return [report.find(each.row, each.former) for each in planned_rows(line)]
+
+
+def planned_rows(line: Line) -> list[Planned]:
+    """The rows that there will be of the line's sets and baselines, which are made, in order."""
     students = networks(line)
     return [
-        report.find(each.row, each.former)
+        each
         for own, entry in entries(line, quiet=True)
         for each in plan(entry, own.real, students, own.protocol(), bench(own, entry))[1]
     ]

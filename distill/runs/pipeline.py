@@ -19,7 +19,7 @@ from distill.runs.composed import Composed
 from distill.runs.line import Line
 from distill.runs.progress import shown
 
-OF_THEIR_OWN_WORDS = ("suite", "rank_networks", "network_truth", "list", "import", "export", "subset")
+OF_THEIR_OWN_WORDS = ("suite", "robustness", "rank_networks", "network_truth", "list", "import", "export", "subset")
 TASKS = (*workers.TASKS, "all", "report", "compare", *OF_THEIR_OWN_WORDS)
 
 
