@@ -42,7 +42,7 @@ UNFINISHED = {
 ROW = {
     **dict.fromkeys(("method", "data", "student", "protocol", "labels", "selection", "command"), "any text"),
     **dict.fromkeys(("syntheses", "students"), "whole [1, 1e9]"),
-    "seconds": "[-1e12, 1e12]",  # a clock went back
+    **{"seconds": "[-1e12, 1e12]", "assumed": "absent or any number of any text"},  # seconds: a clock went back
     **dict.fromkeys(("sd_synthesis", "sd_student"), "absent or null or [0, 10]"),
     **dict.fromkeys(("student_hash", "protocol_hash", "training_hash", "synset_hash"), "absent or null or text"),
     **{"ipc": "null or (0, 1e9]", "ipc_range": "absent or null or text", "data_hash": "absent or text"},

@@ -100,7 +100,9 @@ def lines(rows: Sequence[Row]) -> Lines:
     matched = [f"Every row: {', '.join(alike)}."] if alike else []
     compared = [GAIN] if gained else []
     filled = {
-        f"{shown(row['protocol'])}: assumed are {', '.join(row['assumed'])}." for row in rows if row.get("assumed")
+        f"{shown(row['protocol'])}: assumed are {', '.join(map(shown, row['assumed']))}."
+        for row in rows
+        if row.get("assumed")
     }
     return Lines(
         columns,
