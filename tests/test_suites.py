@@ -6,13 +6,15 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from test_line import line, succeeds  # noqa: F401
 
 from distill.api import load_data
 from distill.cli.artefacts import values_of
 from distill.cli.suites import carried_out
 from distill.report.rows import Report
-from distill.runs.suited import run_of, subjects, suite_of
+from distill.runs.suited import data_of, run_of, subjects, suite_of
+from distill.sets.synthetic import SyntheticSet
 from distill.suites.base import mean
 from distill.suites.tables import cells, scores
 
@@ -167,6 +169,26 @@ def test_the_test_split_is_read_once_for_each_student_that_is_reported(own, tmp_
         == sum(len(row["values"]) for row in Report(Path("outputs/report.json")).rows)
         > 0
     )
+
+
+def test_random_images_are_of_the_sets_own_data_and_space(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for zca in (False, True):
+        real = load_data("digits", zca=zca)
+        own = {"method": "dm", "choices": {"data": "digits"}, "config": {"data": {"zca": zca}}}
+        made = SyntheticSet.from_real(real.train, 1, torch.Generator().manual_seed(0))
+        made.with_(record={**made.record, **own}).save(tmp_path / f"{zca}.safetensors")
+    words = ["suite=labels", "suite.students=[mlp]", "device=cpu", "draws=1", "out=o"]
+    assert "data=digits" in run_of(values_of([*words, "synset=False.safetensors"])).common
+    run = run_of(values_of([*words, "synset=True.safetensors"]))
+    with pytest.raises(
+        ValueError, match="dm-ipc1 lives in space zca, random images in normalised: state data.zca=true"
+    ):
+        run.check()
+    run_of(values_of([*words, "synset=True.safetensors", "data.zca=true"])).check()
+    other = made.with_(record={**made.record, **own, "choices": {"data": "mnist"}})
+    with pytest.raises(ValueError, match="the sets are of digits and mnist"):
+        data_of([made.with_(record={**made.record, **own}), other])
 
 
 def test_a_plan_names_every_input_that_is_missing_and_without_it_nothing_starts(tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ from distill.runs.pipeline import carry_out
 from distill.runs.progress import Shown, duration
 from distill.runs.recorded import complete_overrides
 from distill.suites.base import RANDOM, WHOLE, Cell, Subject, Suite
-from distill.suites.tables import cells, random_beside, scores
+from distill.suites.tables import cells, is_random_of, random_beside, scores
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,21 @@ class SuiteRun:
             self.suite.check(len(line.real.val) > 0)
             there.append(subject)
         self.subjects = there
+        self.check_spaces()
         for subject in self.made:
             self.find_sets(subject, make=False)
+
+    def check_spaces(self) -> None:
+        """Let fail sets that random images could not stand beside: those live in the space that the words name."""
+        spaces = {subject: self.reals[subject].train.preprocessing.space for subject in self.subjects}
+        for subject, space in spaces.items():
+            beside = next((spaces[other] for other in spaces if is_random_of(other, subject)), space)
+            if space != beside:
+                zca = str(space == "zca").lower()
+                raise ValueError(
+                    f"{subject.id} lives in space {space}, random images in {beside}: state data.zca={zca}, and judge sets of "
+                    "different spaces in runs of their own (out=DIR)"
+                )
 
     def words(self, job: Job) -> list[str]:
         """The whole command line of a cell; it judges a method's sets where they are there."""
@@ -112,7 +125,7 @@ class SuiteRun:
             return flat({"student": line.students, **teachers})
 
         own = self.line(Job(job.subject, replace(job.cell, of="")))
-        other = trained(Line(compose(*self.told(stated, job.cell)), Shown(), own.real))
+        other = trained(Line(compose(*self.told(stated, job.cell)), Shown(), self.reals.get(self.judged(job))))
         unlike = {name: value for name, value in trained(own).items() if other.get(name, ...) != value}
         return self.told([*stated, *overrides("", unlike)], job.cell)
 
@@ -144,9 +157,14 @@ class SuiteRun:
     def line(self, job: Job) -> Line:
         """What a cell names, as objects; nothing is trained."""
         if job not in self.lines:
-            self.lines[job] = Line(compose(*self.words(job)), Shown(), self.reals.get(job.subject))
-            self.reals[job.subject] = self.lines[job].real
+            judged = self.judged(job)
+            self.lines[job] = Line(compose(*self.words(job)), Shown(), self.reals.get(judged))
+            self.reals[judged] = self.lines[job].real
         return self.lines[job]
+
+    def judged(self, job: Job) -> Subject:
+        """Whose images are at hand for a job: its own, or the rival's."""
+        return self.rivals[job.subject.size] if job.cell.of == RANDOM else job.subject
 
     def rows(self, subject: Subject) -> dict[str, Row]:
         """The rows that there are, by cell."""

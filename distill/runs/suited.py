@@ -29,6 +29,8 @@ def run_of(values: Mapping[str, Any]) -> SuiteRun:
     suite = suite_of(name, {key.removeprefix("suite."): value for key, value in own.items()})
     common = [f"{key}={literal(value)}" for key, value in values.items() if key not in OWN and key not in own]
     sets, missing = opened(map(str, as_list(values.get("synset"))))
+    if "data" not in values:
+        common += data_of(sets.values())
     judged, out = subjects(values, sets), Path(str(values.get("out", "outputs")))
     seed = values.get("seed", 0) + values.get("draws", 5)  # of the first draw that is no subject's
     rivals = {each.size: replace(each, stated=(*each.stated, f"seed={seed}")) for each in judged if each.name == RANDOM}
@@ -58,6 +60,16 @@ def opened(paths: Iterable[str]) -> tuple[dict[str, SyntheticSet], list[str]]:
         except FileNotFoundError as error:
             missing.append(str(error))
     return sets, missing
+
+
+def data_of(sets: Iterable[SyntheticSet]) -> list[str]:
+    """The real images that random ones are drawn from where a user names none: those that the sets were made from."""
+    chosen = [synset.record.get("choices") for synset in sets]
+    named = [each.get("data") for each in chosen if isinstance(each, dict)]
+    names = [name for name in options("data") if name in named]
+    if len(names) > 1:
+        raise ValueError(f"the sets are of {' and '.join(names)}: judge those of one by themselves, with data=NAME")
+    return [f"data={name}" for name in names]
 
 
 def subjects(values: Mapping[str, Any], sets: Mapping[str, SyntheticSet] = MappingProxyType({})) -> list[Subject]:
