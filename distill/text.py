@@ -1,6 +1,7 @@
 """Text that users and strangers' files give, checked where it enters and made harmless where it leaves; what was called."""
 
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -49,3 +50,8 @@ def command() -> str:
     if program.parts[-2:] == ("distill", "__main__.py"):
         return "python -m distill"
     return "distill" if program.stem == "distill" else "python run.py"
+
+
+def command_line() -> str:
+    """The command line of this process."""
+    return shlex.join([*command().split(), *sys.argv[1:]])

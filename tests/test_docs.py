@@ -17,6 +17,7 @@ from hydra import initialize_config_dir
 from test_structure import ORDER
 
 from distill.cli.artefacts import check_words, values_of
+from distill.cli.continual import common_words
 from distill.cli.habits import FLAGS, check_habits
 from distill.cli.listing import listing
 from distill.cli.main import ON_SETS, RANKING, with_task
@@ -193,6 +194,9 @@ def check(words):
         values = values_of(words[1:])
         settings_of(values)
         composes(*run_of_words([word for word in words_of(values) if not word.startswith("synset")]).stated)
+        return
+    if task == "continual":
+        composes(*common_words(values_of(words[1:])))
         return
     if task in RANKING:
         values = values_of(words[1:])

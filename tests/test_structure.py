@@ -130,6 +130,7 @@ ORDER = [
     ),
     *("distill.evaluation.planned", "distill.evaluation.measure", "distill.evaluation.entry"),
     "distill.evaluation.evaluate",
+    *("distill.continual", "distill.continual.orders", "distill.continual.courses", "distill.continual.tables"),
     *("distill.experts", "distill.experts.train"),
     *(
         "distill.runs",
@@ -159,6 +160,7 @@ ORDER = [
         "distill.runs.suite",
         "distill.runs.suited",
         "distill.runs.robustness",
+        "distill.runs.continual",
         "distill.runs.adopted",
         "distill.runs.labelled",
         "distill.runs.importing",
@@ -169,7 +171,7 @@ ORDER = [
     "distill",
     *("distill.cli", "distill.cli.habits", "distill.cli.typed", "distill.cli.listing", "distill.cli.errors"),
     *("distill.cli.sweeps", "distill.cli.jobs", "distill.cli.artefacts", "distill.cli.suites"),
-    *("distill.cli.robustness", "distill.cli.ranking", "distill.cli.main"),
+    *("distill.cli.robustness", "distill.cli.ranking", "distill.cli.continual", "distill.cli.main"),
     *("distill.__main__", "run"),
 ]
 

@@ -15,7 +15,7 @@ from distill.runs.signals import interruptible
 ON_SETS = ("import", "export", "subset")  # tasks whose words are their own
 
 # Tasks with words of their own beside a run's.
-OF_RUNS = {"suite": "distill.cli.suites", "robustness": "distill.cli.robustness"}
+OF_RUNS = {"suite": "distill.cli.suites", "robustness": "distill.cli.robustness", "continual": "distill.cli.continual"}
 
 RANKING = ("rank_networks", "network_truth")
 

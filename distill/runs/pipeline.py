@@ -3,8 +3,8 @@
 import ctypes
 import os
 import warnings
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import torch
@@ -17,9 +17,19 @@ from distill.progress import heard_by, silent, stage
 from distill.runs import cost, rivals, workers
 from distill.runs.composed import Composed
 from distill.runs.line import Line
-from distill.runs.progress import shown
+from distill.runs.progress import Shown, shown
 
-OF_THEIR_OWN_WORDS = ("suite", "robustness", "rank_networks", "network_truth", "list", "import", "export", "subset")
+OF_THEIR_OWN_WORDS = (
+    "suite",
+    "continual",
+    "robustness",
+    "rank_networks",
+    "network_truth",
+    "list",
+    "import",
+    "export",
+    "subset",
+)
 TASKS = (*workers.TASKS, "all", "report", "compare", *OF_THEIR_OWN_WORDS)
 
 
@@ -35,17 +45,8 @@ def carry_out(run: Composed, real: RealData | None = None, arrows: Sequence[str]
     task = run.cfg.task
     if task not in (*workers.TASKS, "all"):
         raise ValueError(unknown("task", task, TASKS))
-    keep_freed_memory()
     arrows, cores = arrows or (list(workers.TASKS) if task == "all" else [task]), torch.get_num_threads()
-    with (
-        warnings.catch_warnings(),
-        working_in(crew() if crew().size > 1 else Crew.of(os.environ)),
-        shown() as progress,
-        heard_by(progress if crew().first else silent),
-        ExitStack() as to_the_end,
-    ):
-        warnings.filterwarnings("ignore", module="pytorch_lightning|torch.utils.data|lightning_fabric")
-        to_the_end.callback(torch.set_num_threads, cores)
+    with at_work() as progress, ExitStack() as to_the_end:
         line = Line(run, progress, real)
         if {"evaluate", "judge", "rank"} & set(arrows):
             rivals.check(line)
@@ -61,6 +62,24 @@ def carry_out(run: Composed, real: RealData | None = None, arrows: Sequence[str]
         for arrow in arrows:
             workers.go(line, arrow, cores)
     return line
+
+
+@contextmanager
+def at_work() -> Iterator[Shown]:
+    """What training needs around it: its crew, freed memory kept, and somebody who shows how far it is."""
+    keep_freed_memory()
+    cores = torch.get_num_threads()
+    with (
+        warnings.catch_warnings(),
+        working_in(crew() if crew().size > 1 else Crew.of(os.environ)),
+        shown() as progress,
+        heard_by(progress if crew().first else silent),
+    ):
+        warnings.filterwarnings("ignore", module="pytorch_lightning|torch.utils.data|lightning_fabric")
+        try:
+            yield progress
+        finally:
+            torch.set_num_threads(cores)
 
 
 def keep_freed_memory() -> None:

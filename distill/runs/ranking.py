@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,7 +24,7 @@ from distill.runs.line import Line
 from distill.runs.signals import goes_on
 from distill.sets.coreset import Coreset
 from distill.teachers.labels import Hard
-from distill.text import command
+from distill.text import command_line
 
 EARLY = "early stopping"
 SEEDS = 3  # of the truth of the networks that have several
@@ -42,11 +40,6 @@ def check(line: Line) -> None:
         rehearse(each.make(train.shape, train.num_classes), recipe, train, len(train), "protocol.recipe")
 
 
-def as_typed() -> str:
-    """The command line of this process."""
-    return shlex.join([*command().split(), *sys.argv[1:]])
-
-
 def students(line: Line, architectures: Sequence[Architecture]) -> dict[str, Network]:
     train = line.real.train
     return {
@@ -59,7 +52,7 @@ def students(line: Line, architectures: Sequence[Architecture]) -> dict[str, Net
 
 def rank(line: Line) -> None:
     """Train every network on the run's sets and its baselines, and as briefly on real images."""
-    line.command = as_typed()
+    line.command = command_line()
     make_rivals(line)
     report = Report(line.out / "report.json")
     with goes_on(lambda: "the last network"):
@@ -115,7 +108,7 @@ def of_rows(name: str, rows: Sequence[Row]) -> Proxy:
 
 def find_truth(line: Line) -> None:
     """Train every network on real images, twelve with several seeds, and keep the table; networks that are there stay."""
-    line.command = as_typed()
+    line.command = command_line()
     report, entry = Report(line.out / "report.json"), real_images(line)
     with goes_on(lambda: "the last network"):
         for each in sorted(N54, key=lambda each: each.depth * each.width):  # cheap ones first

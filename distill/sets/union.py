@@ -1,4 +1,4 @@
-"""Union: sets of disjoint classes of one real set, put together as one set of them all."""
+"""Union: sets of disjoint classes of one real set, put together as one set of them all, or of those that came so far."""
 
 from collections.abc import Sequence
 
@@ -24,6 +24,22 @@ def united(parts: Sequence[SyntheticSet], class_names: Sequence[str]) -> Synthet
     """
     if len(parts) < 2:
         raise ValueError(f"union is a list of {len(parts)}, expected two sets of different classes or more")
+    whole = joined(parts, class_names)
+    lost = [name for name, count in zip(class_names, whole.counts, strict=True) if not count]
+    if lost:
+        raise ValueError(f"the union has no images of {listed(lost)}: {_named(parts)}")
+    return whole
+
+
+def joined(parts: Sequence[SyntheticSet], class_names: Sequence[str]) -> SyntheticSet:
+    """The same of one part or more, where other classes may have no images yet.
+
+    Args:
+        class_names: of the real set, K; each class of a part is one of them.
+
+    Raises:
+        ValueError: classes overlap or are none of these, or the parts differ in real set, space, image size or kind of labels.
+    """
     for told, values in {
         "of the data": [part.data for part in parts],
         "in space": [repr(part.preprocessing) for part in parts],
@@ -36,13 +52,9 @@ def united(parts: Sequence[SyntheticSet], class_names: Sequence[str]) -> Synthet
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if twice:
         raise ValueError(f"more than one part of the union has class {listed(twice)}: expected different ones")
-    if set(names) != set(class_names):
-        lost, more = (
-            [name for name in class_names if name not in names],
-            [name for name in names if name not in class_names],
-        )
-        told = f"no images of {listed(lost)}" if lost else f"images of {listed(more)}, which the data leave out"
-        raise ValueError(f"the union has {told}: name its classes with data.classes=[{','.join(names[:20])}]")
+    more = [name for name in names if name not in class_names]
+    if more:
+        raise ValueError(f"the union has images of {listed(more)}, which the data leave out: {_named(parts)}")
     places = {name: place for place, name in enumerate(class_names)}
     own = [torch.tensor([places[name] for name in part.class_names]) for part in parts]
     classes = torch.cat([place[part.classes] for place, part in zip(own, parts, strict=True)])
@@ -53,6 +65,12 @@ def united(parts: Sequence[SyntheticSet], class_names: Sequence[str]) -> Synthet
         torch.cat([part.images for part in parts])[order], labels[order], classes[order], tuple(class_names),
         parts[0].preprocessing, parts[0].data, kind, record=_record(parts), eight_bit=all(part.eight_bit for part in parts),
     )  # fmt: skip
+
+
+def _named(parts: Sequence[SyntheticSet]) -> str:
+    return (
+        f"name its classes with data.classes=[{','.join([name for part in parts for name in part.class_names][:20])}]"
+    )
 
 
 def _widened(part: SyntheticSet, places: Tensor, classes: int) -> Tensor:
