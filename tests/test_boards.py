@@ -183,6 +183,19 @@ def test_the_page_reads_well_in_light_and_dark_on_screens_and_phones(report, bro
 
 
 @in_chromium
+def test_a_wide_board_scrolls_by_itself_on_a_phone(page):
+    page.size(390, 844, phone=True)
+    choose(page, "view", "cost")
+    assert page("document.documentElement.scrollWidth") == 390
+    scroll = "document.querySelector('.board .scroll')"
+    assert page(f"{scroll}.scrollWidth > {scroll}.clientWidth") and page(f"{scroll}.tabIndex") == 0  # keys scroll it
+    page(f"{scroll}.scrollLeft = 1e3")
+    assert (
+        page("document.querySelector('.board tbody th').getBoundingClientRect().left") >= 0
+    )  # its methods stay in view
+
+
+@in_chromium
 def test_the_page_prints_what_was_filtered_without_its_controls(page, tmp_path):
     whole = page.pdf()
     choose(page, "words", "long+")

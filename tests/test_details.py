@@ -87,6 +87,11 @@ def test_a_set_shows_its_images_their_soft_labels_and_how_they_evolved(soft):
     assert [seen.getpixel((0, 8 * line))[0] for line in range(3)] == [0, 128, 255]
 
 
+def test_where_room_is_scarce_snapshots_show_fewer_classes(soft):
+    made = Made(soft, load(soft), "", Share(picture=10_000, stages=3 * 200, points=30))
+    assert made.stages.picture.columns == 1 and opened(made.stages.picture.uri).size == (8, 24)
+
+
 def test_a_damaged_snapshot_leaves_the_rest_of_a_set(soft):
     (soft.parent / "snapshots" / "step_000005.safetensors").write_bytes(b"half")
     made = Made(soft, load(soft), "", Share.of(1))

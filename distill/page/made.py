@@ -12,7 +12,7 @@ import yaml
 
 from distill.methods.synthesis import iterates
 from distill.page.figures import MOST_POINTS, Curve, curves
-from distill.page.pictures import Picture, columns, first_images
+from distill.page.pictures import MOST_IMAGES, Picture, columns, first_images, room
 from distill.sets.reading import load
 from distill.sets.synthetic import SyntheticSet
 from distill.text import shown
@@ -40,7 +40,7 @@ class Share:
     def of(cls, count: int) -> "Share":
         """With ``count`` sets."""
         return cls(
-            min(400_000, 5_000_000 // count), min(200_000, 1_500_000 // count), min(MOST_POINTS, 60_000 // count)
+            min(400_000, 4_000_000 // count), min(200_000, 1_500_000 // count), min(MOST_POINTS, 60_000 // count)
         )
 
 
@@ -163,10 +163,11 @@ class Made:
             found = iterates(self.path, MOST_STAGES)
         except (OSError, ValueError):
             return None
-        of = self.synset.classes[self.index]
-        firsts = torch.stack([self.index[(of == cls).nonzero()[0, 0]] for cls in of.unique()[:10]])
         if len(found) < 2 or any(len(each) != len(self.synset) for each in found.values()):
             return None
+        of, values = self.synset.classes[self.index], self.synset.images[0].numel()
+        most = min(MOST_IMAGES, room(values, self.share.stages // len(found)))
+        firsts = torch.stack([self.index[(of == cls).nonzero()[0, 0]] for cls in of.unique()[:most]])
         images = torch.cat([self._pixels(each, firsts) for each in found.values()])
         return Stages(list(found), Picture.of(images, len(firsts), self.share.stages))
 

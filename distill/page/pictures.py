@@ -80,9 +80,19 @@ def first_images(classes: Tensor, values: int, most: int) -> Tensor:
         >>> first_images(torch.tensor([0, 0, 0, 1, 1, 1]), 3072, 1000)
         tensor([0, 1, 3, 4])
     """
-    present, room = classes.unique(), max(1, most // min(LEAST_BYTES, values))
-    each = min(MOST_IMAGES, max(1, room // len(present)))
-    return torch.cat([(classes == cls).nonzero()[:each, 0] for cls in present[: room // each]])
+    present, count = classes.unique(), room(values, most)
+    each = min(MOST_IMAGES, max(1, count // len(present)))
+    return torch.cat([(classes == cls).nonzero()[:each, 0] for cls in present[: count // each]])
+
+
+def room(values: int, most: int) -> int:
+    """How many images of so many values ``most`` bytes have room for, shrunk; at least one.
+
+    Examples:
+        >>> room(3072, 2500), room(64, 2500), room(3072, 1)
+        (10, 39, 1)
+    """
+    return max(1, most // min(LEAST_BYTES, values))
 
 
 def columns(count: int, each: int) -> int:
