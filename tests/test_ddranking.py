@@ -15,12 +15,13 @@ from distill.runs.line import Line
 from distill.runs.progress import Shown
 from distill.runs.suite import Job
 from distill.runs.suited import run_of, subjects, suite_of
-from distill.suites.ddranking import interval, squashed
+from distill.suites.ddranking import interval, rate, squashed
 from distill.suites.tables import scores
 
 DDR = suite_of("ddranking", {})
 TOY = [
     "suite=ddranking", "data=digits", "ipc=1", "method=[kmeans]", "draws=2", "protocol.students=2", "suite.rates=[0.01,0.05]",
+    "suite.widen=null",
     "protocol.recipe.epochs=2", "student.convnet.width=4", "proxies.recipe.epochs=1", "workers=1", "threads=1", "device=cpu",
     "compile=false",
 ]  # fmt: skip
@@ -30,7 +31,13 @@ ACCURACIES = {"syn_hard": 0.5, "syn_any": 0.5, "rdm_any": 0.4, "syn_bare": 0.45,
 
 def row(values, **more):
     """Of a synthesis for each value, with one student."""
-    own = {"values": list(values), "mean": float(np.mean(values)), "syntheses": len(values), "students": 1}
+    own = {
+        "values": list(values),
+        "mean": float(np.mean(values)),
+        "syntheses": len(values),
+        "students": 1,
+        "chosen": {},
+    }
     return {**own, "selection": "last", **more}
 
 
@@ -115,26 +122,55 @@ def test_intervals_cover_what_they_are_of():
 
 def test_every_arm_tries_the_same_rates_and_a_method_brings_its_own_recipe():
     tried = "++protocol.candidates.lr=[0.001,0.005,0.01,0.05,0.1]"
-    cells = {cell.name: cell for cell in DDR.cells({}, "sre2l")}
+    cells = {cell.name: cell for cell in DDR.arms("sre2l", DDR.rates)}
     assert all(tried in cell.stated for name, cell in cells.items() if name != "real_hard")
     assert "protocol=sre2l-cifar" in cells["syn_any"].stated and "protocol=ddr" in cells["syn_hard"].stated
     assert cells["syn_bare"].stated == (*cells["syn_any"].stated, "protocol.recipe.mix=null")
     for arm in ("any", "bare"):
         assert cells[f"rdm_{arm}"].stated == cells[f"syn_{arm}"].stated and cells[f"rdm_{arm}"].of
-    plain = {cell.name: cell.stated for cell in DDR.cells({}, "kmeans")}
+    plain = {cell.name: cell.stated for cell in DDR.arms("kmeans", DDR.rates)}
     assert plain["syn_any"] == plain["syn_hard"]  # of hard labels: one row
     for method in (*DDR.own, "random"):
-        for cell in DDR.cells({}, method):
+        for cell in DDR.arms(method, DDR.rates):
             compose("data=digits", *cell.stated)
 
 
 def test_a_rate_tells_that_it_is_an_end_and_what_the_learned_one_came_to():
     def told(lr, tried, values):
-        return DDR.rate(row([0.5], chosen={"lr": lr, "candidates": {"lr": tried}, "validation_accuracies": values}))
+        return rate(
+            row([0.5], chosen={"lr": lr, "candidates": {"lr": tried}, "validation_accuracies": values}), DDR.rates
+        )
 
     grid = list(DDR.rates)
     assert told(0.01, grid, [0.1] * 5) == "0.01" and told(0.1, grid, [0.1] * 5) == "0.1 (end)"
     assert told(0.02, [*grid, 0.02], [0.1, 0.2, 0.3, 0.2, 0.1, 0.4]) == "0.02; learned 0.02: 40.0, others 30.0"
+
+
+def test_where_a_rate_is_an_end_all_arms_try_again_and_these_count():
+    def chose(lr, **values):
+        return {
+            name: {**each, "chosen": {"lr": lr} if name != "real_hard" else {}} for name, each in rows(**values).items()
+        }
+
+    names = [cell.name for cell in DDR.arms("kmeans", DDR.rates)]
+    again = [f"{name} again" for name in names if name != "real_hard"]
+    unknown = DDR.cells({}, "kmeans")
+    assert [cell.name for cell in unknown] == [*names, *again] and [cell.sure for cell in unknown] == [True] * 6 + [
+        False
+    ] * 5
+    assert [cell.name for cell in DDR.cells(chose(0.01), "kmeans")] == names
+    middle, end = chose(0.01), chose(0.01)
+    end["rdm_any"]["chosen"] = {"lr": 0.1}
+    wider = DDR.cells(end, "kmeans")
+    assert [cell.name for cell in wider] == [*names, *again] and all(cell.sure for cell in wider)
+    assert all("++protocol.candidates.lr=[0.0002,0.001,0.005,0.01,0.05,0.1,0.5]" in cell.stated for cell in wider[6:])
+    assert DDR.score(end, {})["IOR"] is None and DDR.score(middle, {})["IOR"] == pytest.approx(0.1)
+    end |= {f"{name} again": each for name, each in chose(0.2, syn_any=[0.7]).items() if name != "real_hard"}
+    assert DDR.score(end, {})["IOR"] == pytest.approx(0.3) and DDR.score(end, {})["HLR"] == pytest.approx(0.3)
+    never = suite_of("ddranking", {"widen": None})
+    assert [cell.name for cell in never.cells(end, "kmeans")] == names and never.score(end, {})["IOR"] == pytest.approx(
+        0.1
+    )
 
 
 def test_random_images_and_the_real_set_meet_the_sets_own_network_and_teachers(tmp_path, monkeypatch):

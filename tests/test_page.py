@@ -124,6 +124,7 @@ def test_data_of_one_name_that_are_not_the_same_look_different():
     assert [cells["data"] for cells in seen.cells] == ["toy #1", "toy #2", "toy #3", "other", "toy #1"]
     assert ["hash aa" in seen.notes[0], "hash bb" in seen.notes[1], "before" in seen.notes[2]] == [True] * 3
     assert lines([row(), row()]).cells[0]["data"] == "toy" and not lines([row()]).notes
+    assert lines([row(protocol="rd3", assumed=["area", "students"])] * 2).notes == ["rd3: assumed are area, students."]
 
 
 def test_a_published_number_has_a_gap_beside_its_own_cell_alone(tmp_path):

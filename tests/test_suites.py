@@ -143,7 +143,7 @@ SHORT = [
     "own",
     [
         [word for word in TOY if word.startswith("suite")],
-        ["suite=ddranking", "suite.rates=[0.01,0.05]"],
+        ["suite=ddranking", "suite.rates=[0.01,0.05]", "suite.widen=null"],
         ["suite=labels", "suite.students=[convnet]"],
         ["suite=rth", "suite.student=convnet", "suite.students=[convnet]"],
     ],

@@ -31,7 +31,7 @@ class DcBench(Suite):
 
     @property
     def notes(self) -> list[str]:
-        how = "the largest mean on the test split, as the paper has it" if self.peeks else "chosen on validation"
+        how = "of the largest mean on the test split, as the paper has it" if self.peeks else "chosen on validation"
         return [
             f"best: the augmentation {how}; avg: over {', '.join(self.augmentations)}; transfer: over "
             f"{', '.join(self.transfer)} at the best augmentation; spread: largest less smallest.",

@@ -6,7 +6,7 @@ chooses its rate among the same ones on the validation split, the last epoch cou
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -19,6 +19,7 @@ from distill.report.rows import Row
 from distill.suites.base import RANDOM, WHOLE, Cell, Judged, Rows, Subject, Suite
 
 OTHERS = "others"
+WIDER = " again"  # behind the name of a cell that tries more rates
 WORDS = "map of text to list of text"
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 Part = tuple[float, np.ndarray]  # a weight, and a number for each run
@@ -32,6 +33,8 @@ class DdRanking(Suite):
         weight: w of LRS.
         gamma: of ARS.
         rates: that every arm but the whole real set tries on the validation split.
+        widen: where an arm's best is the largest or the smallest, all arms try again, with one more at either end, this factor
+            away; None never.
         hard, real: words of a run: for sets with hard labels, and for the whole real set.
         own: words of a method's own recipe and labels, by method; ``others`` of all that are not named.
         bare: words that take augmentation out of these, or mixing.
@@ -40,6 +43,7 @@ class DdRanking(Suite):
     weight: float = setting("[0, 1]")
     gamma: float = setting("[0, 1]")
     rates: Sequence[float] = setting("list of (0, 10]")
+    widen: float | None = setting("null or (1, 100]")
     hard: Sequence[str] = setting("list of text")
     real: Sequence[str] = setting("list of text")
     own: Mapping[str, Sequence[str]] = setting(WORDS)
@@ -71,7 +75,16 @@ class DdRanking(Suite):
             raise ValueError("suite=ddranking chooses rates on the validation split, and data.val is 0: leave it out")
 
     def cells(self, rows: Rows, method: str) -> list[Cell]:
-        tried = f"++protocol.candidates.lr=[{','.join(map(str, self.rates))}]"
+        arms = self.arms(method, self.rates)
+        names = [cell.name for cell in arms if cell.of != WHOLE]
+        if self.widen is None or (all(name in rows for name in names) and not self.at_end(rows)):
+            return arms
+        wider = [cell for cell in self.arms(method, self.wider) if cell.of != WHOLE]
+        return [*arms, *(replace(cell, name=cell.name + WIDER, sure=self.at_end(rows)) for cell in wider)]
+
+    def arms(self, method: str, rates: Sequence[float]) -> list[Cell]:
+        """The cells of a method whose rate is one of these."""
+        tried = f"++protocol.candidates.lr=[{','.join(map(str, rates))}]"
         own = (*self.own.get(method, self.own[OTHERS]), tried)
         bare = (*own, *self.bare.get(method, self.bare[OTHERS]))
         return [
@@ -83,9 +96,28 @@ class DdRanking(Suite):
             Cell("real_hard", self.student, tuple(self.real), of=WHOLE),
         ]
 
+    @property
+    def wider(self) -> list[float]:
+        """The rates, and one more at either end."""
+        factor = self.widen or 1.0
+        return [float(f"{min(self.rates) / factor:.6g}"), *self.rates, float(f"{max(self.rates) * factor:.6g}")]
+
+    def at_end(self, rows: Rows) -> bool:
+        """Whether an arm chose the largest or the smallest rate."""
+        tried = [
+            row["chosen"]["lr"] for name, row in rows.items() if not name.endswith(WIDER) and "lr" in row["chosen"]
+        ]
+        return self.widen is not None and any(lr in (min(self.rates), max(self.rates)) for lr in tried)
+
+    def counted(self, rows: Rows) -> Rows:
+        """The rows that count, by arm: where all arms try again, those."""
+        again = {name.removesuffix(WIDER): row for name, row in rows.items() if name.endswith(WIDER)}
+        real = {name: row for name, row in rows.items() if name == "real_hard"}
+        return again | real if self.at_end(rows) else rows
+
     def parts(self, rows: Rows) -> dict[str, list[Part] | None]:
         """What the scores are sums of, LRS and ARS before the exponential; None where a row is missing."""
-        w, gamma = self.weight, self.gamma
+        w, gamma, rows = self.weight, self.gamma, self.counted(rows)
         return {
             "HLR": parts(rows, real_hard=1.0, syn_hard=-1.0),
             "IOR": parts(rows, syn_any=1.0, rdm_any=-1.0),
@@ -116,7 +148,7 @@ class DdRanking(Suite):
         """LRS at several weights, and where two methods change places."""
         body, alphas = [], dict[Subject, list[float]]()
         for subject, rows in judged.items():
-            found = [self.label_robust(rows, weight) for weight in WEIGHTS]
+            found = [self.label_robust(self.counted(rows), weight) for weight in WEIGHTS]
             known = [total(own) for own in found if own is not None]
             texts = [f"{100 * squashed(alpha):.2f}" for alpha in known] or [MISSING] * len(WEIGHTS)
             body.append(plain(subject.name, subject.size, *texts))
@@ -131,27 +163,28 @@ class DdRanking(Suite):
 
     def chosen(self, judged: Judged) -> Form:
         """The rates that the arms chose."""
-        names = [cell.name for cell in self.cells({}, OTHERS) if cell.of != WHOLE]
-        body = [
-            plain(subject.name, subject.size, *(self.rate(rows[name]) if name in rows else None for name in names))
-            for subject, rows in judged.items()
-        ]
+        names, body = [cell.name for cell in self.arms(OTHERS, ()) if cell.of != WHOLE], []
+        for subject, rows in judged.items():
+            own, grid = self.counted(rows), self.wider if self.at_end(rows) else self.rates
+            texts = [rate(own[name], grid) if name in own else None for name in names]
+            body.append(plain(subject.name, subject.size, *texts))
         notes = [
             "end: the largest or the smallest of those that were tried; try more with suite.rates=[...]. Learned: the rate "
-            "that came with the set, and the accuracies on the validation split of both."
+            "that came with the set, and the accuracies on the validation split of both.",
         ]
         return Form("ddranking-rates", "Rates chosen on the validation split", ["method", "ipc", *names], body, notes)
 
-    def rate(self, row: Row) -> str:
-        """The rate that a row chose, and what was noteworthy of it."""
-        chosen = row["chosen"]
-        tried, values = chosen["candidates"]["lr"], chosen["validation_accuracies"]
-        end = " (end)" if chosen["lr"] in (min(self.rates), max(self.rates)) else ""
-        learned = len(tried) > len(self.rates)
-        beside = (
-            f"; learned {tried[-1]:.4g}: {100 * values[-1]:.1f}, others {100 * max(values[:-1]):.1f}" if learned else ""
-        )
-        return f"{chosen['lr']:.4g}{end}{beside}"
+
+def rate(row: Row, grid: Sequence[float]) -> str:
+    """The rate that a row chose among those of a grid and perhaps a learned one, and what was noteworthy of it."""
+    chosen = row["chosen"]
+    tried, values = chosen["candidates"]["lr"], chosen["validation_accuracies"]
+    end = " (end)" if chosen["lr"] in (min(grid), max(grid)) else ""
+    learned = len(tried) > len(grid)
+    beside = (
+        f"; learned {tried[-1]:.4g}: {100 * values[-1]:.1f}, others {100 * max(values[:-1]):.1f}" if learned else ""
+    )
+    return f"{chosen['lr']:.4g}{end}{beside}"
 
 
 def parts(rows: Rows, **weights: float) -> list[Part] | None:
