@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from scipy import stats
 
+from distill import load_data
 from distill.cli.ranking import carried_out, ranking_run
 from distill.ranking.measures import MEASURES, correlations, orders_of, ranking, resamples
 from distill.ranking.space import N54, REPEATED, macs
@@ -143,6 +145,20 @@ def test_a_table_of_truth_is_read_as_it_was_written_or_refused(tmp_path):
         Truth.read(path)
 
 
+@pytest.mark.parametrize("data", [path.stem.removeprefix("n54_") for path in ROOT.glob("distill/ranking/n54_*.json")])
+def test_a_table_that_comes_with_distill_is_of_these_networks(data):
+    truth = Truth.of(data)
+    assert truth.data == data and "/" not in truth.made_by
+    seeds = {each.name: 3 if each in REPEATED else 1 for each in N54}
+    assert {name: len(each.val) for name, each in truth.networks.items()} == seeds
+    assert {name: len(each.test) for name, each in truth.networks.items()} == seeds
+    assert truth.noise()[0].value > 0.5
+    if data == "digits":
+        assert truth.data_hash == load_data("digits").hash
+        work = {each.name: macs(each.make((1, 8, 8), 10), (1, 8, 8)) for each in N54[::10]}
+        assert all(truth.networks[name].macs == count for name, count in work.items())
+
+
 def test_networks_that_are_trained_stay_and_proxies_stand_beside_the_set(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words, whole, left = [*QUICK, "ipc=2"], runs.evaluate, [20]
@@ -190,7 +206,7 @@ def test_networks_that_are_trained_stay_and_proxies_stand_beside_the_set(tmp_pat
     [
         ("rank_networks", QUICK, "no set to judge"),
         ("rank_networks", [*QUICK, "method=random", "draws=2"], "draws is 2, expected 3 or more"),
-        ("rank_networks", [*QUICK, "method=random"], "no table of true accuracies in .*network_truth data=digits"),
+        ("rank_networks", [*QUICK, "method=random", "truth=none.json"], "no table of true accuracies in none.json"),
         ("rank_networks", [*QUICK, "method=rendom"], "unknown method 'rendom': did you mean random"),
         ("rank_networks", [*QUICK, "synset=nowhere", "truth=t.json"], "nowhere"),
         ("rank_networks", [*QUICK, "method=random", "truth=t.json", "data.val=0"], "ranked on the validation split"),
