@@ -11,6 +11,7 @@ from distill.evaluation.evaluate import check_fits
 from distill.runs.comparing import show
 from distill.runs.composed import overrides
 from distill.runs.explained import words_explained
+from distill.runs.foreseen import check_room
 from distill.runs.recorded import stated
 from distill.runs.suited import run_of
 from distill.sets.synthetic import SyntheticSet
@@ -77,6 +78,7 @@ def run_suite(
         run = run_of(stated(arguments))
         run.reals |= dict.fromkeys(run.made, real)
         run.check()
+        check_room(run)
         run.go()
         tables, written = run.finish()
     show(tables)

@@ -158,6 +158,7 @@ ORDER = [
         "distill.runs.explained",
         "distill.runs.pipeline",
         "distill.runs.suite",
+        "distill.runs.foreseen",
         "distill.runs.suited",
         "distill.runs.robustness",
         "distill.runs.continual",

@@ -3,7 +3,9 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -189,6 +191,27 @@ def test_random_images_are_of_the_sets_own_data_and_space(tmp_path, monkeypatch)
     other = made.with_(record={**made.record, **own, "choices": {"data": "mnist"}})
     with pytest.raises(ValueError, match="the sets are of digits and mnist"):
         data_of([made.with_(record={**made.record, **own}), other])
+
+
+def test_what_the_disk_has_no_room_for_is_told_and_nothing_starts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    from distill.runs import foreseen as runs
+
+    asked = []
+
+    def nearly_full(path):
+        asked.append(path)
+        return SimpleNamespace(free=1)
+
+    monkeypatch.setattr(runs, "disk_usage", nearly_full)
+    plan = carried_out([*TOY, "plan=true", "out=a/b"])
+    assert sum(each.startswith("cannot fit: labels take about 0.0 GB") for each in plan) == 1
+    assert set(asked) == {tmp_path}  # the nearest folder that there is
+    with pytest.raises(ValueError, match="nothing was started: labels take .* are free at a/b: choose another out=DIR"):
+        carried_out([*TOY, "out=a/b"])
+    assert not (tmp_path / "a").exists()
+    monkeypatch.setattr(runs, "disk_usage", shutil.disk_usage)
+    assert not any(each.startswith("cannot fit") for each in carried_out([*TOY, "plan=true"]))
 
 
 def test_a_plan_names_every_input_that_is_missing_and_without_it_nothing_starts(tmp_path, monkeypatch):

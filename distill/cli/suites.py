@@ -6,6 +6,7 @@ from typing import Any
 from distill.checks import check_ranges
 from distill.cli.artefacts import values_of
 from distill.runs.comparing import show
+from distill.runs.foreseen import check_room, plan
 from distill.runs.suited import run_of
 
 
@@ -15,7 +16,8 @@ def carried_out(arguments: Sequence[str]) -> list[str]:
     run = run_of(values)
     run.check()
     if values.get("plan"):
-        return run.plan()
+        return plan(run)
+    check_room(run)
     run.go(*shard_of(values.get("shard", [0, 1])))
     tables, paths = run.finish()
     show(tables)

@@ -12,7 +12,7 @@ from typing import Any
 from distill.comparison.forms import Form
 from distill.comparison.written import write_tables
 from distill.data.real import RealData
-from distill.effort import operations, peak_bytes
+from distill.effort import operations
 from distill.files import flat
 from distill.presets import options
 from distill.report.rows import Report, Row
@@ -22,7 +22,7 @@ from distill.runs.composed import compose, literal, overrides
 from distill.runs.entries import are_made, folders
 from distill.runs.line import Line
 from distill.runs.pipeline import carry_out
-from distill.runs.progress import Shown, duration
+from distill.runs.progress import Shown
 from distill.runs.recorded import complete_overrides
 from distill.suites.base import RANDOM, WHOLE, Cell, Subject, Suite
 from distill.suites.tables import cells, is_random_of, random_beside, scores
@@ -218,51 +218,6 @@ class SuiteRun:
             yield
         except (ValueError, RuntimeError, OSError) as error:
             self.failed[what] = str(error)
-
-    def first(self) -> dict[str, tuple[Line, ahead.Work]]:
-        """What sets and cells are made from or learn from that is not there yet: experts, teachers, and the sets."""
-        found: dict[str, tuple[Line, ahead.Work]] = {}
-        for subject in self.made:
-            if subject not in self.sets and "task=evaluate" not in subject.stated:
-                line = self.making(subject)
-                found |= {name: (line, work) for name, work in ahead.stores(line).items()}
-                for work in ahead.sets(line):
-                    found |= {subject.id: (line, work)} if work.images else {}
-        for line in (self.line(job) for _, job in self.left() if not job.cell.of):  # whose teachers are the set's
-            asked = {} if line.judges is None else line.teacher_stores(line.judges)
-            judges = {store.folder.name for store in asked.values()}
-            found |= {name: (line, work) for name, work in ahead.stores(line).items() if name in judges}
-        return found
-
-    def plan(self) -> list[str]:
-        """What a run would do: what is missing, what is made before, a line for each cell that is left. Nothing is trained."""
-        lines, works = [f"missing: {each}" for each in self.missing], list[tuple[float, float]]()
-
-        def tell(name: str, work: float, seconds: float, more: str) -> None:
-            lines.append(f"{name:<44} {work / 1e12:10.3g} TFLOP   {duration(seconds)}, {more}")
-            works.append((work, seconds))
-
-        for name, (line, work) in self.first().items():
-            tell(name, needed_by(line, [work]), work.seconds(line.real.train), f"before: {work.text}")
-        once = {job.work: job for _, job in reversed(self.left())}
-        cells = sorted(((self.operations(job), job) for job in once.values()), key=lambda each: each[0])
-        for needed, job in cells:
-            seconds = sum(each.seconds(self.line(job).real.train) for each in ahead.students(self.line(job)))
-            tell(job.id, needed, seconds, f"{self.label_bytes(job):,} bytes of labels")
-        memory = f"{peak_bytes() / 1e9:.1f} GB of memory or more"
-        total, seconds = (sum(each) for each in zip(*works, strict=True)) if works else (0.0, 0.0)
-        told = f"{len(cells)} cells are left: {total / 1e12:.3g} TFLOP, about {duration(seconds)} on this machine, {memory}"
-        unknown = sum(not cell.sure for each in self.subjects for cell in self.suite.cells(self.rows(each), each.name))
-        return [*lines, *([f"and {unknown} cells that these rows decide"] if unknown else []), told]
-
-    def label_bytes(self, job: Job) -> int:
-        """About what a set's labels take in a cell."""
-        line = self.line(job)
-        sizes = [len(each) for each in line.synsets] or [sum(line.real.train.asked(ipc)) for ipc in line.ipcs]
-        images = sizes[0] if sizes else len(line.real.train)
-        protocol = line.protocol().sized(images, line.real.train.num_classes, len(line.real.train))
-        own = line.synsets[0].label_bytes if line.synsets else 8 * images
-        return protocol.labels.takes(images, line.real.train.num_classes, protocol.recipe.passes(images), own)
 
     def finish(self) -> tuple[list[Form], list[Path]]:
         """The scores of each subject, less random's, and every cell; and the files that they were written to."""
