@@ -485,3 +485,29 @@ def test_a_summary_has_no_contrast_where_there_is_none():
     (alone,) = summary(compared(row("dm", 0.5)))
     assert alone["random"] is None and alone["best"] is None and alone["verdict"] is None
     assert contrasts(compared(row("dm", 0.5))) == []
+
+
+def test_sets_that_several_networks_made_have_a_line_each_of_all_students():
+    def judged(method, student, mean, **more):
+        return row(method, mean, student=student, student_hash=student, synset_hash=f"{method} {more}", **more)
+
+    nets = ("convnet", "mlp")
+    found = compared(
+        *(judged("dm", each, 0.5, source=by) for each in nets for by in nets),
+        *(judged("dc", each, 0.5, source="convnet") for each in nets),
+        *(judged(RANDOM, each, 0.4) for each in nets),
+    )
+    (table,) = architectures(found)
+    assert [line[0].text for line in table.rows] == [RANDOM, "dc", "dm, source=convnet", "dm, source=mlp"]
+    assert table.columns == ["method", *nets, "mean"] and all(cell.text != "–" for line in table.rows for cell in line)
+
+
+def test_the_network_that_made_sets_is_told_where_their_records_agree():
+    class Made:
+        def __init__(self, **record):
+            self.record = record
+
+    made = [Made(choices={"student": [name, "mlp"]}) for name in ("convnet", "convnet", "vit")]
+    assert syntheses(made[:2])["source"] == "convnet" and "source" not in syntheses(made)
+    for other in ({}, {"choices": "x"}, {"choices": {"student": []}}, {"choices": {"student": "vit"}}):
+        assert "source" not in syntheses([made[0], Made(**other)]) and "source" not in syntheses([Made(**other)])

@@ -72,12 +72,16 @@ def syntheses(synsets: Sequence[TrainingSet]) -> dict[str, Any]:
 
     Returns:
         ``synthesis_seeds``: the seed of each; sets of one seed, of whatever method, start from the same real images.
+        ``source``: the network that made all of them.
         ``synthesis_seconds``: that the outer steps of one took, on average.
         ``synthesis_peak_bytes``: the most memory that a process had as it made one.
     """
     seeds = [_whole(synset.record.get("seed")) for synset in synsets]
     spent, peaks = ([synset.record.get(key) for synset in synsets] for key in ("seconds", "peak_bytes"))
     found: dict[str, Any] = {} if None in seeds else {"synthesis_seeds": seeds}
+    sources = {_source(synset.record) for synset in synsets}
+    if len(sources) == 1 and None not in sources:
+        found["source"] = sources.pop()
     if all(inside(each, "[0, 1e18]") for each in spent):
         found["synthesis_seconds"] = float(np.mean(np.array(spent)))
     if all(inside(each, "whole [0, 1e18]") for each in peaks):
@@ -90,6 +94,13 @@ def _configured(record: Mapping[str, Any]) -> Any:
     config = record.get("config")
     method = config.get("method") if isinstance(config, dict) else None
     return method.get("steps") if isinstance(method, dict) else None
+
+
+def _source(record: Mapping[str, Any]) -> str | None:
+    """The first student of the run that made a set."""
+    choices = record.get("choices")
+    students = choices.get("student") if isinstance(choices, dict) else None
+    return students[0] if isinstance(students, list) and inside(students, "list of text") else None
 
 
 def _whole(value: Any) -> int | None:

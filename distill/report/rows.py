@@ -49,7 +49,7 @@ ROW = {
     **dict.fromkeys(("counts", "synthesis_seeds"), "absent or null or any number of whole [0, 1e20]"),
     **{"mean": "[0, 1]", "balanced_accuracy": "absent or [0, 1]", "sd": "null or [0, 10]", "ci95": "null or [0, 10]"},
     **dict.fromkeys(("accuracies", "validation_accuracies"), "absent or any number of [0, 1]"),
-    "accuracy_by_class": "absent or map of any text to null or [0, 1]",
+    **{"accuracy_by_class": "absent or map of any text to null or [0, 1]", "source": "absent or text"},
     **dict.fromkeys(("synsets", "protocol_changes", "cell_changes", "cut"), "absent or any number of any text"),
     **dict.fromkeys(("images", "image_bytes", "label_bytes"), "absent or whole [0, 1e18]"),
     **dict.fromkeys(("optimizer_steps", "seen", "synthesis_seconds"), "absent or [0, 1e18]"),

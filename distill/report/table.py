@@ -122,7 +122,7 @@ def _budget(row: Row) -> dict[str, str]:
 
 
 def differing(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """What the commands of a method's rows set to different values, as a column each; empty where a command is silent."""
+    """What rows of a method, or their commands, have otherwise, as a column each; empty where one is silent."""
     stated = [_stated(row) for row in rows]
     names = []
     for name in dict.fromkeys(name for values in stated for name in values):
@@ -149,8 +149,7 @@ def _stated(row: Row) -> dict[str, str]:
     values = {name.lstrip("+"): value for name, equals, value in items if equals}
     if row["method"] in (RANDOM, WHOLE):
         values = {name: value for name, value in values.items() if not name.startswith("method.")}
-    if "seed" in row:
-        values["seed"] = str(row["seed"])
+    values |= {name: str(row[name]) for name in ("seed", "source") if name in row}
     return {name: value for name, value in values.items() if name not in UNTOLD}
 
 

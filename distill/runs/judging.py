@@ -52,8 +52,9 @@ def judge(line: Line) -> Report:
     """Train students on the sets and on the baselines; nothing is shown."""
     make_rivals(line)
     report = Report(line.out / "report.json")
-    for own, entry in entries(line):
-        train_students(entry, own.real, networks(own), own.protocol(), report, bench(own, entry))
+    with goes_on(lambda: "the last student"):
+        for own, entry in entries(line):
+            train_students(entry, own.real, networks(own), own.protocol(), report, bench(own, entry))
     return report
 
 
