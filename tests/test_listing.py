@@ -13,6 +13,7 @@ def test_every_choice_is_listed_once():
         "method",
         "protocol",
         "suite",
+        "robustness",
         "data",
         "student",
         "kind",

@@ -130,6 +130,19 @@ def test_a_missing_student_is_trained_again_and_a_damaged_or_foreign_one_is_told
     assert code == 1 and "0-1.safetensors is truncated" in message and message.count("\n") <= 1
 
 
+def test_what_another_process_was_making_is_shown_once_it_is_there(toy, tmp_path, monkeypatch):
+    whole, calls = runs.subjects, []
+
+    def late(line):  # noqa: F811
+        calls.append(line)
+        return list(whole(line))[: len(calls)]
+
+    monkeypatch.setattr(runs, "subjects", late)
+    succeeds(toy())
+    page = (tmp_path / "outputs" / "robustness" / "tables.md").read_text()
+    assert page.count("| random | 3 |") == page.count("| random real | 3 |") == 3
+
+
 @pytest.mark.parametrize(
     "word, said",
     [

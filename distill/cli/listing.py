@@ -13,6 +13,7 @@ HEADINGS = {
     "method": "methods",
     "protocol": "protocols",
     "suite": "suites of protocols and students, for `distill suite`",
+    "robustness": "attacks and corruptions, for `distill robustness`",
     "data": "data",
     "student": "students",
     "kind": "other projects, whose files `distill import` reads",

@@ -25,7 +25,7 @@ RECORD = {
     "row": "map of text to anything",
     **dict.fromkeys(("seed", "synthesis_seed", "number"), "whole [0, 1e20]"),
 }
-HELP = "delete it, and evaluate with keep_students=true to have it again"
+HELP = "name a file that an evaluation with keep_students=true left below students/ of its out"
 NETWORKS = "distill.networks."  # where classes of a file's network may live
 
 
