@@ -52,6 +52,20 @@ def test_a_cell_shows_the_gain_over_random_what_it_cost_and_what_its_labels_take
     assert (views["bytes"].text, views["bytes"].below) == ("8 kB", "images 2.05 kB")
 
 
+def test_accuracy_under_an_attack_has_a_board_a_column_and_random_images_of_its_own():
+    attacked = [
+        {**each, "metric": "accuracy under fgsm 2", "inputs_hash": "fgsm", "mean": each["mean"] / 2}
+        for each in (ROWS[0], ROWS[2])
+    ]
+    boards = boards_of([*ROWS, *attacked])
+    found = [[cell.number for line in board.lines for cell in line.cells if cell] for board in boards.boards()]
+    assert found == [[0, 1, 2, 3, 4, 6, 6], [5], [7, 8]]
+    assert boards.choices["metric"] == ["accuracy", "accuracy under fgsm 2"]
+    seen = lines([*ROWS, *attacked])
+    assert "metric" in seen.columns and "metric" not in lines(ROWS).columns
+    assert [seen.cells[2]["gain"].split()[0], seen.cells[8]["gain"].split()[0]] == ["+10.0", "+5.0"]
+
+
 def test_a_row_that_two_runs_hold_has_one_place_and_one_way_to_choose_it():
     boards = boards_of([*ROWS, ROWS[2]])
     assert boards.boards()[0].lines[1].cells[0].number == 7 and len(boards.facets) == 8
@@ -183,13 +197,14 @@ def test_the_page_reads_well_in_light_and_dark_on_screens_and_phones(report, bro
 
 
 @in_chromium
-def test_a_wide_board_scrolls_by_itself_on_a_phone(page):
-    page.size(390, 844, phone=True)
+def test_a_wide_board_scrolls_by_itself_on_a_small_phone(page):
+    page.size(280, 844, phone=True)
     choose(page, "view", "cost")
-    assert page("document.documentElement.scrollWidth") == 390
+    assert page("document.documentElement.scrollWidth") == 280
     scroll = "document.querySelector('.board .scroll')"
     assert page(f"{scroll}.scrollWidth > {scroll}.clientWidth") and page(f"{scroll}.tabIndex") == 0  # keys scroll it
     page(f"{scroll}.scrollLeft = 1e3")
+    assert page("document.querySelector('.board tbody th').getBoundingClientRect().width") < 150
     assert (
         page("document.querySelector('.board tbody th').getBoundingClientRect().left") >= 0
     )  # its methods stay in view

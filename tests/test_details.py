@@ -187,4 +187,5 @@ def test_details_fit_a_phone(page):
     page("document.querySelector('#results .open').click()")
     page(SETTLED)
     page("shown.querySelector('.enlarge').click()")
+    assert page("shown.getBoundingClientRect().left") >= 0 and page("shown.getBoundingClientRect().right") <= 390
     assert page("shown.scrollWidth <= shown.clientWidth") and page("document.documentElement.scrollWidth") == 390

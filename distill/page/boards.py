@@ -1,4 +1,4 @@
-"""Boards: methods by data and size, one for each way to train, student and kind of labels."""
+"""Boards: methods by data and size, one for each way to train, student, kind of labels and metric."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,11 +6,12 @@ from functools import cached_property
 
 from distill.comparison.arms import Comparison, compared, named
 from distill.comparison.pivots import Labels, Pivot, pivots
+from distill.report.gains import metric_of
 from distill.report.rows import RANDOM, WHOLE, Report, Row
 from distill.report.table import MARKS, spelt_out
 from distill.text import shown
 
-FACETS = ("data", "protocol", "student", "labels")  # what a reader chooses rows by
+FACETS = ("data", "protocol", "student", "labels", "metric")  # what a reader chooses rows by
 
 UNKNOWN = "–"
 
@@ -52,7 +53,7 @@ class Board:
     """Rows that were judged alike.
 
     Attributes:
-        facets: protocol, student and kind of labels.
+        facets: protocol, student, kind of labels and metric.
         changes: what the plus behind the protocol's name stands for, each way once.
         columns: (data, data and size).
     """
@@ -91,12 +92,15 @@ class Boards:
 
     def boards(self) -> list[Board]:
         """In the order of their first rows."""
-        arms = named(compared(self.rows))
-        return [self._board(each) for each in pivots(Comparison(arms, [], []))]
+        rows = compared(self.rows)
+        own = [[row for row in rows if metric_of(row) == metric] for metric in dict.fromkeys(map(metric_of, rows))]
+        return [self._board(each) for part in own for each in pivots(Comparison(named(part), [], []))]
 
     def _facets(self, row: Row) -> dict[str, str]:
         names = {name: self.labels.of(row, name) for name in ("data", "protocol", "student")}
-        return {name: shown(value) for name, value in (names | {"labels": row["labels"]}).items()}
+        return {
+            name: shown(value) for name, value in (names | {"labels": row["labels"], "metric": metric_of(row)}).items()
+        }
 
     def _board(self, pivot: Pivot) -> Board:
         own = [row for row in pivot.rows if row["labels"] == pivot.rows[0]["labels"]]

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from distill.page.boards import seconds, size
+from distill.report.gains import metric_of
 from distill.report.rows import Report, Row
 from distill.text import harmless, shown
 
@@ -42,7 +43,7 @@ def facts(row: Row, cells: Mapping[str, str]) -> dict[str, str]:
     """What a row tells, as a reader wants to read it; ``cells`` as the table shows them."""
     spreads = [f"{name} {100 * row[key]:.1f}" for name, key in SPREADS.items() if row.get(key) is not None]
     told = {
-        "accuracy": cells["accuracy"] + " %",
+        metric_of(row): cells["accuracy"] + " %",
         "gain over random": cells.get("gain"),
         "published": cells["published"],
         "each student": ", ".join(f"{100 * each:.1f}" for each in row.get("accuracies", [])),

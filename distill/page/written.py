@@ -59,7 +59,7 @@ def _parts(home: Path, runs: Sequence[Report], rows: Sequence[Row], command: str
         title=_title(rows),
         written=datetime.now().strftime("%Y-%m-%d %H:%M"),
         columns=(*(("run",) if len(runs) > 1 else ()), *seen.columns),
-        text=("run", *TEXT),
+        text=("run", "metric", *TEXT),
         rows=[
             ({"run": shown(row.get("run", "")), **cells}, row, own)
             for cells, row, own in zip(seen.cells, rows, boards.facets, strict=True)

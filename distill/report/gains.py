@@ -18,11 +18,17 @@ def gains(rows: Sequence[Row]) -> list[tuple[float, float | None] | None]:
     number, and no gain of a baseline, of a snapshot chosen on the test split, or where no random images were judged alike.
     """
     judged = [
-        [*(str(row.get(key)) for key in SAME), training] for row, training in zip(rows, trainings(rows), strict=True)
+        [*(str(row.get(key)) for key in SAME), metric_of(row), training]
+        for row, training in zip(rows, trainings(rows), strict=True)
     ]
     pairs = list(zip(rows, judged, strict=True))
     randoms = {(*own, row["labels"]): row for row, own in pairs if row["method"] == RANDOM}
     return [_gain(row, own, randoms) for row, own in pairs]
+
+
+def metric_of(row: Row) -> str:
+    """What the row measures; rows of before tell none, and measure accuracy."""
+    return str(row.get("metric", "accuracy"))
 
 
 def trainings(rows: Sequence[Row]) -> list[str]:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distill.files import replacing
-from distill.report.gains import gains
+from distill.report.gains import gains, metric_of
 from distill.report.rows import RANDOM, WHOLE, Report, Row, gap_to_published
 from distill.text import shown, spreadsheet
 
@@ -41,7 +41,7 @@ TEXT = ("method", "data", "ipc", "student", "protocol", "labels")
 
 BUDGET = ("images", "MB", "steps")  # what rows are matched on: what is stored, and how long a student trains on it
 
-TAKEN = {*TEXT, *BUDGET, "accuracy", "gain", "balanced", "sd", "published", "R x S", "seconds", "run"}
+TAKEN = {*TEXT, *BUDGET, "metric", "accuracy", "gain", "balanced", "sd", "published", "R x S", "seconds", "run"}
 
 UNTOLD = {  # settings that have a column of their own, or that move no number
     *TEXT, "task", "out", "experts_path", "labels_path", "synset", "union", "runs", "published", "experiment", "syntheses",
@@ -78,7 +78,8 @@ def lines(rows: Sequence[Row]) -> Lines:
     unequal = [name for name in BUDGET if len({each.get(name) for each in budgets}) > 1]
     over = gains(rows)
     gained = ("gain",) if any(over) else ()
-    columns = (*TEXT, *varied, *unequal, "accuracy", *gained, *balanced, "sd", "published", "R x S", "seconds")
+    metric = ("metric",) if len(set(map(metric_of, rows))) > 1 else ()
+    columns = (*TEXT, *metric, *varied, *unequal, "accuracy", *gained, *balanced, "sd", "published", "R x S", "seconds")
     cells = []
     for number, row in enumerate(rows):
         protocol, published = shown(row["protocol"]), shown(row.get("published") or "")
@@ -197,6 +198,7 @@ def _cells(row: Row) -> dict[str, str]:
         **{name: shown(row[name]) for name in TEXT},
         "method": shown(", ".join([row["method"], *sorted(set(row.get("cut", [])))])),
         "ipc": shown(row.get("ipc_range") or row["ipc"] or "all"),
+        "metric": shown(metric_of(row)),
         "accuracy": f"{100 * row['mean']:.1f}{half}{MARKS.get(row['selection'], '')}",
         "balanced": f"{100 * row['balanced_accuracy']:.1f}" if "balanced_accuracy" in row else "",
         "sd": "" if row["sd"] is None else f"{100 * row['sd']:.1f}",
