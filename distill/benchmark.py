@@ -66,9 +66,12 @@ def run_suite(
     """
     if not real.stated:
         raise ValueError("these real images were put together by hand: take those of distill.load_data")
-    sets, paths = [synsets] if isinstance(synsets, SyntheticSet) else list(synsets), []
+    sets, paths = [synsets] if isinstance(synsets, SyntheticSet | str) else list(synsets), []
     for synset in sets:
+        if not isinstance(synset, SyntheticSet):
+            raise ValueError(f"{synset!r} is no set: give those of make or load, or method=['kmeans']")
         check_fits(synset, real.train)
+    for synset in sets:
         paths.append(synset.path or Path(out) / "sets" / synset.hash / "synset.safetensors")
         if synset.path is None:
             synset.save(paths[-1])

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import torch
 from test_line import line, succeeds  # noqa: F401
 
 from distill.api import load_data
+from distill.benchmark import run_suite
 from distill.cli.artefacts import values_of
 from distill.cli.suites import carried_out
 from distill.report.rows import Report
@@ -214,6 +216,19 @@ def test_what_the_disk_has_no_room_for_is_told_and_nothing_starts(tmp_path, monk
     assert not any(each.startswith("cannot fit") for each in carried_out([*TOY, "plan=true"]))
 
 
+def test_from_python_what_is_no_set_or_of_another_space_is_refused_and_nothing_written(tmp_path):
+    real = load_data("digits")
+    white = SyntheticSet.from_real(load_data("digits", zca=True).train, 1, torch.Generator().manual_seed(0))
+    for given, said in (("outputs", "'outputs' is no set"), ([white], "lives in"), (white, "lives in")):
+        with pytest.raises(ValueError, match=said):
+            run_suite("labels", given, real, out=tmp_path / "o")
+    with pytest.raises(ValueError, match="unknown suite 'lables': did you mean labels"):
+        run_suite("lables", [], real, out=tmp_path / "o")
+    with pytest.raises(ValueError, match=r"put together by hand"):
+        run_suite("labels", [], replace(real, stated=()))
+    assert not (tmp_path / "o").exists()
+
+
 def test_a_plan_names_every_input_that_is_missing_and_without_it_nothing_starts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["suite=labels", "data=digits", "synset=[a,b]", "device=cpu"]
@@ -293,6 +308,12 @@ def test_what_the_test_split_picked_has_a_dagger_and_the_releases_spread():
         ([*TOY, "suite.mod=paper"], "unknown value of the suite 'mod': did you mean mode"),
         ([*TOY, "mode=theirs"], "unknown suite.mode 'theirs': one of ours, paper"),
         ([*TOY, "ipc=1000"], "expected at most"),
+        ([*TOY, "seed=first"], "seed is 'first', expected a whole number"),
+        ([*TOY, "draws=many"], "draws is 'many', expected a whole number"),
+        (["suite=ddranking", "suite.own={dm: []}"], "suite.own is {'dm': []}, expected a map"),
+        (["suite=ddranking", 'suite.own={dm: ["protocol=dsa"]}'], "suite.own has no others"),
+        (["suite=ddranking", "mode=paper"], "unknown value of the suite 'mode'"),
+        (["suite=ddranking", "suite.weight=50"], "suite.weight is 50, expected a number in [0, 1]"),
     ],
 )
 def test_what_is_impossible_is_said_before_anything_is_trained(tmp_path, monkeypatch, words, said):

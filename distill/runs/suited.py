@@ -9,7 +9,9 @@ from typing import Any
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
+from distill.checks import check_ranges
 from distill.presets import CONFIGS, options, unknown
+from distill.runs.checks import RANGES
 from distill.runs.composed import literal
 from distill.runs.suite import SuiteRun
 from distill.sets.reading import load
@@ -32,7 +34,9 @@ def run_of(values: Mapping[str, Any]) -> SuiteRun:
     if "data" not in values:
         common += data_of(sets.values())
     judged, out = subjects(values, sets), Path(str(values.get("out", "outputs")))
-    seed = values.get("seed", 0) + values.get("draws", 5)  # of the first draw that is no subject's
+    numbers = {"seed": values.get("seed", 0), "draws": values.get("draws", 5)}
+    check_ranges("", numbers, {name: RANGES[name] for name in numbers})
+    seed = sum(numbers.values())  # of the first draw that is no subject's
     rivals = {each.size: replace(each, stated=(*each.stated, f"seed={seed}")) for each in judged if each.name == RANDOM}
     return SuiteRun(suite, name, judged, common, out, rivals, missing)
 
