@@ -341,6 +341,16 @@ def test_the_command_compares_folders_and_refuses_those_without_rows(shell, tmp_
     )
 
 
+def test_accuracy_under_an_attack_is_left_out(tmp_path):
+    report = Report(tmp_path / "report.json")
+    for each in (row("dm", 0.5), row(RANDOM, 0.3), row("dm", 0.1, metric="accuracy under PGD", student_hash="t")):
+        report.add(each)
+    found = compare(report)
+    assert [arm.row["mean"] for arm in found.arms] == pytest.approx([0.5, 0.3])
+    report.write()
+    assert compare(str(tmp_path)).arms == found.arms
+
+
 def test_costs_are_told_in_units_that_people_read_and_none_is_made_up():
     took = dict(
         operations=2e12, peak_bytes=1.5e9, synthesis_peak_bytes=3e9, synthesis_seconds=61.2, image_bytes=123_000

@@ -12,6 +12,7 @@ from rich.text import Text
 from distill.comparison.arms import Comparison
 from distill.comparison.forms import Form, contrasts, main
 from distill.comparison.written import write
+from distill.report.gains import metric_of
 from distill.report.rows import Report
 from distill.runs.judging import reports_below, reports_of
 from distill.text import harmless
@@ -43,7 +44,7 @@ def compare(reports: Report | str | Path | Sequence[Report | str | Path], out: s
     given = [reports] if isinstance(reports, Report | str | Path) else list(reports)
     there = [each for each in given if isinstance(each, Report)]
     paths = reports_below([str(each) for each in given if not isinstance(each, Report)])
-    found = Comparison.of(row for report in [*there, *map(Report, paths)] for row in report.rows)
+    found = of([*there, *map(Report, paths)])
     if out is not None:
         _write(found, Path(out))
     return found
@@ -51,9 +52,14 @@ def compare(reports: Report | str | Path | Sequence[Report | str | Path], out: s
 
 def report(cfg: DictConfig) -> list[Path]:
     """task=compare: compare the rows of ``runs``, or of ``out`` alone, and write what that gives below ``out``."""
-    found = Comparison.of(row for path in reports_of(cfg) for row in Report(path).rows)
+    found = of(list(map(Report, reports_of(cfg))))
     show([*main(found), *contrasts(found)])
     return _write(found, Path(cfg.out) / FOLDER)
+
+
+def of(reports: Sequence[Report]) -> Comparison:
+    """Their accuracies; rows of another metric, as accuracy under an attack, are not of the same thing and are left out."""
+    return Comparison.of(row for report in reports for row in report.rows if metric_of(row) == "accuracy")
 
 
 def _write(found: Comparison, folder: Path) -> list[Path]:
