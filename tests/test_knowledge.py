@@ -124,7 +124,7 @@ def test_its_configuration_is_complete_and_any_preset_takes_it():
     protocol = instantiate(cfg.protocol, _convert_="all")
     values = {name: value for name, value in vars(protocol.labels).items() if name != "committee"}
     assert type(protocol.labels) is KnowledgeDistillation
-    assert values == {"temperature": 4.0, "squared": True, "vote_temperature": 10.0, "alpha": None}
+    assert values == {"temperature": 4.0, "squared": True, "vote_temperature": 10.0, "alpha": None, "twin": True}
     assert protocol.labels.committee["networks"] == ["convnet_bn"]
     hashes = {protocol.with_(labels=each).hash for each in (protocol.labels, labels(0.5), labels(0.5, 2.0), Hard())}
     assert len(hashes) == 4

@@ -139,11 +139,11 @@ def students(line: Line) -> list[Work]:
         protocol = check_protocol(line.protocol(), line.real, images, snapshots=False)
         for name in line.students:
             tries = math.prod(map(len, protocol.candidates.values())) if protocol.candidates else 0
-            units, recipe = count * protocol.students + tries, protocol.recipe
+            units, recipe = count * protocol.students, protocol.recipe
             passes = recipe.passes(images)
             text = f"{units} students {name} of {passes} epochs"
             batch = min(recipe.batch, images)
-            found.append(Work(text, units, units * passes * images, batch, line.student(name), recipe))
+            found.append(Work(text, units, (units + tries) * passes * images, batch, line.student(name), recipe))
     return found
 
 

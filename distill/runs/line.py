@@ -51,7 +51,6 @@ class Line:
             take_values(run, [of_all_classes(each) for each in records] if cfg.union else records)
         check_values(plain(cfg))
         self.out = Path(cfg.out)
-        self.makes = not self.synsets and bool(self.ipcs)  # or walks; else there are others' sets
         self.asked: dict[str, Committee] = {}
         self.students = named(plain(cfg.student))
         self.device = device_of(cfg.device)
@@ -152,6 +151,10 @@ class Line:
         if train.shape[1] != train.shape[2]:  # a store that tells none saw rotations that sheared such images
             identity["geometry"] = "exact"
         return ExpertStore(Path(self.cfg.experts_path), identity, experts.count)
+
+    @property
+    def makes(self) -> bool:
+        return not self.synsets and bool(self.ipcs)  # sets, or walks; else there are others'
 
     @property
     def teachers_alone(self) -> bool:
