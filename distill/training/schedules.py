@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -95,6 +96,25 @@ class Steps(Schedule):
 
     def rate(self, lr: float, epoch: float, epochs: float) -> float:
         return lr * float(self.decay ** (epoch // (self.decay_every or max(1, epochs // 2))))
+
+
+@dataclass(frozen=True)
+class StepsAt(Schedule):
+    """A drop after each of some shares of all epochs, with the optimiser left as it is: torch's ``MultiStepLR``.
+
+    Attributes:
+        decay: factor on the step size.
+        decay_at: shares of all epochs.
+
+    >>> [round(StepsAt(0.2, (0.6, 0.8)).rate(1.0, epoch, 1000), 3) for epoch in (599, 600, 800)]
+    [1.0, 0.2, 0.04]
+    """
+
+    decay: float = setting("[0, 1]")
+    decay_at: Sequence[float] = setting("list of [0, 1]")
+
+    def rate(self, lr: float, epoch: float, epochs: float) -> float:
+        return lr * float(self.decay ** sum(epoch >= share * epochs for share in self.decay_at))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Generator, Tensor
 
 from distill import augment
@@ -186,6 +187,22 @@ class CutMix(Mix):
 
     def __call__(self, views: Tensor, g: Generator) -> tuple[Tensor, Tensor, float]:
         return augment.cutmix(views, g, self.mix_alpha)
+
+
+@dataclass(frozen=True)
+class SometimesCutMix(CutMix):
+    """The same of some batches; the others stay as they are.
+
+    Attributes:
+        mix_probability: of a batch being mixed.
+    """
+
+    mix_probability: float = setting("[0, 1]")
+
+    def __call__(self, views: Tensor, g: Generator) -> tuple[Tensor, Tensor, float]:
+        if float(torch.rand((), generator=g)) < self.mix_probability:
+            return super().__call__(views, g)
+        return views, torch.arange(len(views), device=views.device), 1.0
 
 
 class MixUp(Mix):
