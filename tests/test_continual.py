@@ -164,8 +164,9 @@ def test_the_last_step_is_the_ordinary_cell_of_the_same_memory(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     found = stream(orders=1)
     found.go()
-    union = found.memories("random", 0, 4)
-    assert union.counts == (2,) * 10 and found.memories("random", 0, 0).counts == (0, 0, 2, 0, 0, 0, 0, 0, 2, 0)
+    names = found.real.train.class_names
+    union = found.memories("random", 0, 4, names)
+    assert union.counts == (2,) * 10 and found.memories("random", 0, 0, names).counts == (0, 0, 2, 0, 0, 0, 0, 0, 2, 0)
     for image, cls in zip(union.images, union.classes, strict=True):  # its label is still that of the real image
         own = found.real.train.images[found.real.train.labels == cls]
         assert (own == image).flatten(1).all(1).any()

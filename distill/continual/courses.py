@@ -60,7 +60,7 @@ def course(rows: Sequence[Mapping[str, Any]], blocks: Sequence[Sequence[int]], t
     weights = np.array(test.counts, float)
     found = np.full((len(rows), len(blocks)), np.nan)
     for step, row in enumerate(rows):
-        by_class = [row["accuracy_by_class"][name] for name in test.class_names]
+        by_class = [row["accuracy_by_class"].get(name) for name in test.class_names]
         for place, classes in enumerate(blocks[: step + 1]):
             known = [cls for cls in classes if weights[cls]]
             hits = sum(by_class[cls] * weights[cls] for cls in known)

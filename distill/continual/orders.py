@@ -56,6 +56,21 @@ def seen(real: RealData, classes: Sequence[int], name: str) -> RealData:
     )
 
 
+def renumbered(real: RealData, classes: Sequence[int]) -> RealData:
+    """`seen` images of some classes whose labels are places among ``classes``: students answer with these alone."""
+    view = [_renumbered(split, classes) for split in (real.train, real.val, real.test)]
+    fingerprint, whole = (digest([own, list(classes)]) for own in (real.fingerprint, real.hash))
+    return replace(real, train=view[0], val=view[1], test=view[2], fingerprint=fingerprint, hash=whole)
+
+
+def _renumbered(split: Split, classes: Sequence[int]) -> Split:
+    places = torch.full((split.num_classes,), -1).to(split.labels)
+    places[list(classes)] = torch.arange(len(classes)).to(places)
+    names = tuple(split.class_names[cls] for cls in classes)
+    held_out = tuple(split.held_out[cls] for cls in classes if split.held_out)
+    return replace(split, labels=places[split.labels], class_names=names, held_out=held_out)
+
+
 def _of(split: Split, classes: Sequence[int], name: str) -> Split:
     places = torch.isin(split.labels, torch.tensor(sorted(classes)).to(split.labels)).nonzero()[:, 0]
     return replace(split, images=split.images[places], labels=split.labels[places], name=name)

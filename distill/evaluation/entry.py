@@ -14,7 +14,7 @@ from distill.evaluation.protocol import Protocol
 from distill.evaluation.statistics import outer_steps, syntheses
 from distill.files import digest
 from distill.identity import digits, former_digits, former_protocol
-from distill.report.rows import Published, Row
+from distill.report.rows import Published, Report, Row
 from distill.sets.base import TrainingSet
 from distill.sizes import are_equal, spread
 from distill.teachers.labels import Labels
@@ -58,7 +58,8 @@ class Entry:
         snapshots = [{step: each.hash for step, each in of_one.items()} for of_one in self.chosen_among]
         asked = bench.teaching.committee if labels.committee is not None else None
         teachers = asked and [asked.names, asked.priors, asked.fingerprint]
-        return digest([own, selection != "last" and snapshots, teachers])
+        before = [] if bench.before is None else [Report.name(bench.before.row)]
+        return digest([own, selection != "last" and snapshots, teachers, *before])
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,10 @@ class Kept:
         """Of all students, in the order of the row's accuracies."""
         return [self.path(i, j) for i in range(syntheses) for j in range(students)]
 
+    def load(self, synthesis: int, number: int) -> nn.Module:
+        """One student again."""
+        return load_student(self.path(synthesis, number)).network
+
     def keep(self, net: nn.Module, synthesis: int, number: int, synthesis_seed: int, accuracy: float) -> None:
         """Write one student, whole or not at all.
 

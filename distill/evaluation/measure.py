@@ -41,6 +41,7 @@ class Bench:
         compile: see `distill.autotune.fastest`; where it is faster, too, the students of a set are trained as one stack.
         progress: called with (text, students done, students in all).
         keep: folder of trained students, which are kept there row by row; None keeps none.
+        before: students that these go on from, one each; None for fresh ones.
     """
 
     seed: int = 0
@@ -48,6 +49,7 @@ class Bench:
     compile: bool | str = False
     progress: HowFar = silent
     keep: Path | None = None
+    before: Kept | None = None
 
 
 class Measurement:
@@ -192,11 +194,11 @@ class Measurement:
         def trial(place: int, own: range, compiled: bool) -> Trial:
             return Trial(
                 sets[place], hashes[place], protocol, split, self.bench.seed, purpose, seeds[place], tuple(own), compiled,
-                peak, self.bench.teaching, also, kept, place,
+                peak, self.bench.teaching, also, kept, place, self.bench.before,
             )  # fmt: skip
 
         compiled, stack = False, 1
-        if protocol.labels.committee is None:
+        if protocol.labels.committee is None and self.bench.before is None:
             batches, _ = trial(0, range(1), False).told()
             count = len(sets) * students
             most = math.ceil(students * math.gcd(len(sets), crew().size) / crew().size)  # each process gets as many

@@ -13,6 +13,7 @@ from distill.evaluation.protocol import Protocol
 from distill.networks.flat import flatten
 from distill.sets.base import TrainingSet
 from distill.teachers.labels import Teaching, Told, told
+from distill.teachers.lwf import continued
 from distill.training.accuracy import hits
 from distill.training.batch import Batch, Batches
 from distill.training.gradients import Outputs
@@ -31,6 +32,7 @@ class Trial:
         peak: take the best of the tests on ``split`` that the protocol's choice asks for on the way.
         kept: where the students are kept once they are trained; None for nowhere.
         place: of the synthesis in its row.
+        before: students that these go on from (`distill.teachers.lwf`); None for fresh ones.
     """
 
     data: TrainingSet
@@ -47,6 +49,7 @@ class Trial:
     also: Split | None = None
     kept: Kept | None = None
     place: int = 0
+    before: Kept | None = None
 
     @property
     def seeds(self) -> list[int]:
@@ -58,6 +61,12 @@ class Trial:
         recipe = self.protocol.recipe.with_(lr=rate(self.data, self.protocol))
         batches = Batches(self.data, recipe, recipe.views.on(self.split))
         return told(self.protocol.labels, batches, self.seeds[0], self.teaching)
+
+    def learner(self, net: nn.Module, student: int) -> nn.Module:
+        """What is trained: ``net`` itself, or that and beside it the student that it goes on from, whose weights it takes."""
+        if self.before is None:
+            return net
+        return continued(net, self.before.load(self.place, student).to(self.data.images.device))
 
     def run(self, make: Callable[[], nn.Module]) -> tuple[dict[str, list[int]], list[int]]:
         """Train the students.
@@ -85,7 +94,8 @@ class Trial:
             took[:] = took[0] + 1, took[1] + batch.index.shape[1]
 
         after_epoch = test_on_the_way if self.peak else None
-        train(nets, batches, seeds=self.seeds, compiled=self.compiled, after_batch=count, after_epoch=after_epoch)
+        learners = [self.learner(net, student) for net, student in zip(nets, self.students, strict=True)]
+        train(learners, batches, seeds=self.seeds, compiled=self.compiled, after_batch=count, after_epoch=after_epoch)
         lost = [student for student, net in zip(self.students, nets, strict=True) if not flatten(net).isfinite().all()]
         if lost and self.purpose != "choice":
             print(

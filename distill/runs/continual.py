@@ -1,21 +1,24 @@
-"""Class-incremental learning from scratch: after each step, fresh students on the memories of all steps so far.
+"""Class-incremental learning: after each step, students on the memories of all steps so far, fresh or going on.
 
-Source: DSA (arXiv:2102.08259) and DM (arXiv:2110.04181), after GDumb (Prabhu et al., ECCV 2020).
+Source: DSA (arXiv:2102.08259) and DM (arXiv:2110.04181), after GDumb (Prabhu et al., ECCV 2020); of students that go on, IDC
+(arXiv:2205.14959), after learning without forgetting (Li & Hoiem, ECCV 2016).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from distill.continual.courses import Course, course
-from distill.continual.orders import blocks, seen
+from distill.continual.orders import blocks, renumbered, seen
 from distill.data.real import RealData
-from distill.evaluation.entry import Entry
-from distill.evaluation.evaluate import evaluate, plan
+from distill.evaluation.entry import Entry, Network
+from distill.evaluation.evaluate import evaluate, kept, plan
+from distill.evaluation.kept import Kept
+from distill.evaluation.measure import Bench
 from distill.evaluation.protocol import Protocol
 from distill.evaluation.rehearsal import check_protocol
 from distill.report.rows import Report, Row
@@ -54,6 +57,7 @@ class Stream:
     common: Sequence[str]
     out: Path
     paths: dict[tuple[str, int, int], Path] = field(default_factory=dict)
+    kept: dict[tuple[str, int, int], Kept | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.whole = Line(self.run("task=evaluate", *overrides("", {"out": str(self.out)})), Shown())
@@ -70,6 +74,10 @@ class Stream:
             raise ValueError(
                 f"protocol {self.whole.protocol().name} asks teachers, who would know classes that have not come: take one "
                 "without, such as protocol=cl-gdumb"
+            )
+        if self.whole.protocol().labels.continues and len(self.whole.students) > 1:
+            raise ValueError(
+                f"student is {','.join(self.whole.students)}: students that go on are of one network, run one after another"
             )
         for name in self.methods:
             self.memory(name, 0, 0)
@@ -106,8 +114,8 @@ class Stream:
                 self.whole.progress = progress
                 for method in (*self.methods, JOINT):
                     entry, real, protocol = self.judged(method, order, step)
-                    report, own = Report(self.out / "report.json"), bench(self.whole, entry)
-                    evaluate(entry, real, networks(self.whole), protocol, report, own)
+                    report, own = Report(self.out / "report.json"), self.bench(method, order, step)
+                    evaluate(entry, real, self.networks(real), protocol, report, own)
 
     @property
     def places(self) -> Iterator[tuple[int, int]]:
@@ -118,24 +126,50 @@ class Stream:
         classes = [cls for block in self.blocks[order][: step + 1] for cls in block]
         name = f"{self.real.train.name}, order {order}, step {step + 1} of {self.steps}"
         real, protocol = seen(self.real, classes, name), self.whole.protocol()
+        real = renumbered(real, classes) if protocol.labels.continues else real
         if method != JOINT:
-            return (
-                Entry([self.memories(method, order, step)], method, None, about=about(self.whole), twins=False),
-                real,
-                protocol,
-            )
-        made = sum(self.real.train.asked(self.ipc)[cls] for cls in classes)
-        recipe = check_protocol(protocol, real, made, snapshots=False).recipe
-        protocol = protocol.trained(epochs=None, extra_epochs=0, steps=recipe.updates(made), batch=recipe.batch)
-        protocol = protocol.with_(labels=Hard(), candidates={}, name=f"{protocol.name}, {protocol.recipe.steps} steps")
+            memories = self.memories(method, order, step, real.train.class_names)
+            return Entry([memories], method, None, about=about(self.whole), twins=False), real, protocol
+        steps, batch = self.steps_of_joint(order, step, real)
+        protocol = protocol.trained(epochs=None, extra_epochs=0, steps=steps, batch=batch)
+        protocol = protocol.with_(labels=Hard(), candidates={}, name=f"{protocol.name}, {steps} steps")
         whole = Coreset.whole(real.train)
         whole.record = {"seed": self.seed(order)}
         return Entry([whole], JOINT, None, about=about(self.whole)), real, protocol
 
-    def memories(self, method: str, order: int, step: int) -> TrainingSet:
-        """Those of all steps so far as one set, whose students answer with all classes."""
-        parts = [load(self.paths[method, order, each]) for each in range(step + 1)]
-        return joined(parts, self.real.train.class_names)
+    def steps_of_joint(self, order: int, step: int, real: RealData) -> tuple[int, int]:
+        """As many as the memory's students take, in all steps so far where they go on; and their batch."""
+        protocol, asked, found, made = self.whole.protocol(), self.real.train.asked(self.ipc), list[int](), 0
+        for block in self.blocks[order][: step + 1]:
+            made += sum(asked[cls] for cls in block)
+            recipe = check_protocol(protocol, real, made, snapshots=False).recipe
+            found.append(recipe.updates(made))
+        return sum(found) if protocol.labels.continues else found[-1], recipe.batch
+
+    def memories(self, method: str, order: int, step: int, class_names: Sequence[str]) -> TrainingSet:
+        """Those of all steps so far as one set, whose students answer with these classes."""
+        return joined([load(self.paths[method, order, each]) for each in range(step + 1)], class_names)
+
+    def networks(self, real: RealData) -> dict[str, Network]:
+        """The students, which answer with the classes of a view."""
+        return networks(self.whole, real.train.num_classes)
+
+    def bench(self, method: str, order: int, step: int) -> Bench:
+        """What the students after a step are trained with: where they go on, all are kept for the next step."""
+        entry, _, protocol = self.judged(method, order, step)
+        own = bench(self.whole, entry)
+        if not protocol.labels.continues:
+            return own
+        own = replace(own, keep=self.out / "students")
+        return replace(own, before=self.students(method, order, step - 1)) if step else own
+
+    def students(self, method: str, order: int, step: int) -> Kept | None:
+        """Where those after a step lie."""
+        if (method, order, step) not in self.kept:
+            entry, real, protocol = self.judged(method, order, step)
+            own, students = self.bench(method, order, step), self.networks(real)
+            self.kept[method, order, step] = kept(plan(entry, real, students, protocol, own)[1][0], own, students, real)
+        return self.kept[method, order, step]
 
     # --- what came out --------------------------------------------------------------------------------------------------
 
@@ -148,7 +182,7 @@ class Stream:
         report, found = Report(self.out / "report.json"), []
         for step in range(self.steps):
             entry, real, protocol = self.judged(method, order, step)
-            planned = plan(entry, real, networks(self.whole), protocol, bench(self.whole, entry))[1][0]
+            planned = plan(entry, real, self.networks(real), protocol, self.bench(method, order, step))[1][0]
             row = report.find(planned.row, planned.former)
             if row is None:
                 raise RuntimeError("another process is making rows of this stream: call it again when that is done")

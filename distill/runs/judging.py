@@ -85,9 +85,9 @@ def planned_rows(line: Line) -> list[Planned]:
     ]
 
 
-def networks(line: Line) -> dict[str, Network]:
-    """The students."""
-    return {name: Network(line.student(name), config) for name, config in line.students.items()}
+def networks(line: Line, classes: int | None = None) -> dict[str, Network]:
+    """The students; they answer with the real set's classes, or with fewer."""
+    return {name: Network(line.student(name, classes), config) for name, config in line.students.items()}
 
 
 def bench(line: Line, entry: Entry) -> Bench:

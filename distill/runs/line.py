@@ -289,8 +289,8 @@ class Line:
             raise ValueError(unknown("network of a committee", name, options("student")))
         return plain(OmegaConf.load(CONFIGS / "student" / f"{name}.yaml"))
 
-    def student(self, name: str) -> Any:
-        return partial(instantiate(self.network(name)), self.real.train.shape, self.real.train.num_classes)
+    def student(self, name: str, classes: int | None = None) -> Any:
+        return partial(instantiate(self.network(name)), self.real.train.shape, classes or self.real.train.num_classes)
 
     def protocol(self) -> Protocol:
         """The preset; its name tells another precision than fp32, and by a plus that this configuration changes it."""

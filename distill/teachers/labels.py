@@ -67,6 +67,7 @@ class Labels(ABC):
 
     name: ClassVar[str]
     committee: ClassVar[Any] = None  # configuration of the teachers that are asked
+    continues: ClassVar[bool] = False  # whether students of a stream go on from those of the step before
 
     def __post_init__(self) -> None:
         check_ranges("protocol.labels", vars(self), stated(type(self)))
