@@ -20,6 +20,7 @@ from distill.runs.checks import check_values, plain
 from distill.runs.composed import compose
 from distill.sets.synthetic import SyntheticSet
 from distill.teachers.labels import Teaching
+from distill.teachers.lwf import continued
 from distill.training.loop import train
 from distill.training.schedules import Steps
 
@@ -40,10 +41,11 @@ OTHER = {  # than what stands there
     "name": "x", "version": 2, "students": 3, "batch_of_ipc": {1: 2}, "candidates": {"lr": [0.1, 0.2]}, "test_every": 3,
     "epochs": 4, "extra_epochs": 2, "lr": 0.3, "batch": 5, "micro_batches": 3, "ema": 0.5, "precision": "bf16",
     "momentum": 0.2, "weight_decay": 0.3, "decoupled_decay": 0.3, "decay": 0.7, "decay_epoch": 0, "decay_momentum": 0.3,
-    "stretch": 3.0, "augment": "siamese", "area": 0.3, "shuffle": 2, "mix_alpha": 0.2, "temperature": 2.0,
+    "stretch": 3.0, "augment": "siamese", "area": 0.3, "shuffle": 2, "mix_alpha": 0.2, "temperature": 3.0,
     "vote_temperature": 0.5, "top_k": 1, "policy": "svhn", "operations": 3, "level": 25, "steps": 5, "floor": 0.04,
     "trust": 0.3, "decay_every": 2, "assumed": ["lr"],
     "pct_start": 0.6, "div_factor": 2.0, "final_div_factor": 2.0, "smoothing": 0.4,
+    "decay_at": [0.3], "mix_probability": 1.0, "beta": 4.0,
 }  # fmt: skip
 
 
@@ -101,7 +103,8 @@ def weights(real, teacher, synset, committee, tmp_path):
         trial = Trial(data, data.hash, protocol, real.val, 0, "student", 0, (0,), False, False, teaching)
         torch.manual_seed(0)
         net = teacher()
-        train([net], trial.told()[0], seeds=trial.seeds)
+        learner = continued(net, teacher()) if protocol.labels.continues else net
+        train([learner], trial.told()[0], seeds=trial.seeds)
         return parameters_to_vector(net.parameters())
 
     return trained
