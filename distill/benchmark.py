@@ -83,6 +83,6 @@ def run_suite(
         run.check()
         check_room(run)
         run.go()
-        tables, written = run.finish()
+        tables, scores, written = run.finish()
     show(tables)
-    return Scored(run.summary(), run.failed, tables, written)
+    return Scored(scores, run.failed, tables, written)

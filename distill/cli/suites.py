@@ -19,7 +19,7 @@ def carried_out(arguments: Sequence[str]) -> list[str]:
         return plan(run)
     check_room(run)
     run.go(*shard_of(values.get("shard", [0, 1])))
-    tables, paths = run.finish()
+    tables, _, paths = run.finish()
     show(tables)
     return [f"wrote {path}" for path in paths]
 
@@ -35,3 +35,6 @@ def shard_of(value: Any) -> tuple[int, int]:
     if index >= count:
         raise ValueError(f"shard is {value}, expected [i, n] with 0 <= i < n: shard=[0,4] to shard=[3,4]")
     return index, count
+
+
+TASKS = {"suite": carried_out}

@@ -76,12 +76,13 @@ class Boards:
     """
 
     def __init__(self, rows: Sequence[Row], gained: Sequence[str]):
-        self.rows, self.gained, self.labels = rows, gained, Labels(compared(rows))
+        self.rows, self.gained, self.compared = rows, gained, compared(rows)
+        self.labels = Labels(self.compared)
         self.numbers = {Report.name(row): number for number, row in enumerate(rows)}
 
     @cached_property
     def facets(self) -> list[dict[str, str]]:
-        own = {Report.name(row): self._facets(row) for row in compared(self.rows)}
+        own = {Report.name(row): self._facets(row) for row in self.compared}
         return [own[Report.name(row)] for row in self.rows]
 
     @property
@@ -92,8 +93,8 @@ class Boards:
 
     def boards(self) -> list[Board]:
         """In the order of their first rows."""
-        rows = compared(self.rows)
-        own = [[row for row in rows if metric_of(row) == metric] for metric in dict.fromkeys(map(metric_of, rows))]
+        metrics = dict.fromkeys(map(metric_of, self.compared))
+        own = [[row for row in self.compared if metric_of(row) == metric] for metric in metrics]
         return [self._board(each) for part in own for each in pivots(Comparison(named(part), [], []))]
 
     def _facets(self, row: Row) -> dict[str, str]:

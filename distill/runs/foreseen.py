@@ -1,5 +1,6 @@
 """What a suite is going to do, and whether there is room for it; nothing is trained."""
 
+from collections.abc import Mapping, Sequence
 from shutil import disk_usage
 
 from distill.effort import peak_bytes
@@ -11,11 +12,12 @@ from distill.runs.suite import Job, SuiteRun, needed_by
 
 def check_room(run: SuiteRun) -> None:
     """Raise ValueError if the disk has no room for what a suite leaves."""
-    if told := lacking(run):
+    left = [job for _, job in run.left()]
+    if told := lacking(run, left, first(run, left)):
         raise ValueError(f"nothing was started: {told}")
 
 
-def first(run: SuiteRun) -> dict[str, tuple[Line, ahead.Work]]:
+def first(run: SuiteRun, left: Sequence[Job]) -> dict[str, tuple[Line, ahead.Work]]:
     """What sets and cells are made from or learn from that is not there yet: experts, teachers, and the sets."""
     found: dict[str, tuple[Line, ahead.Work]] = {}
     for subject in run.made:
@@ -24,7 +26,7 @@ def first(run: SuiteRun) -> dict[str, tuple[Line, ahead.Work]]:
             found |= {name: (line, work) for name, work in ahead.stores(line).items()}
             for work in ahead.sets(line):
                 found |= {subject.id: (line, work)} if work.images else {}
-    for line in (run.line(job) for _, job in run.left() if not job.cell.of):  # whose teachers are the set's
+    for line in (run.line(job) for job in left if not job.cell.of):  # whose teachers are the set's
         asked = {} if line.judges is None else line.teacher_stores(line.judges)
         judges = {store.folder.name for store in asked.values()}
         found |= {name: (line, work) for name, work in ahead.stores(line).items() if name in judges}
@@ -34,16 +36,19 @@ def first(run: SuiteRun) -> dict[str, tuple[Line, ahead.Work]]:
 def plan(run: SuiteRun) -> list[str]:
     """What a run would do: what is missing, what is made before, a line for each cell that is left. Nothing is trained."""
     lines, works = [f"missing: {each}" for each in run.missing], list[tuple[float, float]]()
-    lines += [f"cannot fit: {each}" for each in [lacking(run)] if each]
+    left = run.left()
+    jobs = [job for _, job in left]
+    before = first(run, jobs)
+    lines += [f"cannot fit: {each}" for each in [lacking(run, jobs, before)] if each]
 
     def tell(name: str, work: float, seconds: float, more: str) -> None:
         lines.append(f"{name:<44} {work / 1e12:10.3g} TFLOP   {duration(seconds)}, {more}")
         works.append((work, seconds))
 
-    for name, (line, work) in first(run).items():
+    for name, (line, work) in before.items():
         tell(name, needed_by(line, [work]), work.seconds(line.real.train), f"before: {work.text}")
-    once = {job.work: job for _, job in reversed(run.left())}
-    cells = sorted(((run.operations(job), job) for job in once.values()), key=lambda each: each[0])
+    once = {job.work: (needed, job) for needed, job in reversed(left)}
+    cells = sorted(once.values(), key=lambda each: each[0])
     for needed, job in cells:
         seconds = sum(each.seconds(run.line(job).real.train) for each in ahead.students(run.line(job)))
         tell(job.id, needed, seconds, f"{label_bytes(run, job):,} bytes of labels")
@@ -54,10 +59,10 @@ def plan(run: SuiteRun) -> list[str]:
     return [*lines, *([f"and {unknown} cells that these rows decide"] if unknown else []), told]
 
 
-def lacking(run: SuiteRun) -> str:
+def lacking(run: SuiteRun, left: Sequence[Job], before: Mapping[str, tuple[Line, ahead.Work]]) -> str:
     """What does not fit on the disk of ``out``; empty where all does."""
-    labels = sum(label_bytes(run, job) * max(1, len(run.line(job).synsets)) for _, job in run.left())
-    experts = sum(work.disk for _, work in first(run).values())
+    labels = sum(label_bytes(run, job) * max(1, len(run.line(job).synsets)) for job in left)
+    experts = sum(work.disk for _, work in before.values())
     free = disk_usage(next(path for path in (run.out.absolute(), *run.out.absolute().parents) if path.is_dir())).free
     if labels + experts <= free:
         return ""

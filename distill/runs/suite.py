@@ -24,7 +24,7 @@ from distill.runs.line import Line
 from distill.runs.pipeline import carry_out
 from distill.runs.progress import Shown
 from distill.runs.recorded import complete_overrides
-from distill.suites.base import RANDOM, WHOLE, Cell, Subject, Suite
+from distill.suites.base import RANDOM, WHOLE, Cell, Judged, Subject, Suite
 from distill.suites.tables import cells, is_random_of, random_beside, scores
 
 
@@ -219,20 +219,21 @@ class SuiteRun:
         except (ValueError, RuntimeError, OSError) as error:
             self.failed[what] = str(error)
 
-    def finish(self) -> tuple[list[Form], list[Path]]:
-        """The scores of each subject, less random's, and every cell; and the files that they were written to."""
+    def finish(self) -> tuple[list[Form], list[dict[str, Any]], list[Path]]:
+        """Tables of the scores of each subject and of every cell; the scores; and the files that both were written to."""
         rows = {subject: self.rows(subject) for subject in self.subjects}
+        summary = self.summary(rows)
         tables = [
             scores(self.suite, self.name, rows),
             *self.suite.tables(rows),
             cells(self.suite, self.name, rows, self.failed),
         ]
-        told = {"failed": self.failed, "scores": self.summary()}
-        return tables, write_tables(tables, told, self.out / "suite" / self.name, {})
+        told = {"failed": self.failed, "scores": summary}
+        return tables, summary, write_tables(tables, told, self.out / "suite" / self.name, {})
 
-    def summary(self) -> list[dict[str, Any]]:
+    def summary(self, judged: Judged) -> list[dict[str, Any]]:
         """The scores of each subject as fractions, and the intervals of those that have one."""
-        judged, found = {subject: self.rows(subject) for subject in self.subjects}, []
+        found = []
         for subject, rows in judged.items():
             random = random_beside(subject, judged)
             ends = self.suite.intervals(rows, random)
