@@ -7,6 +7,7 @@ import torch
 from conftest import batches_of, make_recipe
 from torch import nn
 
+from distill import rng
 from distill.evaluation import attacks, corruptions
 from distill.evaluation.attacks import L2, LOSSES, Attack, Linf, cross_entropy, fgsm, inside, length, margin, pgd
 from distill.evaluation.corruptions import KINDS, Corruption
@@ -23,8 +24,8 @@ def seeded():
 @pytest.fixture
 def trained(real, teacher):
     """A trained network with batch norm that takes pixels, and the pixels and classes of the test split."""
-    torch.manual_seed(0)
-    net = teacher()
+    with rng.seeded(0, "net"):
+        net = teacher()
     train([net], batches_of(real.train, make_recipe(epochs=30, lr=0.05, momentum=0.9)), seeds=[0])
     return PixelStudent(real.test.preprocessing, net, {}).eval(), pixels_of(real.test), real.test.labels
 
@@ -109,9 +110,9 @@ def test_restarts_only_find_more(trained):
 
 @pytest.mark.parametrize("loss", LOSSES.values())
 def test_of_a_linear_model_the_attacks_are_the_closed_form(loss):
-    torch.manual_seed(0)
-    linear = nn.Linear(12, 2).double()
-    images = 0.3 + 0.4 * torch.rand(20, 3, 2, 2, dtype=torch.double)  # farther from the range's ends than the radius
+    with rng.seeded(0, "net"):
+        linear = nn.Linear(12, 2).double()
+    images = 0.3 + 0.4 * torch.rand(20, 3, 2, 2, generator=seeded()).double()  # farther from the ends than the radius
     labels = linear(images.flatten(1)).argmax(1)
 
     def model(pixels):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from broken import stop
 from scipy import stats
 
 from distill import load
@@ -126,18 +127,12 @@ def test_the_interval_is_over_orders():
 
 def test_a_memory_is_made_of_its_own_steps_classes_and_stays_as_it_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found, whole, left = stream(), runs.evaluate, [4]
+    found = stream()
     for step in range(5):
         train = found.memory("random", 1, step).real.train
         assert train.class_names == tuple(str(cls) for cls in found.blocks[1][step])
 
-    def stops(*arguments):
-        left[0] -= 1
-        if not left[0]:
-            raise RuntimeError("stopped")
-        return whole(*arguments)
-
-    monkeypatch.setattr(runs, "evaluate", stops)
+    stop(monkeypatch, runs, "evaluate", 4)
     with pytest.raises(RuntimeError, match="stopped"):
         carried_out(WORDS)
     files = [*tmp_path.rglob("synset.safetensors"), *(tmp_path / "outputs" / "rows").glob("*.json")]
@@ -150,7 +145,6 @@ def test_a_memory_is_made_of_its_own_steps_classes_and_stays_as_it_is(tmp_path, 
         and len(list((tmp_path / "outputs/rows").glob("*.json"))) == 20
     )
 
-    monkeypatch.setattr(runs, "evaluate", whole)
     monkeypatch.setattr("distill.evaluation.measure.Measurement.measure", None)  # nothing is left to be trained
     carried_out(WORDS)
     told = json.loads((tmp_path / "outputs" / "continual" / "summary.json").read_text())

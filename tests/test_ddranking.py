@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from broken import unlucky_cells
 from test_suites import read
 
 from distill.cli.artefacts import values_of
@@ -215,14 +216,7 @@ def test_the_suite_runs_goes_on_and_tells_all_arms(tmp_path, monkeypatch):
     assert (
         len(plan) == 9 and not (tmp_path / "outputs").exists()
     )  # proxies and seven rows: arms that are the same have one
-    whole, broken = runs.carry_out, ["ipc=null"]
-
-    def breaks(run, real, arrows):
-        if broken and set(broken) <= set(run.stated) and "judge" in arrows:
-            raise ValueError("out of luck")
-        return whole(run, real, arrows)
-
-    monkeypatch.setattr(runs, "carry_out", breaks)
+    broken = unlucky_cells(monkeypatch, "ipc=null")
     carried_out(TOY)
     folder = tmp_path / "outputs" / "suite" / "ddranking"
     summary = json.loads((folder / "summary.json").read_text())

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from broken import stop
 from scipy.special import log_softmax
 from torch import Generator
 from torch.func import functional_call
@@ -124,18 +125,9 @@ def test_a_student_starts_from_that_of_the_step_before(tmp_path, monkeypatch):
 def test_a_killed_stream_goes_on_with_the_same_figures(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     carried_out([*WORDS, "out=whole"])
-    keep, left = Kept.keep, [4]
-
-    def stops(*arguments):
-        left[0] -= 1
-        if not left[0]:
-            raise RuntimeError("stopped")
-        keep(*arguments)
-
-    monkeypatch.setattr(Kept, "keep", stops)
+    stop(monkeypatch, Kept, "keep", 4)
     with pytest.raises(RuntimeError, match="stopped"):  # between the two students of the second step
         carried_out([*WORDS, "out=killed"])
-    monkeypatch.setattr(Kept, "keep", keep)
     carried_out([*WORDS, "out=killed"])
     told = [json.loads((tmp_path / out / "continual" / "summary.json").read_text()) for out in ("whole", "killed")]
     assert told[0] == told[1]

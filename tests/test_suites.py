@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from broken import unlucky_cells
 from test_line import line, succeeds  # noqa: F401
 
 from distill.api import load_data
@@ -17,6 +18,10 @@ from distill.benchmark import run_suite
 from distill.cli.artefacts import values_of
 from distill.cli.suites import carried_out
 from distill.report.rows import Report
+from distill.runs import ahead
+from distill.runs.composed import compose
+from distill.runs.line import Line
+from distill.runs.progress import Shown
 from distill.runs.suited import data_of, run_of, subjects, suite_of
 from distill.sets.synthetic import SyntheticSet
 from distill.suites.base import mean
@@ -95,14 +100,7 @@ def test_a_suite_goes_on_where_it_stopped_and_a_failed_cell_is_tried_again(line,
 
     from distill.runs import suite as runs
 
-    whole, broken = runs.carry_out, ["protocol=dcb-dsa"]
-
-    def breaks(run, real, arrows):
-        if broken and set(broken) <= set(run.stated) and "judge" in arrows:
-            raise ValueError("out of luck")
-        return whole(run, real, arrows)
-
-    monkeypatch.setattr(runs, "carry_out", breaks)
+    whole, broken = runs.carry_out, unlucky_cells(monkeypatch, "protocol=dcb-dsa")
     carried_out(TOY)
     folder = tmp_path / "outputs" / "suite" / "dc-bench"
     summary = json.loads((folder / "summary.json").read_text())
@@ -193,6 +191,18 @@ def test_random_images_are_of_the_sets_own_data_and_space(tmp_path, monkeypatch)
     other = made.with_(record={**made.record, **own, "choices": {"data": "mnist"}})
     with pytest.raises(ValueError, match="the sets are of digits and mnist"):
         data_of([made.with_(record={**made.record, **own}), other])
+
+
+def test_rates_that_are_tried_are_work_that_is_foreseen():
+    words = ["data=digits", "method=random", "ipc=2", "baselines=[]", "protocol.students=3", "device=cpu"]
+
+    def students(*more):
+        (work,) = ahead.students(Line(compose(*words, *more), Shown()))
+        return work
+
+    fixed, chosen = students("protocol=dcb-dsa"), students("protocol=ddr")
+    assert (fixed.units, fixed.images) == (3, 3 * 1001 * 20)
+    assert (chosen.units, chosen.images) == (3, (3 + 5) * 1000 * 20)  # each of five rates once
 
 
 def test_what_the_disk_has_no_room_for_is_told_and_nothing_starts(tmp_path, monkeypatch):
