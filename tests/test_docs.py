@@ -16,11 +16,12 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from test_structure import ORDER
 
-from distill.cli.artefacts import check_words, values_of
+from distill.cli.artefacts import WORDS, check_words, values_of
 from distill.cli.continual import common_words
 from distill.cli.habits import FLAGS, check_habits
 from distill.cli.listing import listing
-from distill.cli.main import ON_SETS, RANKING, with_task
+from distill.cli.main import with_task
+from distill.cli.ranking import TASKS as RANKING
 from distill.cli.ranking import ranking_run, truth_run
 from distill.cli.robustness import run_of as run_of_words
 from distill.cli.robustness import settings_of, words_of
@@ -181,7 +182,7 @@ def check(words):
         assert listing([word for word in words if word != "task=list"])
         return
     task = "".join(words[:1]).removeprefix("task=")
-    if task in ON_SETS:
+    if task in WORDS:
         check_words(task, values_of(words[1:]))
         return
     if task == "suite":

@@ -1,10 +1,13 @@
 """task=list and names that are not there."""
 
+from importlib import import_module
+
 import pytest
 
 from distill.cli.listing import listing
-from distill.cli.main import main
+from distill.cli.main import HOMES, main
 from distill.presets import options, unknown
+from distill.runs.pipeline import OF_THEIR_OWN_WORDS
 
 
 def test_every_choice_is_listed_once():
@@ -39,6 +42,11 @@ def test_a_word_that_nothing_has_is_told_its_neighbour():
         listing(["cifr10"])
     with pytest.raises(ValueError, match="nothing has all of the words rded, svhn"):
         listing(["rded", "svhn"])
+
+
+def test_every_task_with_words_of_its_own_is_known_and_carried_out():
+    assert {*HOMES, "list"} == set(OF_THEIR_OWN_WORDS)
+    assert all(callable(import_module(home).TASKS[task]) for task, home in HOMES.items())
 
 
 def test_a_bare_first_word_is_the_task(monkeypatch, capsys):

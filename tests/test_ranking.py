@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from broken import stop
 from conftest import ROOT
 from scipy import stats
 
 from distill import load_data
-from distill.cli.ranking import carried_out, ranking_run
+from distill.cli.ranking import TASKS, ranking_run
 from distill.ranking.measures import MEASURES, correlations, orders_of, ranking, resamples
 from distill.ranking.space import N54, REPEATED, macs
 from distill.ranking.tables import NONE, Proxy, summary, worth
@@ -161,29 +162,21 @@ def test_a_table_that_comes_with_distill_is_of_these_networks(data):
 
 def test_networks_that_are_trained_stay_and_proxies_stand_beside_the_set(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    words, whole, left = [*QUICK, "ipc=2"], runs.evaluate, [20]
-
-    def stops(*arguments):
-        left[0] -= 1
-        if not left[0]:
-            raise RuntimeError("stopped")
-        return whole(*arguments)
-
-    monkeypatch.setattr(runs, "evaluate", stops)
+    words = [*QUICK, "ipc=2"]
+    stop(monkeypatch, runs, "evaluate", 20)
     with pytest.raises(RuntimeError, match="stopped"):
-        carried_out("network_truth", words)
+        TASKS["network_truth"](words)
     rows = tmp_path / "outputs" / "rows"
     there = {path: path.stat().st_mtime_ns for path in rows.glob("*.json")}
     assert len(there) == 19 and not (tmp_path / "outputs" / "n54_digits.json").exists()
-    assert carried_out("network_truth", words) == ["wrote outputs/n54_digits.json"]
+    assert TASKS["network_truth"](words) == ["wrote outputs/n54_digits.json"]
     assert all(path.stat().st_mtime_ns == when for path, when in there.items()) and len(list(rows.glob("*.json"))) == 54
     truth = Truth.of("digits", "outputs/n54_digits.json")
     assert truth.images == 20 and len(truth.networks["c3-d1-w16-nN-pM"].val) == 3
     assert len(truth.networks["c3-d1-w16-nN-pA"].test) == 1
 
-    monkeypatch.setattr(runs, "evaluate", whole)
     words = [*QUICK, "method=random", "ipc=1", "truth=outputs/n54_digits.json", "out=ranked"]
-    carried_out("rank_networks", words)
+    TASKS["rank_networks"](words)
     with (tmp_path / "ranked" / "ranking" / "tables" / "ranking.csv").open() as file:
         table = {line["proxy"]: line for line in csv.DictReader(file)}
     assert list(table) == ["random ipc 1", "random real ipc 1", "early stopping, 2 steps", "parameters", "MACs"]
@@ -197,7 +190,7 @@ def test_networks_that_are_trained_stay_and_proxies_stand_beside_the_set(tmp_pat
     assert len(early) == 54 and all(row["optimizer_steps"] == 2 and row["seen"] == 20 for row in early)
 
     monkeypatch.setattr("distill.evaluation.measure.Measurement.measure", None)  # nothing is left to be trained
-    carried_out("rank_networks", words)
+    TASKS["rank_networks"](words)
     assert "Ranking 54 networks on digits" in capsys.readouterr().out
 
 
@@ -219,7 +212,7 @@ def test_what_is_impossible_is_said_before_anything_is_trained(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     TRUTH.write(tmp_path / "t.json")
     with pytest.raises((ValueError, OSError), match=said):
-        carried_out(task, words)
+        TASKS[task](words)
     assert not (tmp_path / "outputs").exists()
 
 

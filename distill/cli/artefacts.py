@@ -1,6 +1,7 @@
 """Tasks on sets that are there: `distill import`, `distill export`, `distill subset`; their words are not those of a run."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def labelling(values: dict[str, Any]) -> list[str]:
 
 
 Task = Callable[[dict[str, Any]], list[str]]
-TASKS: dict[str, Task] = {"export": exporting, "subset": subset}
+ON_SETS: dict[str, Task] = {"export": exporting, "subset": subset}
 IMPORTS: dict[str, Task] = {"sets": importing, "networks": adopting, "labels": labelling}
 
 
@@ -97,13 +98,13 @@ def carried_out(task: str, arguments: Sequence[str]) -> list[str]:
     """Do what one of `WORDS` asks for; lines to print."""
     values = values_of(arguments)
     check_words(task, values)
-    return TASKS[task](values) if task in TASKS else IMPORTS[importer(str(values["kind"])).brings](values)
+    return ON_SETS[task](values) if task in ON_SETS else IMPORTS[importer(str(values["kind"])).brings](values)
 
 
 def check_words(task: str, values: Mapping[str, Any]) -> None:
     """Raise ValueError unless these are words of the task, none is missing, and what they name is there."""
     check_there(task, values, WORDS[task])
-    if task in TASKS:
+    if task in ON_SETS:
         for name in values.keys() - set(WORDS[task]):
             raise ValueError(unknown(f"word of {task}", name, WORDS[task]))
         return
@@ -123,3 +124,6 @@ def check_there(task: str, values: Mapping[str, Any], needed: Sequence[str]) -> 
     for name in needed:
         if name not in values:
             raise ValueError(f"{name} is missing: {command()} {task} {' '.join(f'{each}=...' for each in needed)}")
+
+
+TASKS: Mapping[str, Callable[[Sequence[str]], list[str]]] = {name: partial(carried_out, name) for name in WORDS}

@@ -55,3 +55,6 @@ def stream_of(values: Mapping[str, Any], common: Sequence[str]) -> Stream:
             raise ValueError(unknown("method", name, options("method")))
     methods = list(dict.fromkeys([RANDOM, *asked]))
     return Stream(methods, values["steps"], values["orders"], values["ipc"], common, Path(values["out"]))
+
+
+TASKS = {"continual": carried_out}

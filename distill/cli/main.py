@@ -12,12 +12,11 @@ from distill.cli.habits import check_habits
 from distill.cli.listing import help_text, listing
 from distill.runs.signals import interruptible
 
-ON_SETS = ("import", "export", "subset")  # tasks whose words are their own
-
-# Tasks with words of their own beside a run's.
-OF_RUNS = {"suite": "distill.cli.suites", "robustness": "distill.cli.robustness", "continual": "distill.cli.continual"}
-
-RANKING = ("rank_networks", "network_truth")
+HOMES = {  # of tasks with words of their own: modules that bring torch, with the task among their `TASKS`
+    **dict.fromkeys(("import", "export", "subset"), "distill.cli.artefacts"),
+    **dict.fromkeys(("rank_networks", "network_truth"), "distill.cli.ranking"),
+    **{"suite": "distill.cli.suites", "robustness": "distill.cli.robustness", "continual": "distill.cli.continual"},
+}
 
 
 def main() -> None:
@@ -25,18 +24,8 @@ def main() -> None:
     with errors_in_one_line(), interruptible():
         arguments = with_task(sys.argv[1:])
         task = arguments[0].removeprefix("task=") if arguments else ""
-        if task in ON_SETS and not {"--help", "-h"} & set(arguments):
-            from distill.cli.artefacts import carried_out  # brings torch
-
-            print("\n".join(carried_out(task, arguments[1:])))
-            return
-        if task in OF_RUNS and not {"--help", "-h"} & set(arguments):
-            print("\n".join(import_module(OF_RUNS[task]).carried_out(arguments[1:])))
-            return
-        if task in RANKING and not {"--help", "-h"} & set(arguments):
-            from distill.cli.ranking import carried_out as ranking_carried_out
-
-            print("\n".join(ranking_carried_out(task, arguments[1:])))
+        if task in HOMES and not {"--help", "-h"} & set(arguments):
+            print("\n".join(import_module(HOMES[task]).TASKS[task](arguments[1:])))
             return
         text = answered(arguments)
         if text is not None:

@@ -24,11 +24,6 @@ USUAL: Mapping[str, Mapping[str, Any]] = {  # each network is small, and there a
 }
 
 
-def carried_out(task: str, arguments: Sequence[str]) -> list[str]:
-    """Do one of `TASKS`, and show its tables; lines to print."""
-    return TASKS[task](values_of(arguments))
-
-
 def composed(task: str, values: Mapping[str, Any], own: Mapping[str, Any]) -> Composed:
     """The run that a task's words describe; ``own`` are values that it sets itself."""
     words = [f"{name}={literal(value)}" for name, value in {**USUAL[task], **values, **own}.items()]
@@ -36,8 +31,9 @@ def composed(task: str, values: Mapping[str, Any], own: Mapping[str, Any]) -> Co
         return compose(*complete_overrides(words))
 
 
-def ranked(values: dict[str, Any]) -> list[str]:
-    """What each proxy's ranking of the networks is worth."""
+def ranked(arguments: Sequence[str]) -> list[str]:
+    """Show what each proxy's ranking of the networks is worth; lines to print."""
+    values = values_of(arguments)
     run, path = ranking_run(values)
     truth, real = Truth.of(str(run.cfg.data.name), path), checked(run)
     line = carry_out(run, real, ("experts", "rank") if "synset" in values else ("experts", "distill", "rank"))
@@ -71,9 +67,9 @@ def ranking_run(values: Mapping[str, Any]) -> tuple[Composed, str | None]:
     return composed("rank_networks", told, own | {"protocol.validate": True}), None if path is None else str(path)
 
 
-def truth_made(values: dict[str, Any]) -> list[str]:
-    """The table of what the networks reach on real images."""
-    run = truth_run(values)
+def truth_made(arguments: Sequence[str]) -> list[str]:
+    """Make the table of what the networks reach on real images; lines to print."""
+    run = truth_run(values_of(arguments))
     line = carry_out(run, checked(run), ("truth",))
     truth, path = ranking.truth(line), ranking.path_of(line)
     if truth is None:
@@ -89,4 +85,4 @@ def truth_run(values: Mapping[str, Any]) -> Composed:
     return composed("network_truth", {**values, **size}, {"task": "evaluate", "protocol.validate": True})
 
 
-TASKS: dict[str, Callable[[dict[str, Any]], list[str]]] = {"rank_networks": ranked, "network_truth": truth_made}
+TASKS: Mapping[str, Callable[[Sequence[str]], list[str]]] = {"rank_networks": ranked, "network_truth": truth_made}

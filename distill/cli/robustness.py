@@ -60,3 +60,6 @@ def run_of(words: Sequence[str]) -> Composed:
 def arrows(run: Composed) -> tuple[str, ...]:
     """That lead to rows: sets that are given are not made."""
     return ("experts", "judge") if run.cfg.task == "evaluate" else ("experts", "distill", "judge")
+
+
+TASKS = {"robustness": carried_out}
