@@ -128,6 +128,7 @@ def test_the_interval_is_over_orders():
 def test_a_memory_is_made_of_its_own_steps_classes_and_stays_as_it_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = stream()
+    assert [found.memory("random", order, 0).cfg.seed for order in (0, 1)] == [0, 1]  # each order draws its own
     for step in range(5):
         train = found.memory("random", 1, step).real.train
         assert train.class_names == tuple(str(cls) for cls in found.blocks[1][step])

@@ -161,6 +161,8 @@ def test_where_a_rate_is_an_end_all_arms_try_again_and_these_count():
     ] * 5
     assert [cell.name for cell in DDR.cells(chose(0.01), "kmeans")] == names
     middle, end = chose(0.01), chose(0.01)
+    end["rdm_any"]["chosen"] = {"lr": 0.001}
+    assert DDR.at_end(end)  # the smallest, as the largest
     end["rdm_any"]["chosen"] = {"lr": 0.1}
     wider = DDR.cells(end, "kmeans")
     assert [cell.name for cell in wider] == [*names, *again] and all(cell.sure for cell in wider)

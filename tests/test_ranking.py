@@ -11,12 +11,14 @@ from conftest import ROOT
 from scipy import stats
 
 from distill import load_data
-from distill.cli.ranking import TASKS, ranking_run
+from distill.cli.ranking import TASKS, ranking_run, truth_run
 from distill.ranking.measures import MEASURES, correlations, orders_of, ranking, resamples
 from distill.ranking.space import N54, REPEATED, macs
 from distill.ranking.tables import NONE, Proxy, summary, worth
 from distill.ranking.truth import Measured, Truth
 from distill.runs import ranking as runs
+from distill.runs.line import Line
+from distill.runs.progress import Shown
 from distill.runs.ranking import of_rows
 
 DEPTHS = np.array([each.depth for each in N54])
@@ -192,6 +194,13 @@ def test_networks_that_are_trained_stay_and_proxies_stand_beside_the_set(tmp_pat
     monkeypatch.setattr("distill.evaluation.measure.Measurement.measure", None)  # nothing is left to be trained
     TASKS["rank_networks"](words)
     assert "Ranking 54 networks on digits" in capsys.readouterr().out
+
+
+def test_networks_without_a_norm_train_at_a_lower_rate_and_some_have_three_seeds():
+    line = Line(truth_run({"data": "digits", "device": "cpu"}), Shown())
+    recipes = {each: runs.recipe_of(line, each) for each in N54}
+    assert {each.norm: recipes[each].recipe.lr for each in N54} == {"none": 0.01, "instance": 0.05, "batch": 0.05}
+    assert all(recipe.students == (3 if each in REPEATED else 1) for each, recipe in recipes.items())
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,12 @@ def test_all_sets_meet_the_same_teachers_and_every_regime_composes(suite, tmp_pa
     assert asked == (4 if suite == "labels" else 2)
 
 
+def test_one_label_an_image_is_a_teachers_at_temperature_four_squared():
+    labels = compose("data=digits", *LABELS.regimes["SL"]).cfg.protocol.labels
+    told = (labels._target_.rpartition(".")[2], labels.temperature, labels.squared, labels.twin)
+    assert told == ("Once", 4.0, True, False)
+
+
 def test_all_regimes_take_as_many_steps_whatever_the_size():
     from hydra.utils import instantiate
 

@@ -84,6 +84,15 @@ def test_what_is_measured_is_not_measured_again_and_other_conditions_are_added(t
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
+def test_a_row_is_of_its_students_and_of_so_many_images():
+    clean = settings_of({}).conditions()[0]
+
+    def name(images, *accuracies):
+        return Report.name(runs.planned(runs.Subject(None, {"accuracies": list(accuracies)}, ()), clean, range(images)))
+
+    assert name(9, 0.5) == name(9, 0.5) and len({name(9, 0.5), name(10, 0.5), name(9, 0.6)}) == 3
+
+
 def test_it_goes_on_where_it_was_killed(toy, tmp_path, monkeypatch):
     whole, calls = runs.correct, []
 

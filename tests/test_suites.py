@@ -24,8 +24,8 @@ from distill.runs.line import Line
 from distill.runs.progress import Shown
 from distill.runs.suited import data_of, run_of, subjects, suite_of
 from distill.sets.synthetic import SyntheticSet
-from distill.suites.base import mean
-from distill.suites.tables import cells, scores
+from distill.suites.base import RANDOM, Subject, mean
+from distill.suites.tables import cells, random_beside, scores
 
 BENCH = suite_of("dc-bench", {"transfer": ["mlp", "alexnet"]})
 PAPER = suite_of("dc-bench", {"transfer": ["mlp", "alexnet"], "mode": "paper"})
@@ -57,6 +57,13 @@ def test_best_is_chosen_on_validation_and_of_equals_the_first_or_on_test_as_the_
     assert scores["avg"] == pytest.approx((0.5 + 0.7 + 0.6 + 0.65 + 0.55) / 5)
     assert scores["avg but none"] == pytest.approx((0.7 + 0.6 + 0.65 + 0.55) / 4)
     assert scores["transfer"] == pytest.approx(0.3) and scores["spread"] == pytest.approx(0.2)
+
+
+def test_random_images_that_stand_beside_a_set_are_as_many():
+    few, many, ours = (Subject(name, size, ()) for name, size in ((RANDOM, "1"), (RANDOM, "10"), ("dm", "10")))
+    judged = {few: {"of": "one"}, many: {"of": "ten"}, ours: {}}
+    assert random_beside(ours, judged) == {"of": "ten"}
+    assert random_beside(many, judged) == {} == random_beside(Subject("dm", "5", ()), judged)
 
 
 def test_no_score_is_made_of_fewer_rows_than_it_has():
