@@ -12,6 +12,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from hypothesis import settings
 
 from distill import augment
 from distill.data import real as data
@@ -27,6 +28,8 @@ from distill.training.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)  # the tensors are tiny: a second thread only waits
+settings.register_profile("untimed", deadline=None)  # a busy machine is no falsification
+settings.load_profile("untimed")
 STRATEGY = "color_crop_cutout_flip_scale_rotate"
 
 

@@ -437,7 +437,7 @@ def test_statistics_of_a_known_table():
 
 
 @given(st.integers(0, 1000))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_the_interval_covers_the_true_mean_nineteen_times_in_twenty_and_students_alone_do_not(seed):
     g = np.random.default_rng(seed)
     hit = {1: 0, 5: 0}
