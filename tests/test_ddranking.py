@@ -243,3 +243,9 @@ def test_the_suite_runs_goes_on_and_tells_all_arms(tmp_path, monkeypatch):
     assert all("0.0" in each for each in read(folder / "tables", "ddranking-rates.csv")[1][2:])
     monkeypatch.setattr(runs, "carry_out", None)
     carried_out(TOY)
+
+
+def test_words_within_words_are_read_in_quotes_alone():
+    assert values_of(['suite.real=["protocol=ddr-real"]']) == {"suite.real": ["protocol=ddr-real"]}
+    with pytest.raises(ValueError, match=r"suite.real=\[protocol=ddr-real\].* stands in quotes: NAME='\[\"a=b\"\]'"):
+        values_of(["suite.real=[protocol=ddr-real]"])

@@ -27,13 +27,17 @@ def values_of(arguments: Sequence[str]) -> dict[str, Any]:
 
     >>> values_of(["kind=mtt", "images=a b/images_best.pt", "zca=true", "mean=[0.5]"])
     {'kind': 'mtt', 'images': 'a b/images_best.pt', 'zca': True, 'mean': [0.5]}
+
+    Raises:
+        ValueError: a word has no value, or one that Hydra's grammar cannot read.
     """
     items = quoted(arguments)
     found = stated(items)
     for item in items:
         name, equals, _ = item.partition("=")
         if not equals or name not in found:
-            raise ValueError(f"{item!r} is no word of this task: expected NAME=VALUE")
+            within = "; a text with = inside a value stands in quotes: NAME='[\"a=b\"]'" if equals else ""
+            raise ValueError(f"{item!r} is no word of this task: expected NAME=VALUE{within}")
     return found
 
 
