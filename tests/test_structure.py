@@ -40,7 +40,7 @@ ORDER = [
         "distill.networks.*",
     ),
     *("distill.augment.families", "distill.augment.dc", "distill.augment.crops", "distill.augment.mixing"),
-    *("distill.augment.policies", "distill.augment.makers", "distill.augment"),
+    *("distill.augment.tiles", "distill.augment.policies", "distill.augment.makers", "distill.augment"),
     *("distill.data", "distill.data.selection", "distill.data.preprocessing", "distill.data.settings"),
     "distill.data.pictures",
     *("distill.data.folders", "distill.data.readers", "distill.data.lazy", "distill.data.content"),
@@ -304,6 +304,7 @@ PROTOCOLS = {
     "dsac": "dsa",
     "sre2l": "sre2l-cifar",
     "cda": "sre2l-cifar",
+    "pca": "rth-hard",
 }  # others are called as their method
 
 
@@ -313,7 +314,7 @@ CIFAR100 = [0.5071, 0.4866, 0.4409], [0.2673, 0.2564, 0.2762]
 CONSTANTS = {
     "mnist": ([0.1307], [0.3081]), "fashion_mnist": ([0.2861], [0.3530]),
     "svhn": ([0.4377, 0.4438, 0.4728], [0.1980, 0.2010, 0.1970]),
-    "cifar10": FIELD, "cifar100": FIELD, "tiny_imagenet": IMAGENET, "imagenet64": IMAGENET,
+    "cifar10": FIELD, "cifar100": FIELD, "tiny_imagenet": IMAGENET, "imagenet64": IMAGENET, "imagenet": IMAGENET,
     ("dc", "cifar100"): CIFAR100, ("dsa", "cifar100"): CIFAR100, ("dm", "cifar100"): CIFAR100,
     ("cvdd", "cifar10"): (FIELD[0], [0.2470, 0.2435, 0.2616]),
     ("cvdd", "cifar100"): ([0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761]),
@@ -324,7 +325,7 @@ POOLED = ("dc", "dsa", "dcc", "dsac", "dm")  # five syntheses of twenty students
 
 @pytest.mark.parametrize("name", CELLS)
 def test_a_published_cell_is_complete_and_has_its_papers_values(name):
-    path = [f"data.path={ROOT}"] if "imagenet64" in name else []
+    path = [f"data.path={ROOT}"] if "_imagenet" in name.replace("_tiny_imagenet", "") else []
     cfg = composed(f"experiment={name}", *path)
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     method, data, ipc = re.fullmatch(r"([a-z0-9]+)_(\w+)_ipc(\d+)", name).groups()
@@ -387,6 +388,7 @@ def test_all_published_cells_of_the_specification_are_there():
         "sre2l": ["cifar10 10 50", "cifar100 1 10 50"],
         "cda": ["cifar100 1 10 50"],
         "cvdd": ["cifar10 1 10 50", "cifar100 1 10 50"],
+        "pca": ["imagenet 10 50 100"],
         "rded": ["cifar10 1 10 50", "cifar100 1 10 50", "tiny_imagenet 1 10 50"],
         "dm": [
             "mnist 1 10 50",

@@ -106,6 +106,10 @@ class TrainingSet(ABC):
     def observe(self, index: Tensor, losses: Tensor) -> None:  # noqa: B027  # most walks do not listen
         """Be told the losses (1, B) of a batch's images ``index`` (1, B)."""
 
+    def shown(self, images: Tensor, draw: int) -> Tensor:
+        """What a view is made of, where not of the whole of stored images (B, C, H, W); same shape, a function of ``draw``."""
+        return images
+
     @abstractmethod
     def to(self, device: torch.device) -> TrainingSet:
         """The same set on another device."""

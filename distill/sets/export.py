@@ -142,6 +142,10 @@ def readme(synset: Synset, kind: str) -> str:
         f"- made by: {json.dumps(facts)}",
         "",
     ]
+    if synset.tiles > 1:
+        lines.append(
+            f"Each image is {synset.tiles}x{synset.tiles} tiles; students are shown one of them at a time, at random."
+        )
     if kind in CLIPPED:
         lines.append("The pictures are clipped to 8 bits, to be looked at; students train on the .safetensors file.")
     return "\n".join(lines) + "\n"

@@ -56,6 +56,7 @@ def load(path: str | Path) -> SyntheticSet:
             tensors.get("lr"),
             record,
             eight_bit,
+            record.get("tiles", 1),
             file,
         )
         check_framing(record, min(synset.images.shape[2:]))

@@ -28,6 +28,7 @@ RECORD = {  # what a file says of a set, as far as somebody reads it
         "label_kind": "text",
         "method": "absent or text",
     },
+    "tiles": "absent or whole [1, 1000]",
     **dict.fromkeys(("seed", "step", "skipped_steps"), "absent or whole [0, 1e20]"),
     **dict.fromkeys(("config", "choices", "protocol"), "absent or map of text to anything"),
     **{"picked_on": "absent or text", "overrides": "absent or any number of text"},
@@ -110,6 +111,15 @@ def check_names(names: Sequence[str]) -> None:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"two of the set's classes are called {reprlib.repr(twice)}")
+
+
+def check_tiles(images: Tensor, tiles: int) -> None:
+    """Raise ValueError unless ``images`` (N, C, H, W) divide into ``tiles`` along each side."""
+    height, width = images.shape[2:]
+    if tiles < 1 or height % tiles or width % tiles:
+        raise ValueError(
+            f"the set has {tiles}x{tiles} tiles in images of {height}x{width}: expected sides that divide by it"
+        )
 
 
 def check_rate(lr: Tensor) -> None:

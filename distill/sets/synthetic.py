@@ -14,6 +14,8 @@ from PIL import Image
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
+from distill import rng
+from distill.augment.tiles import one_tile
 from distill.data.pictures import from_array, pixels, zoomed
 from distill.data.preprocessing import Preprocessing, to_pixels
 from distill.data.split import Split
@@ -21,11 +23,11 @@ from distill.files import hash_tensors, save_tensors, write_json
 from distill.sets.base import TrainingSet
 from distill.sets.export import export
 from distill.sets.looks import as_uri, eight_bit, grid
-from distill.sets.soundness import check_images, check_labels, check_names, check_rate
+from distill.sets.soundness import check_images, check_labels, check_names, check_rate, check_tiles
 from distill.sizes import Size, counts, spread
 
 MOST_SHOWN = 20  # classes whose images a notebook shows unasked
-WRITTEN = ("format", "hash", "ipc", "lr", "shape", "versions")  # what `save` says of the very set
+WRITTEN = ("format", "hash", "ipc", "lr", "shape", "tiles", "versions")  # what `save` says of the very set
 
 
 @dataclass(repr=False)
@@ -42,6 +44,7 @@ class SyntheticSet(TrainingSet, Dataset):
         label_kind: ``hard``, ``logits`` or ``probabilities``.
         lr: the student's step size learned with the images, scalar; None if there is none.
         record: how it was made: method, ipc, seed, step, picked_on, config, protocol, hashes, versions.
+        tiles: along each side of an image; a view is made of one of them, at random. 1 for whole images.
         eight_bit: the images are those of `quantised`, and stored as bytes.
         path: the file that it was read from; None for one that was made or changed since.
 
@@ -59,12 +62,14 @@ class SyntheticSet(TrainingSet, Dataset):
     lr: Tensor | None = None
     record: dict[str, Any] = field(default_factory=dict)
     eight_bit: bool = False
+    tiles: int = 1
     path: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         check_names(self.class_names)
         check_images(self.images, self.preprocessing)
         check_labels(self.labels, self.classes, self.label_kind, len(self.images), self.num_classes)
+        check_tiles(self.images, self.tiles)
         if self.lr is not None:
             check_rate(self.lr)
 
@@ -156,17 +161,27 @@ class SyntheticSet(TrainingSet, Dataset):
 
     @property
     def hash(self) -> str:
-        """Twelve hex digits of the stored tensors; computed once for as long as none of them changes."""
+        """Twelve hex digits of the stored tensors and how they are shown; computed once for as long as none of them changes."""
         own = [tensor for tensor in (self.images, self.labels, self.classes, self.lr) if tensor is not None]
-        now = [self.eight_bit, *((id(tensor), tensor._version) for tensor in own)]
+        now = [self.eight_bit, self.tiles, *((id(tensor), tensor._version) for tensor in own)]
         known = vars(self).get("_hashed")
         if known is None or known[0] != now:
-            known = vars(self)["_hashed"] = now, own, hash_tensors(self.stored)[:12]  # own: no other tensor gets its id
+            tiled = {"tiles": torch.tensor(self.tiles)} if self.tiles > 1 else {}
+            known = vars(self)["_hashed"] = (
+                now,
+                own,
+                hash_tensors(self.stored | tiled)[:12],
+            )  # own: no other tensor gets its id
         return known[2]
 
     @property
     def image_bytes(self) -> int:
         return self.images.numel() * (1 if self.eight_bit else self.images.element_size())
+
+    def shown(self, images: Tensor, draw: int) -> Tensor:
+        if self.tiles == 1:
+            return images
+        return one_tile(images, self.tiles, rng.generator(draw, "tile"))
 
     def with_(self, **fields: Any) -> "SyntheticSet":
         """A copy with other values, which are checked."""
@@ -209,6 +224,7 @@ class SyntheticSet(TrainingSet, Dataset):
             "ipc": self.ipc,
             "shape": list(self.images.shape[1:]),
             "hash": self.hash,
+            "tiles": self.tiles,
             "versions": {
                 "python": platform.python_version(),
                 "torch": torch.__version__,

@@ -44,6 +44,7 @@ def joined(parts: Sequence[SyntheticSet], class_names: Sequence[str]) -> Synthet
         "of the data": [part.data for part in parts],
         "in space": [repr(part.preprocessing) for part in parts],
         "of images": ["x".join(map(str, part.images.shape[1:])) for part in parts],
+        "of tiles": [f"{part.tiles}x{part.tiles}" for part in parts],
         "with labels that are": [part.label_kind for part in parts],
     }.items():
         if len(set(values)) > 1:
@@ -64,6 +65,7 @@ def joined(parts: Sequence[SyntheticSet], class_names: Sequence[str]) -> Synthet
     return SyntheticSet(
         torch.cat([part.images for part in parts])[order], labels[order], classes[order], tuple(class_names),
         parts[0].preprocessing, parts[0].data, kind, record=_record(parts), eight_bit=all(part.eight_bit for part in parts),
+        tiles=parts[0].tiles,
     )  # fmt: skip
 
 

@@ -50,7 +50,7 @@ class ViewStore(Shelf):
         ask: Callable[[Tensor], Tensor],
         committee: Mapping[str, Any],
     ):
-        self.data, self.augment, self.views, self.ask = batches.data, batches.augment, views, ask
+        self.data, self.show, self.views, self.ask = batches.data, batches.view, views, ask
         self.top_k = min(top_k, self.data.num_classes)
         about = {"images": self.data.images_hash, "views": parts_of(batches.recipe.views), "top_k": self.top_k}
         super().__init__(folder, {"reinforced": about, "committee": dict(committee)})
@@ -65,7 +65,7 @@ class ViewStore(Shelf):
             rng.derive(*each)
             for each in zip(numbers.tolist(), ["stored view"] * len(index), index.tolist(), strict=True)
         ]
-        return torch.cat([self.augment(image, draw) for image, draw in zip(images.split(1), draws, strict=True)])
+        return torch.cat([self.show(image, draw) for image, draw in zip(images.split(1), draws, strict=True)])
 
     def views_of(self, index: Tensor, number: int) -> Tensor:
         """View ``number`` of the images at ``index`` (B,), (B, C, H, W)."""

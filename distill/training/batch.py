@@ -113,12 +113,16 @@ class Batches:
 
     def seen(self, images: Tensor, index: Tensor, draw: int, epoch: int) -> Seen:
         """Views of images (B, C, H, W), as the recipe augments and mixes them."""
-        views = self.augment(images, draw)
+        views = self.view(images, draw)
         if self.recipe.mix is None:
             seen = Seen(views, index, None, 1.0, epoch)
             return seen if self.replay is None else self.replay(seen, images, draw)
         views, partner, share = self.recipe.mix(views, Generator().manual_seed(rng.derive(draw, "mix")))
         return Seen(views, index, index[partner], share, epoch)
+
+    def view(self, images: Tensor, draw: int) -> Tensor:
+        """Views of images (B, C, H, W) of the set, not mixed yet."""
+        return self.augment(self.data.shown(images, draw), draw)
 
     def told(self, seen: Seen) -> Tensor:
         """What a network is told of its views: classes (B,), (B, K) or (B, 2 K)."""

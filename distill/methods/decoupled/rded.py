@@ -10,6 +10,7 @@ from torch import Tensor
 
 from distill import rng
 from distill.augment.crops import boxes, resize_boxes
+from distill.augment.tiles import stitched
 from distill.checks import setting
 from distill.data.split import Split
 from distill.methods.base import Inputs, LoopSettings, RealPixels, given
@@ -73,11 +74,16 @@ class RDED(RealPixels):
 
 def check_pool(real: Split, pool: int, ipc: Size, factor: int) -> None:
     """Raise ValueError if the composites do not divide into patches, or ``pool`` images of a class are too few for them."""
-    if real.shape[1] % factor or real.shape[2] % factor:
-        raise ValueError(f"method.factor is {factor}: images of {real.shape[1]}x{real.shape[2]} do not divide by it")
+    check_factor(real, factor)
     most = max(real.asked(ipc)) * factor**2
     if pool < most:
         raise ValueError(f"method.pool is {pool}, expected at least ipc x factor^2 = {most}")
+
+
+def check_factor(real: Split, factor: int) -> None:
+    """Raise ValueError if images do not divide into ``factor`` along each side."""
+    if real.shape[1] % factor or real.shape[2] % factor:
+        raise ValueError(f"method.factor is {factor}: images of {real.shape[1]}x{real.shape[2]} do not divide by it")
 
 
 def composites(
@@ -115,8 +121,6 @@ def composites(
         error = F.cross_entropy(logits, targets, reduction="none").view(len(own), patches)
         least, which = error.min(1)
         order = least.argsort(stable=True)[: counts[cls] * factor**2]
-        best = crops[order, which[order]].view(factor, factor, counts[cls], *crops.shape[2:])
-        rows = [torch.cat([best[i, j] for j in range(factor)], 3) for i in range(factor)]
-        images.append(torch.cat(rows, 2))
+        images.append(stitched(crops[order, which[order]].unflatten(0, (factor**2, counts[cls])), factor))
         errors.append(least[order])
     return torch.cat(images), errors

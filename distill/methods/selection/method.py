@@ -84,18 +84,20 @@ class Selection(RealPixels):
     def by(self, rule: Rule) -> SyntheticSet:
         """The set that a rule picks, ordered by class, with the places of its images in its record."""
         labels = self.real.labels.cpu()
-        picked = torch.cat([self.picked(rule, index, count) for index, count in self.pools])
+        picked = torch.cat([each.sort().values for each in self.ranks(rule)])
         index = picked[labels[picked].argsort(stable=True)]
         check_classes(self.rule, self.real, labels[index])
         return SyntheticSet.of_images(self.real, index.to(self.real.labels.device)).with_(
             record={"selected": index.tolist()}
         )
 
-    def picked(self, rule: Rule, index: Tensor, count: int) -> Tensor:
-        """Places in the split, ascending."""
-        pool = Pool(self.real, index, self.inputs.proxies, self.seed)
-        with self.told_of(index, count):
-            return index[rule.pick(pool, count)].sort().values
+    def ranks(self, rule: Rule) -> list[Tensor]:
+        """Of each pool the places in the split, in the order in which the rule picks them."""
+        found = []
+        for index, count in self.pools:
+            with self.told_of(index, count):
+                found.append(index[rule.pick(Pool(self.real, index, self.inputs.proxies, self.seed), count)])
+        return found
 
     def check_choice(self, val: bool) -> None:
         if self.steps and not val:
