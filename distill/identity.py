@@ -31,6 +31,7 @@ PARTS: dict[str, Values] = {  # what a part says by being of its kind
     "RandAugment": {"augment": "rand_augment"},
     "Jitter": {"augment": "jitter"},
     "Holed": {"augment": "holed"},
+    "CompoundOf": {"augment": "dsa-compound"},
     "CutMix": {"mix": "cutmix"},
     "MixUp": {"mix": "mixup"},
     **{"Own": {"labels": "own"}, "Hard": {"labels": "hard"}, "SmoothedHard": {"labels": "hard"}},

@@ -12,7 +12,7 @@ from torchvision.transforms.functional import pad, to_tensor
 from distill import augment
 from distill.augment import families
 from distill.augment.crops import PaddedCrop
-from distill.augment.families import DSA, FAMILIES
+from distill.augment.families import DSA, FAMILIES, Compound
 from distill.data.preprocessing import Preprocessing, fit_zca, normalised
 
 ALL = "color_crop_cutout_flip_scale_rotate"
@@ -43,6 +43,33 @@ def test_a_call_applies_one_family_and_all_are_equally_likely(monkeypatch):
     counts = [seen.count(name) for name in FAMILIES]
     assert sum(counts) == 3000
     assert max(abs(count - 500) for count in counts) < 3 * (3000 * 1 / 6 * 5 / 6) ** 0.5
+
+
+def test_a_compound_applies_flip_colour_one_of_three_and_cutout_of_what_is_listed(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        families,
+        "FAMILIES",
+        {name: (lambda images, g, draws, name=name: seen.append(name) or images) for name in FAMILIES},
+    )
+    for draw in range(900):
+        Compound(ALL)(torch.zeros(1, 1, 2, 2), draw * 7919)
+    calls = [seen[i : i + 4] for i in range(0, len(seen), 4)]
+    assert all((a, b, d) == ("flip", "color", "cutout") for a, b, _, d in calls) and len(calls) == 900
+    counts = [sum(call[2] == name for call in calls) for name in ("crop", "scale", "rotate")]
+    assert sum(counts) == 900 and max(abs(count - 300) for count in counts) < 3 * (900 * 1 / 3 * 2 / 3) ** 0.5
+    seen.clear()
+    Compound("crop_color")(torch.zeros(1, 1, 2, 2), 1)
+    assert seen == ["color", "crop"]
+
+
+def test_a_siamese_compound_moves_batches_of_any_size_alike_and_another_each_image():
+    images = torch.rand(5, 3, 16, 16)
+    siamese = Compound(ALL, siamese=True)
+    alone = torch.cat([siamese(image[None], 3) for image in images])
+    assert torch.allclose(siamese(images, 3), alone, atol=1e-6)
+    views = Compound(ALL)(images[:1].expand(5, -1, -1, -1), 3)
+    assert len(views.flatten(1).unique(dim=0)) == 5
 
 
 def test_parameters_differ_from_image_to_image():

@@ -38,14 +38,14 @@ MEASURED = {
     "assumed",
 }
 OTHER = {  # than what stands there
-    "name": "x", "version": 2, "students": 3, "batch_of_ipc": {1: 2}, "candidates": {"lr": [0.1, 0.2]}, "test_every": 3,
+    "name": "x", "version": 3, "students": 3, "batch_of_ipc": {1: 2}, "candidates": {"lr": [0.1, 0.2]}, "test_every": 3,
     "epochs": 4, "extra_epochs": 2, "lr": 0.3, "batch": 5, "micro_batches": 3, "ema": 0.5, "precision": "bf16",
     "momentum": 0.2, "weight_decay": 0.3, "decoupled_decay": 0.3, "decay": 0.7, "decay_epoch": 0, "decay_momentum": 0.3,
     "stretch": 3.0, "augment": "siamese", "area": 0.3, "shuffle": 2, "mix_alpha": 0.2, "temperature": 3.0,
     "vote_temperature": 0.5, "top_k": 1, "policy": "svhn", "operations": 3, "level": 25, "steps": 5, "floor": 0.04,
     "trust": 0.3, "decay_every": 2, "assumed": ["lr"],
     "pct_start": 0.6, "div_factor": 2.0, "final_div_factor": 2.0, "smoothing": 0.4,
-    "decay_at": [0.3], "mix_probability": 1.0, "beta": 4.0,
+    "decay_at": [0.3], "mix_probability": 1.0, "beta": 4.0, "strategy": "color_crop",
 }  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def rows(real, teacher, synset, tmp_path):
     def measured(protocol):
         report = Report(tmp_path / str(len(list(tmp_path.iterdir()))) / "report.json")
         evaluate(Entry([synset], "m", 4, snapshots), real, {"net": Network(teacher)}, protocol, report)
-        skipped = set() if protocol.version == 2 else {"protocol_hash"}  # else every change would show in it
+        skipped = set() if protocol.version == 3 else {"protocol_hash"}  # else every change would show in it
         return [{name: row.get(name) for name in told if name not in skipped} for row in report.rows]
 
     return measured
@@ -182,6 +182,17 @@ def test_ddrankings_rates_drop_halfway_and_are_chosen():
     assert [ddr.recipe.rate(epoch, 1000) for epoch in (0, 499, 500, 999)] == pytest.approx([0.01, 0.01, 0.001, 0.001])
     assert ddr.candidates == {"lr": [0.001, 0.005, 0.01, 0.05, 0.1]} and not real.candidates
     assert real.recipe == ddr.recipe.with_(epochs=200, batch=512) and real.recipe.rate(100, 200) == pytest.approx(0.001)
+
+
+def test_idcs_students_are_those_of_its_code():
+    idc, stream, ncfm = (preset(name).recipe for name in ("idc", "cl-lwf", "ncfm"))
+    assert [idc.rate(e, 1000) for e in (665, 666, 833)] == pytest.approx([0.01, 0.002, 0.0004])
+    assert stream == idc.with_(schedule=replace(idc.schedule, decay_at=[0.6, 0.8]))
+    assert (idc.batch, idc.optimizer.momentum, idc.optimizer.weight_decay, idc.passes(10)) == (64, 0.9, 5e-4, 1000)
+    assert [ncfm.rate(e, 2000) for e in (0, 399, 400, 1600)] == pytest.approx([1e-3, 1e-3, 5e-4, 1e-3 / 16])
+    assert (ncfm.views, ncfm.mix, preset("ncfm").students, preset("idc").students) == (idc.views, idc.mix, 10, 3)
+    digits = instantiate(composed("protocol=idc", "data=digits").protocol, _convert_="all").recipe.views
+    assert digits.families("color_crop_cutout_scale_rotate") == "color_crop_scale_rotate"  # no mirror, no hole
 
 
 def test_parts_that_came_later_leave_what_is_known_of_other_protocols():

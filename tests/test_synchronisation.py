@@ -108,7 +108,7 @@ def test_the_stand_in_refuses_what_a_gpu_refuses(there):
 
 RECIPES = {
     "sgd": {},
-    **{f"views {name}": {"augment": name} for name in ("dsa", "siamese", "crop_scale_rotate")},
+    **{f"views {name}": {"augment": name} for name in ("dsa", "siamese", "dsa-compound", "crop_scale_rotate")},
     **{f"views {name}": {"augment": name} for name in ("crop_flip", "crop_flip_black", "crop_flip_reflect")},
     "crops": {"views": Cropped(area=0.5, shuffle=2)},
     "gsam": {"optimizer": Gsam(momentum=0.9, weight_decay=1e-3, gsam_rho=0.01, gsam_alpha=0.3)},

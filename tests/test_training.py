@@ -22,7 +22,7 @@ from distill.training.loop import train
 from distill.training.losses import Clipped, CrossEntropy, gradient_penalty, gsam_gradient
 from distill.training.optimizers import Gsam, Lars, Sgd
 from distill.training.schedules import Drop
-from distill.training.views import Augmented, AutoAugment, Cropped, Holed, Jitter, RandAugment
+from distill.training.views import Augmented, AutoAugment, CompoundOf, Cropped, Holed, Jitter, RandAugment
 
 
 def trained(student, real, recipe, seed=0, **kw):
@@ -309,6 +309,7 @@ def test_a_recipe_says_what_its_crops_are_filled_with(real):
 ALL_VIEWS = [
     *map(Augmented, sorted({*MAKERS, "crop_flip_black"})),
     Cropped(0.5, 1),
+    CompoundOf("color_crop"),
     AutoAugment(policy="svhn", whole_batch=False, eight_bits=False),
     RandAugment(operations=2, level=9, whole_batch=False, eight_bits=False),
     Jitter(whole_batch=False, eight_bits=False),

@@ -3,8 +3,8 @@
 A draw is an integer from `rng.derive`. All families are differentiable in the images; ``draws`` is
 how often their parameters are drawn: 1 moves all images alike, None draws for each. Images need not be square: shares of a
 side are of each axis' own, angles are angles, and crops have the image's own shape but for the stretch that is drawn.
-Sources: DSA, Zhao & Bilen, ICML 2021, arXiv:2102.08259; RDED's patch shuffle, arXiv:2312.03526; CutMix, arXiv:1905.04899;
-MixUp, arXiv:1710.09412.
+Sources: DSA, Zhao & Bilen, ICML 2021, arXiv:2102.08259; its compound in IDC, arXiv:2205.14959; RDED's patch
+shuffle, arXiv:2312.03526; CutMix, arXiv:1905.04899; MixUp, arXiv:1710.09412.
 """
 
 import math
@@ -45,6 +45,37 @@ class DSA:
         g = Generator().manual_seed(draw)
         family = self.families[int(torch.randint(len(self.families), (), generator=g))]
         return family(images, g, 1 if self.siamese else None)
+
+
+class Compound:
+    """IDC's composition: the mirror, then colours, then one of crop, scale and rotation, then a hole, of those in the strategy.
+
+    The one is drawn for the whole batch, parameters image by image. Source: IDC (arXiv:2205.14959) and NCFM
+    (arXiv:2502.20653), as their code has it; DSA's families in DSA's strengths, so that it is stronger than `DSA`.
+
+    Args:
+        strategy, siamese: see `DSA`.
+
+    Raises:
+        ValueError: a family is unknown.
+
+    >>> Compound("color_cutout_flip")(torch.rand(4, 3, 8, 8), 7).shape
+    torch.Size([4, 3, 8, 8])
+    """
+
+    def __init__(self, strategy: str, siamese: bool = False):
+        check_ranges("augment", locals(), {"strategy": STRATEGY})
+        self.names, self.siamese = strategy.split("_"), siamese
+
+    def __call__(self, images: Tensor, draw: int) -> Tensor:
+        """Views of ``images`` (B, C, H, W), same shape; zero fill is the data set's mean in normalised space."""
+        g = Generator().manual_seed(draw)
+        for choice in (("flip",), ("color",), ("crop", "scale", "rotate"), ("cutout",)):
+            names = [name for name in choice if name in self.names]
+            if names:
+                name = names[int(torch.randint(len(names), (), generator=g))]
+                images = FAMILIES[name](images, g, 1 if self.siamese else None)
+        return images
 
 
 def color(images: Tensor, g: Generator, draws: int | None = None) -> Tensor:

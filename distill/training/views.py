@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from distill import augment
-from distill.augment.families import Augment
+from distill.augment.families import STRATEGY, Augment
 from distill.augment.makers import MAKERS
 from distill.checks import check_ranges, setting, stated
 from distill.data.preprocessing import Preprocessing
@@ -40,8 +40,9 @@ class Augmented(Views):
     """Views by name.
 
     Attributes:
-        augment: ``none``, ``dsa``, ``siamese``, ``crop_scale_rotate`` (DC's), ``crop_flip`` (what comes in is mean grey),
-            ``crop_flip_black`` or ``crop_flip_reflect`` (the image's own reflection).
+        augment: ``none``, ``dsa``, ``siamese``, ``dsa-compound`` (IDC's), ``siamese-compound``, ``crop_scale_rotate`` (DC's),
+            ``crop_flip`` (what comes in is mean grey), ``crop_flip_black`` or ``crop_flip_reflect`` (the image's own
+            reflection).
     """
 
     augment: str = setting(f"one of {', '.join([*MAKERS, 'crop_flip_black'])}")
@@ -52,9 +53,27 @@ class Augmented(Views):
         return augment.make(self.augment, split.strategy)
 
     def families(self, strategy: str) -> str:
-        if self.augment in ("dsa", "siamese"):
+        if "dsa" in self.augment or "siamese" in self.augment:
             return strategy
         return "flip" if self.augment.startswith("crop_flip") and "flip" in strategy else ""
+
+
+@dataclass(frozen=True)
+class CompoundOf(Views):
+    """IDC's composition (`distill.augment.Compound`) of some DSA families.
+
+    Attributes:
+        strategy: the families, of which those that the data set has, too, are taken.
+    """
+
+    strategy: str = setting(STRATEGY)
+
+    def on(self, split: Split) -> Augment:
+        kept = self.families(split.strategy)
+        return augment.Compound(kept) if kept else augment.none
+
+    def families(self, strategy: str) -> str:
+        return "_".join(name for name in self.strategy.split("_") if name in strategy.split("_"))
 
 
 @dataclass(frozen=True)
