@@ -17,10 +17,10 @@ from distill.presets import options
 from distill.runs.checks import check_values, plain
 from distill.runs.composed import compose
 from distill.runs.importing import importer, kind_of
+from distill.sets.formation import decoded
 from distill.sets.importers.base import Words
 from distill.sets.importers.evidence import check_order, check_seams, check_space, seam, tiled
 from distill.sets.importers.safe import read_npz, read_torch
-from distill.sets.importers.tiles import decoded
 
 
 def imported(path, kind, **words):
@@ -154,11 +154,11 @@ def test_dcs_five_entries_are_five_syntheses(tmp_path):
 
 def test_cells_come_out_in_order_with_their_labels():
     image = torch.arange(4.0).view(1, 1, 2, 2).repeat_interleave(4, 2).repeat_interleave(4, 3)
-    cells = decoded(torch.cat([image, image + 10]), 2)
+    cells = decoded(torch.cat([image, image + 10]), [2])
     assert cells.flatten(1)[:, 0].tolist() == [0, 10, 1, 11, 2, 12, 3, 13]
     assert bool((cells == cells[:, :, :1, :1]).all())  # a constant cell stays constant
-    assert torch.equal(decoded(image, 2, "multi"), torch.cat([image, decoded(image, 2)]))
-    odd = decoded(torch.zeros(1, 1, 7, 7), 2)
+    assert torch.equal(decoded(image, [1, 2]), torch.cat([image, decoded(image, [2])]))
+    odd = decoded(torch.zeros(1, 1, 7, 7), [2])
     assert odd.shape == (4, 1, 7, 7) and float(odd[3, 0, -1, -1]) == 0.5 and not odd[0].any()
 
 
@@ -173,10 +173,14 @@ def test_tiles_are_decoded_by_the_folders_name_or_as_stated(tmp_path, kind, fold
             imported(own, kind)
     said = {} if kind == "idc" else {"factor": 2, "decode": "single"}
     again = imported(own, kind, ipc=2, **said)
-    assert again.counts == (8,) * 10 and facts(again)["decoding"] == ("single, factor 2", "stated" if said else "read")
+    assert (
+        again.counts == (2,) * 10
+        and again.factors == (2,)
+        and facts(again)["decoding"] == ("single, factor 2", "stated" if said else "read")
+    )
     real = foreign.digits().train.preprocessing
-    first = decoded(pixels, 2)[foreign.learned().labels.repeat(4) == 0]
-    assert torch.allclose(again.images[:8], real(first), atol=1e-5) and again.record["imported"]["stored"] == 20
+    first = decoded(pixels, [2])[foreign.learned().labels.repeat(4) == 0]
+    assert again.decoded.counts == (8,) * 10 and torch.allclose(again.decoded.images[:8], real(first), atol=1e-5)
     with pytest.raises(ValueError, match="takes no lr"):
         imported(own, kind, lr=0.1)
 

@@ -48,6 +48,7 @@ ORDER = [
     *("distill.sets", "distill.sets.base", "distill.sets.coreset", "distill.sets.walks", "distill.sets.foreign"),
     "distill.sets.soundness",
     *(
+        "distill.sets.formation",
         "distill.sets.looks",
         "distill.sets.export",
         "distill.sets.synthetic",

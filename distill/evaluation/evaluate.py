@@ -77,7 +77,7 @@ def plan(
     Raises:
         ValueError: see `distill.evaluation.rehearsal.check_protocol`.
     """
-    sized = check_protocol(protocol, real, len(entry.sets[0]), bool(entry.chosen_among))
+    sized = check_protocol(protocol, real, len(entry.sets[0].decoded), bool(entry.chosen_among))
     return sized, planned(entry, real, students, protocol, sized, bench)
 
 

@@ -59,7 +59,7 @@ class Trial:
     def told(self) -> tuple[Batches, Told]:
         """What the students see, and what they are told of it."""
         recipe = self.protocol.recipe.with_(lr=rate(self.data, self.protocol))
-        batches = Batches(self.data, recipe, recipe.views.on(self.split))
+        batches = Batches(self.data.decoded, recipe, recipe.views.on(self.split))
         return told(self.protocol.labels, batches, self.seeds[0], self.teaching)
 
     def learner(self, net: nn.Module, student: int) -> nn.Module:

@@ -55,7 +55,7 @@ def facts(row: Row, cells: Mapping[str, str]) -> dict[str, str]:
         "a set took": _told(row, synthesis_seconds=seconds, synthesis_peak_bytes=size),
         "all students took": f"{_told(row, seconds=seconds, peak_bytes=size)}, on {row.get('device', 'unknown')}",
         "a student took": _told(row, optimizer_steps="{:,.0f} steps".format, operations=_operations),
-        "images take": _told(row, image_bytes=size),
+        "images take": _told(row, image_bytes=size, decoded="decoded to {:,} images".format),
         "labels take": _told(row, label_bytes=size),
         "row": Report.name(row),
         **{f"hash of the {name}": row.get(f"{key}_hash") for name, key in HASHED.items()},

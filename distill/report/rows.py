@@ -51,7 +51,7 @@ ROW = {
     **dict.fromkeys(("accuracies", "validation_accuracies"), "absent or any number of [0, 1]"),
     **{"accuracy_by_class": "absent or map of any text to null or [0, 1]", "source": "absent or text"},
     **dict.fromkeys(("synsets", "protocol_changes", "cell_changes", "cut"), "absent or any number of any text"),
-    **dict.fromkeys(("images", "image_bytes", "label_bytes"), "absent or whole [0, 1e18]"),
+    **dict.fromkeys(("images", "decoded", "image_bytes", "label_bytes"), "absent or whole [0, 1e18]"),
     **dict.fromkeys(("optimizer_steps", "seen", "synthesis_seconds"), "absent or [0, 1e18]"),
     **dict.fromkeys(("operations", "peak_bytes", "synthesis_peak_bytes"), "absent or [0, 1e30]"),
     **{"metric": "absent or text", "values": "absent or any number of [-inf, inf]", "written": "absent or text"},

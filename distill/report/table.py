@@ -116,6 +116,8 @@ def _budget(row: Row) -> dict[str, str]:
     """What a row is matched on, as far as it tells: rows of earlier versions lack some of it."""
     numbers = {"images": row.get("images"), "steps": row.get("optimizer_steps")}
     told = {name: f"{number:.0f}" for name, number in numbers.items() if number is not None}
+    if "images" in told and row.get("decoded") is not None:
+        told["images"] += f" (as {row['decoded']})"
     if "image_bytes" in row and "label_bytes" in row:
         size = (row["image_bytes"] + row["label_bytes"]) / 1e6
         told["MB"] = f"{size:.0f}" if size >= 100 else f"{size:.3g}"

@@ -75,7 +75,7 @@ def lacking(run: SuiteRun, left: Sequence[Job], before: Mapping[str, tuple[Line,
 def label_bytes(run: SuiteRun, job: Job) -> int:
     """About what a set's labels take in a cell."""
     line = run.line(job)
-    sizes = [len(each) for each in line.synsets] or [sum(line.real.train.asked(ipc)) for ipc in line.ipcs]
+    sizes = [len(each.decoded) for each in line.synsets] or [sum(line.real.train.asked(ipc)) for ipc in line.ipcs]
     images = sizes[0] if sizes else len(line.real.train)
     protocol = line.protocol().sized(images, line.real.train.num_classes, len(line.real.train))
     own = line.synsets[0].label_bytes if line.synsets else 8 * images

@@ -110,7 +110,7 @@ class Line:
     def check_judging(self, protocol: Protocol) -> None:
         """Let fail what the students' training would find impossible."""
         train, students = self.real.train, [self.student(name)() for name in self.students]
-        made = {len(synset) for synset in self.synsets} or {sum(train.asked(ipc)) for ipc in self.ipcs}
+        made = {len(synset.decoded) for synset in self.synsets} or {sum(train.asked(ipc)) for ipc in self.ipcs}
         for images in made | ({len(train)} if "whole" in baselines(self.cfg) else set()):
             sized = check_protocol(protocol, self.real, images, snapshots=self.cfg.task == "all")
             for net in students:

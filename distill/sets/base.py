@@ -85,8 +85,18 @@ class TrainingSet(ABC):
 
     @property
     def label_bytes(self) -> int:
-        """What the labels take."""
+        """What the labels take where they are stored."""
         return self.labels.numel() * self.labels.element_size()
+
+    @property
+    def class_bytes(self) -> int:
+        """What classes take in their place."""
+        return self.classes.numel() * self.classes.element_size()
+
+    @property
+    def decoded(self) -> TrainingSet:
+        """What networks are trained on: the set itself, or the images that its stored ones hold."""
+        return self
 
     def walk(self, epochs: int, batch: int, part: int) -> TrainingSet:
         """The set as one training walks it; one that listens has heard nothing yet.

@@ -8,6 +8,7 @@ import torch
 from distill.data.preprocessing import loaded
 from distill.files import load_tensors
 from distill.sets.foreign import kind_of
+from distill.sets.formation import WHOLE
 from distill.sets.soundness import check_framing, check_record, check_types
 from distill.sets.synthetic import SyntheticSet
 from distill.text import command
@@ -57,7 +58,8 @@ def load(path: str | Path) -> SyntheticSet:
             record,
             eight_bit,
             record.get("tiles", 1),
-            file,
+            tuple(record.get("factors", WHOLE)),
+            path=file,
         )
         check_framing(record, min(synset.images.shape[2:]))
         return synset

@@ -29,6 +29,7 @@ RECORD = {  # what a file says of a set, as far as somebody reads it
         "method": "absent or text",
     },
     "tiles": "absent or whole [1, 1000]",
+    "factors": "absent or list of whole [1, 1000]",
     **dict.fromkeys(("seed", "step", "skipped_steps"), "absent or whole [0, 1e20]"),
     **dict.fromkeys(("config", "choices", "protocol"), "absent or map of text to anything"),
     **{"picked_on": "absent or text", "overrides": "absent or any number of text"},

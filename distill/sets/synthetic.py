@@ -22,12 +22,13 @@ from distill.data.split import Split
 from distill.files import hash_tensors, save_tensors, write_json
 from distill.sets.base import TrainingSet
 from distill.sets.export import export
+from distill.sets.formation import WHOLE, check_factors, decoded, images_in_one
 from distill.sets.looks import as_uri, eight_bit, grid
 from distill.sets.soundness import check_images, check_labels, check_names, check_rate, check_tiles
 from distill.sizes import Size, counts, spread
 
 MOST_SHOWN = 20  # classes whose images a notebook shows unasked
-WRITTEN = ("format", "hash", "ipc", "lr", "shape", "tiles", "versions")  # what `save` says of the very set
+WRITTEN = ("factors", "format", "hash", "ipc", "lr", "shape", "tiles", "versions")  # what `save` says of the very set
 
 
 @dataclass(repr=False)
@@ -45,6 +46,9 @@ class SyntheticSet(TrainingSet, Dataset):
         lr: the student's step size learned with the images, scalar; None if there is none.
         record: how it was made: method, ipc, seed, step, picked_on, config, protocol, hashes, versions.
         tiles: along each side of an image; a view is made of one of them, at random. 1 for whole images.
+        factors: an image holds factor x factor smaller ones for each of these (`distill.sets.formation`), and students
+            train on all of them, `decoded`. ``(1,)``: on the image.
+        copies: images that came of each stored one, of a set that was decoded.
         eight_bit: the images are those of `quantised`, and stored as bytes.
         path: the file that it was read from; None for one that was made or changed since.
 
@@ -63,6 +67,8 @@ class SyntheticSet(TrainingSet, Dataset):
     record: dict[str, Any] = field(default_factory=dict)
     eight_bit: bool = False
     tiles: int = 1
+    factors: tuple[int, ...] = WHOLE
+    copies: int = 1
     path: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -70,6 +76,7 @@ class SyntheticSet(TrainingSet, Dataset):
         check_images(self.images, self.preprocessing)
         check_labels(self.labels, self.classes, self.label_kind, len(self.images), self.num_classes)
         check_tiles(self.images, self.tiles)
+        check_factors(self.factors, min(self.images.shape[2:]))
         if self.lr is not None:
             check_rate(self.lr)
 
@@ -100,6 +107,7 @@ class SyntheticSet(TrainingSet, Dataset):
     def __repr__(self) -> str:
         shape, told = "x".join(map(str, self.images.shape[1:])), self.record.get("method")
         of = f"{self.data}, {spread(self.counts)} per class: {len(self)} images {shape} of {self.num_classes} classes"
+        of += "" if self.factors == WHOLE else f", {images_in_one(self.factors)} in each"
         return f"<SyntheticSet of {of}, {self.label_kind} labels{f', by {told}' if told else ''}>"
 
     def _repr_html_(self) -> str:
@@ -163,10 +171,11 @@ class SyntheticSet(TrainingSet, Dataset):
     def hash(self) -> str:
         """Twelve hex digits of the stored tensors and how they are shown; computed once for as long as none of them changes."""
         own = [tensor for tensor in (self.images, self.labels, self.classes, self.lr) if tensor is not None]
-        now = [self.eight_bit, self.tiles, *((id(tensor), tensor._version) for tensor in own)]
+        now = [self.eight_bit, self.tiles, self.factors, *((id(tensor), tensor._version) for tensor in own)]
         known = vars(self).get("_hashed")
         if known is None or known[0] != now:
             tiled = {"tiles": torch.tensor(self.tiles)} if self.tiles > 1 else {}
+            tiled |= {} if self.factors == WHOLE else {"factors": torch.tensor(self.factors)}
             known = vars(self)["_hashed"] = (
                 now,
                 own,
@@ -176,7 +185,27 @@ class SyntheticSet(TrainingSet, Dataset):
 
     @property
     def image_bytes(self) -> int:
-        return self.images.numel() * (1 if self.eight_bit else self.images.element_size())
+        return self.images.numel() * (1 if self.eight_bit else self.images.element_size()) // self.copies
+
+    @property
+    def label_bytes(self) -> int:
+        return super().label_bytes // self.copies
+
+    @property
+    def class_bytes(self) -> int:
+        return super().class_bytes // self.copies
+
+    @property
+    def decoded(self) -> "SyntheticSet":
+        """The images that students train on, ordered by class, each with its stored image's label; made of its pixels."""
+        if self.factors == WHOLE:
+            return self
+        copies = images_in_one(self.factors)
+        images = self.preprocessing(decoded(self.preprocessing.inverse(self.images.detach()), self.factors))
+        place = torch.arange(len(self), device=images.device).repeat(copies)
+        order = self.classes[place].argsort(stable=True)
+        own = {name: tensor[place][order] for name, tensor in (("labels", self.labels), ("classes", self.classes))}
+        return self._but(images=images[order], **own, factors=WHOLE, copies=copies)
 
     def shown(self, images: Tensor, draw: int) -> Tensor:
         if self.tiles == 1:
@@ -225,6 +254,7 @@ class SyntheticSet(TrainingSet, Dataset):
             "shape": list(self.images.shape[1:]),
             "hash": self.hash,
             "tiles": self.tiles,
+            "factors": list(self.factors),
             "versions": {
                 "python": platform.python_version(),
                 "torch": torch.__version__,
@@ -253,7 +283,7 @@ class SyntheticSet(TrainingSet, Dataset):
         return self.with_(images=self.images[kept], labels=self.labels[kept], classes=self.classes[kept], record=about)
 
     def export(self, folder: str | Path, kind: str) -> Path:
-        """Write the set for other tools into a new folder; see `distill.sets.export` for the kinds.
+        """Write the set, decoded, for other tools into a new folder; see `distill.sets.export` for the kinds.
 
         Args:
             kind: ``png`` (8 bits, clipped: to look at, not to train on), ``npz`` (numpy arrays and constants), ``pt``
@@ -263,4 +293,4 @@ class SyntheticSet(TrainingSet, Dataset):
             FileExistsError: the folder is there already.
             ValueError: the kind is unknown, or cannot hold this set.
         """
-        return export(self, Path(folder), kind)
+        return export(self.decoded, Path(folder), kind)

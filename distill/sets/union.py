@@ -45,6 +45,7 @@ def joined(parts: Sequence[SyntheticSet], class_names: Sequence[str]) -> Synthet
         "in space": [repr(part.preprocessing) for part in parts],
         "of images": ["x".join(map(str, part.images.shape[1:])) for part in parts],
         "of tiles": [f"{part.tiles}x{part.tiles}" for part in parts],
+        "with factors": ["x".join(map(str, part.factors)) for part in parts],
         "with labels that are": [part.label_kind for part in parts],
     }.items():
         if len(set(values)) > 1:
@@ -65,7 +66,7 @@ def joined(parts: Sequence[SyntheticSet], class_names: Sequence[str]) -> Synthet
     return SyntheticSet(
         torch.cat([part.images for part in parts])[order], labels[order], classes[order], tuple(class_names),
         parts[0].preprocessing, parts[0].data, kind, record=_record(parts), eight_bit=all(part.eight_bit for part in parts),
-        tiles=parts[0].tiles,
+        tiles=parts[0].tiles, factors=parts[0].factors,
     )  # fmt: skip
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -106,7 +105,7 @@ class Hard(Labels):
 
     def on(self, batches: Batches, seed: int, teaching: Teaching) -> Told:
         hard = batches.data.hard
-        return Told(OwnLabels(hard, batches.data.num_classes), CrossEntropy(), partial(_bytes, hard))
+        return Told(OwnLabels(hard, batches.data.num_classes), CrossEntropy(), lambda: batches.data.class_bytes)
 
 
 @dataclass(frozen=True)
@@ -278,7 +277,3 @@ def told(labels: Labels, batches: Batches, seed: int, teaching: Teaching) -> tup
     """``batches`` with these labels, and what is told."""
     own = labels.on(batches, seed, teaching)
     return replace(batches, loss=own.loss, targets=own.targets, replay=own.replay, order=own.order), own
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()

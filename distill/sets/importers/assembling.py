@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from distill.data.split import Split
+from distill.sets.formation import WHOLE
 from distill.sets.importers.base import Fact, Found, Kind, Words
 from distill.sets.importers.evidence import check_seams, check_space
 from distill.sets.importers.safe import sha256
@@ -100,13 +101,14 @@ def assemble(found: Found, source: Source, space: Fact) -> Imported:
     if not images.isfinite().all():
         raise ValueError(f"{found.files[0]} holds pixels that are NaN or infinite")
     checks = {"space": check_space(images, space.value, space.how, source.pixels, source.spaces)}
-    if found.stored is not None:
-        checks["decoding"] = check_seams(found.stored, found.factor, source.pixels)
+    if found.factors is not None:
+        checks["decoding"] = check_seams(found.images, max(found.factors), source.pixels)
     images = train.preprocessing(images) if space.value == "pixel01" else images
     place = classes.argsort(stable=True)
     synset = SyntheticSet(
         images[place], labels[place], classes[place], train.class_names, train.preprocessing, train.name, label_kind,
         None if rate is None else torch.tensor(rate), eight_bit=found.images.dtype == torch.uint8,
+        factors=found.factors or WHOLE,
     )  # fmt: skip
     if source.classify is not None:
         checks["class order"] = source.classify(synset.images)(synset.classes, order)
@@ -229,13 +231,9 @@ def check_counts(classes: Tensor, train: Split, words: Words, found: Found) -> N
             "uneven=true takes them as they are"
         )
     said = found.facts.get("ipc")
-    stored = [
-        count // max(1, len(found.images) // len(found.images if found.stored is None else found.stored))
-        for count in counts
-    ]
     for ipc, source in ((words.ipc, "as stated"), (said.value if said else None, f"by {said.source}" if said else "")):
-        if ipc is not None and max(stored) != ipc:
-            raise ValueError(f"each class has {max(stored)} images, ipc is {ipc} {source}: it is another file, or cut")
+        if ipc is not None and max(counts) != ipc:
+            raise ValueError(f"each class has {max(counts)} images, ipc is {ipc} {source}: it is another file, or cut")
 
 
 def rate_of(found: Found, kind: Kind, words: Words) -> tuple[float | None, Fact]:
@@ -272,6 +270,5 @@ def record(found: Found, source: Source, facts: dict[str, Fact], checks: dict[st
             "checks": checks,
             "notes": list(found.notes),
             "licence": source.words.licence,
-            "stored": len(found.images if found.stored is None else found.stored),
         },
     }

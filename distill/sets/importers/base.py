@@ -99,8 +99,7 @@ class Found:
         lr: the rate in them.
         picked_on: which iterate it is, as a record says it.
         facts: what they say beyond tensors, by what it is about.
-        stored: the images before they were decoded, where the format has tiles.
-        factor: their tiles on a side.
+        factors: tiles on a side of an image (`distill.sets.formation`), where the format has some.
         notes: what a user should be told.
     """
 
@@ -111,8 +110,7 @@ class Found:
     picked_on: str = "last"
     facts: Mapping[str, Fact] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    stored: Tensor | None = None
-    factor: int = 1
+    factors: tuple[int, ...] | None = None
 
 
 class Importer(ABC):  # noqa: B024  # what it asks for is its subclasses'
