@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 BACK = 3  # a training step is about as much as three forward passes
 
 
-def operations(make: Callable[[], nn.Module], images: Tensor) -> float:
-    """Floating-point operations of a training step on one image: three forward passes, a multiply-add counted as two.
+def operations(make: Callable[[], nn.Module], images: Tensor, passes: int = BACK) -> float:
+    """Floating-point operations of a training step on one image: so many forward passes, a multiply-add counted as two.
 
     Args:
         make: makes the network; torch's global seed is left as it is.
@@ -25,7 +25,7 @@ def operations(make: Callable[[], nn.Module], images: Tensor) -> float:
         net = make().to(images.device)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             net(images[:2])  # of one image, batch norm has no statistics
-    return BACK * counter.get_total_flops() / 2
+    return passes * counter.get_total_flops() / 2
 
 
 def peak_bytes(device: torch.device | None = None) -> int:

@@ -63,7 +63,7 @@ ORDER = [
     *("distill.training.dynamics", "distill.training.loop", "distill.training.accuracy"),
     *("distill.teachers", "distill.teachers.store", "distill.teachers.committee", "distill.teachers.proxies"),
     *("distill.teachers.shelf", "distill.teachers.label_store", "distill.teachers.labels"),
-    "distill.teachers.lwf",
+    *("distill.teachers.lwf", "distill.teachers.probe"),
     *("distill.teachers.once", "distill.teachers.reinforced", "distill.teachers.given"),
     *("distill.methods", "distill.methods.base", "distill.methods.synthesis", "distill.methods.sampling"),
     *(

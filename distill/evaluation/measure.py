@@ -122,12 +122,12 @@ class Measurement:
             **({"decoded": len(batches.data)} if len(batches.data) != len(sets[0].images) else {}),
             "image_bytes": sets[0].image_bytes,
             "label_bytes": told.bytes(),
-            **self.took(trials, batches),
+            **self.took(trials, batches, protocol.labels.passes),
             "committee": dict(told.votes),
             "torch": torch.__version__,
         }
 
-    def took(self, trials: Sequence[Trial], batches: Batches) -> dict[str, Any]:
+    def took(self, trials: Sequence[Trial], batches: Batches, passes: int) -> dict[str, Any]:
         """Means over the students: optimiser steps, images seen in them, what these took, and what share of all was not seen.
 
         Nothing where an earlier version trained a student, which did not count; no share where steps are fixed.
@@ -138,7 +138,7 @@ class Measurement:
         steps, seen = np.array(found).mean(0).tolist()
         images, recipe = len(batches.data), batches.recipe
         whole = images * recipe.passes(images) if recipe.steps is None else 0
-        done = seen * operations(self.make, self.real.train.images[:2])
+        done = seen * operations(self.make, self.real.train.images[:2], passes)
         told = {"optimizer_steps": steps, "seen": seen, "operations": done}
         return told | ({"saved": 1 - seen / whole} if whole else {})
 

@@ -11,6 +11,7 @@ from distill.data.real import RealData
 from distill.data.split import Split
 from distill.evaluation.protocol import Protocol
 from distill.teachers.committee import Committee, batch_norms
+from distill.teachers.labels import Teaching
 from distill.text import command
 from distill.training.recipe import Recipe
 
@@ -54,6 +55,16 @@ def rehearse(net: nn.Module, recipe: Recipe, split: Split, images: int, name: st
     part = math.ceil(recipe.batch / recipe.micro_batches)
     if recipe.passes(images) and any((size - 1) % part == 0 for size in batches(images, recipe.batch)):
         _check_one_image(net.to(empty.device), empty, f"{name}.batch={recipe.batch}, {images} images")
+
+
+def rehearse_student(
+    net: nn.Module, committee: Committee | None, protocol: Protocol, split: Split, images: int
+) -> None:
+    """Raise ValueError if ``net`` could not be trained on so many images under a protocol, by the teachers that it asks."""
+    rehearse(net, protocol.recipe, split, images, "protocol.recipe")
+    protocol.labels.learner(net, Teaching(committee))
+    if committee is not None and protocol.labels.committee["mode"] == "batch":
+        rehearse_labels(committee, protocol.recipe, split, images)
 
 
 def rehearse_labels(committee: Committee, recipe: Recipe, split: Split, images: int) -> None:

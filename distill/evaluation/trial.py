@@ -63,9 +63,9 @@ class Trial:
         return told(self.protocol.labels, batches, self.seeds[0], self.teaching)
 
     def learner(self, net: nn.Module, student: int) -> nn.Module:
-        """What is trained: ``net`` itself, or that and beside it the student that it goes on from, whose weights it takes."""
+        """What is trained: what the labels take of ``net``, or it and beside it the student whose weights it goes on from."""
         if self.before is None:
-            return net
+            return self.protocol.labels.learner(net, self.teaching)
         return continued(net, self.before.load(self.place, student).to(self.data.images.device))
 
     def run(self, make: Callable[[], nn.Module]) -> tuple[dict[str, list[int]], list[int]]:
@@ -80,11 +80,12 @@ class Trial:
             with rng.seeded(self.seed, self.purpose, self.synthesis, student):
                 nets.append(make().to(self.data.images.device))
         batches, _ = self.told()
+        learners = [self.learner(net, student) for net, student in zip(nets, self.students, strict=True)]
 
         def test() -> None:
             for i, net in enumerate(nets):
                 found[i] = max(hits(net, self.split, batches.recipe, self.compiled), found[i], key=sum)
-                net.train()
+                learners[i].train()
 
         def test_on_the_way(now: Progress) -> None:
             if self.protocol.choice.tests(now.epochs):
@@ -94,7 +95,6 @@ class Trial:
             took[:] = took[0] + 1, took[1] + batch.index.shape[1]
 
         after_epoch = test_on_the_way if self.peak else None
-        learners = [self.learner(net, student) for net, student in zip(nets, self.students, strict=True)]
         train(learners, batches, seeds=self.seeds, compiled=self.compiled, after_batch=count, after_epoch=after_epoch)
         lost = [student for student, net in zip(self.students, nets, strict=True) if not flatten(net).isfinite().all()]
         if lost and self.purpose != "choice":

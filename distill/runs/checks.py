@@ -131,7 +131,7 @@ def baselines(cfg: DictConfig) -> dict[str, int]:
     """
     unmade = {"random": cfg.draws, "kd": cfg.draws, "whole": 1}
     named = dict.fromkeys(cfg.baselines)
-    if "random" in named and cfg.protocol.labels.get("committee") is not None:
+    if "random" in named and "vote_temperature" in cfg.protocol.labels:
         named["kd"] = None  # the fair opponent of soft labels
     return {name: unmade.get(name, cfg.syntheses) for name in named}
 

@@ -16,7 +16,7 @@ from distill.checks import check_ranges
 from distill.data.real import RealData
 from distill.data.real import load as load_data
 from distill.evaluation.protocol import Protocol
-from distill.evaluation.rehearsal import check_protocol, rehearse, rehearse_labels
+from distill.evaluation.rehearsal import check_protocol, rehearse, rehearse_student
 from distill.files import digest
 from distill.identity import flat_experts, flat_teachers, pathless
 from distill.methods.base import Inputs, Method
@@ -110,13 +110,12 @@ class Line:
     def check_judging(self, protocol: Protocol) -> None:
         """Let fail what the students' training would find impossible."""
         train, students = self.real.train, [self.student(name)() for name in self.students]
+        judges = None if self.judges is None else self.untrained(self.judges)
         made = {len(synset.decoded) for synset in self.synsets} or {sum(train.asked(ipc)) for ipc in self.ipcs}
         for images in made | ({len(train)} if "whole" in baselines(self.cfg) else set()):
             sized = check_protocol(protocol, self.real, images, snapshots=self.cfg.task == "all")
             for net in students:
-                rehearse(net, sized.recipe, train, images, "protocol.recipe")
-            if self.judges is not None and self.judges.mode == "batch":
-                rehearse_labels(self.untrained(self.judges), sized.recipe, train, images)
+                rehearse_student(net, judges, sized, train, images)
 
     # --- real images -> experts ---------------------------------------------------------------------------------------
 

@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill import rng
 from distill.checks import check_ranges, setting, stated
+from distill.effort import BACK
 from distill.teachers.committee import Committee
 from distill.teachers.label_store import LabelStore
 from distill.training.batch import Batches, OwnLabels, Seen
@@ -67,6 +68,7 @@ class Labels(ABC):
     name: ClassVar[str]
     committee: ClassVar[Any] = None  # configuration of the teachers that are asked
     continues: ClassVar[bool] = False  # whether students of a stream go on from those of the step before
+    passes: ClassVar[int] = BACK  # forward passes of a student that a step of its training is worth
 
     def __post_init__(self) -> None:
         check_ranges("protocol.labels", vars(self), stated(type(self)))
@@ -82,6 +84,10 @@ class Labels(ABC):
     def seeds(self, seed: int, purpose: str, synthesis: int, students: Sequence[int]) -> list[int]:
         """Of the students' batches and views."""
         return [rng.derive(seed, f"{purpose} training", synthesis, student) for student in students]
+
+    def learner(self, net: nn.Module, teaching: Teaching) -> nn.Module:
+        """What of a fresh student is trained; its parameters are some of the student's own."""
+        return net
 
     def takes(self, images: int, classes: int, passes: int, own: int) -> int:
         """About the bytes that labels of so many images take, as `Told` counts them once they are there.
