@@ -117,6 +117,25 @@ def mean_features(make: Callable[[], nn.Module], real: Tensor, synthetic: Tensor
     return loss
 
 
+def linear_gradients(
+    net: nn.Module, real: Tensor, labels: Tensor, images: Tensor, classes: Tensor, views: int
+) -> Tensor:
+    """One step of linear gradient matching: torchvision's crop of each image, a forward pass for each set of views, both
+    gradients by autograd."""
+    crop = nn.Sequential(RandomResizedCrop(images.shape[-1], (0.08, 1), antialias=True), RandomHorizontalFlip())
+    head = nn.Linear(net.features(images[:1]).flatten(1).shape[1], 10, bias=False)
+    cropped = torch.stack([crop(image) for image in real])
+    (target,) = torch.autograd.grad(F.cross_entropy(head(net.features(cropped).flatten(1)), labels), head.weight)
+    losses = []
+    for _ in range(views):
+        cropped = torch.stack([crop(image) for image in images])
+        losses.append(F.cross_entropy(head(net.features(cropped).flatten(1)), classes))
+    (own,) = torch.autograd.grad(torch.stack(losses).mean(), head.weight, create_graph=True)
+    loss = 1 - F.cosine_similarity(own.flatten(), target.flatten(), dim=0)
+    loss.backward()
+    return loss
+
+
 def recover(nets: Sequence[nn.Module], images: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> None:
     """One step of recovery (SRe2L, CDA, CV-DD) on one group's images (B, C, H, W): torchvision's transforms, forward hooks that
     copy every batch norm's input, moments in two passes, the loss read back at every step."""

@@ -1,6 +1,6 @@
 """Time and memory of the hot loops as ratios to the plain ones of ``benchmarks/plain.py``, measured in turn in one run.
 
-python benchmarks/speed.py [--repeat 3] [--only rate,students,experts,outer,dsa,dsac,dm,recover,memory,stack,workers,selection]
+python benchmarks/speed.py [--repeat 3] [--only PART,PART]   (parts: those of `main`)
 
 What is compared: ConvNet-3 at CIFAR-10 size with DSA, `distill` in the fastest setting of docs/speed.md
 (torch.compile, bf16 for experts and students, fp32 in the inner loop). Ratios above 1 are gains.
@@ -8,7 +8,6 @@ What is compared: ConvNet-3 at CIFAR-10 size with DSA, `distill` in the fastest 
 
 import argparse
 import copy
-import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
@@ -37,6 +36,7 @@ from distill.methods.decoupled.recovery import Recovery
 from distill.methods.matching.classes import WAYS
 from distill.methods.matching.dm import class_means
 from distill.methods.matching.gradient import with_gradient
+from distill.methods.matching.lgm import LinearGradientMatching
 from distill.methods.matching.matcher import Matcher, row_distance
 from distill.methods.matching.trajectory import inner_loss, trajectory_error
 from distill.methods.matching.unroll import CompiledDerivatives, Derivatives, InnerLoop, InnerStep, unroll
@@ -133,6 +133,32 @@ def mean_features(repeat: int) -> None:
     compare("dm, iteration, ipc 10", ways, repeat)
 
 
+def linear_gradients(repeat: int) -> None:
+    """One step of linear gradient matching at ipc 1: ten views of each image, 256 real ones."""
+    network, classes = net().eval().requires_grad_(False), torch.arange(10)
+    real = random_split(256)
+    images = torch.rand(10, 3, 32, 32, requires_grad=True)
+    plainly = partial(plain.linear_gradients, network, real.images, real.labels, images, classes, 10)
+    committee = Committee(("convnet",), (copy.deepcopy(network),), (50.0,))
+
+    def ours(precision: str) -> Callable[[], None]:
+        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+            words = ["method=lgm", "data=cifar10", "precision=fp32", f"method.precision={precision}"]
+            make = instantiate(compose("config", words).method)
+        method = LinearGradientMatching.make(Inputs(real, 1, net, 0, committee=committee), make.keywords)
+        method.log = lambda *values, **named: None
+        method.begin()
+        return lambda: method.update(5000).backward()
+
+    compare("lgm, step, ipc 1", {"plain": plainly, "fp32": ours("fp32"), "bf16": ours("bf16")}, repeat)
+
+
+def random_split(images: int) -> Split:
+    """So many random images of CIFAR-10's shape."""
+    labels = torch.arange(images) % 10
+    return Split(torch.rand(images, 3, 32, 32), labels, tuple("abcdefghij"), "random", Preprocessing("pixel01"), "flip")
+
+
 def recover(repeat: int) -> None:
     """One iteration on four groups of ten images (ipc indices of CIFAR-10) by a committee of two; plain: group by group."""
     nets = (ResNet((3, 32, 32), 10, depth=18, norm="batch"), MobileNetV2((3, 32, 32), 10))
@@ -146,15 +172,7 @@ def recover(repeat: int) -> None:
 
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         make = instantiate(compose("config", ["method=cda", "data=cifar10", "precision=fp32"]).method)
-    real = Split(
-        torch.randn(40, 3, 32, 32),
-        torch.arange(10).repeat(4),
-        tuple("abcdefghij"),
-        "random",
-        Preprocessing("pixel01"),
-        "flip",
-    )
-    real = dataclasses.replace(real, images=real.images.sigmoid())
+    real = random_split(40)
     committee = Committee(("resnet18", "mobilenet_v2"), nets, (50.0, 50.0))
 
     def ours(together: int) -> Callable[[], None]:
@@ -221,6 +239,7 @@ def main() -> None:
         "dsa": partial(class_gradients, "dsa"),
         "dsac": partial(class_gradients, "dsac"),
         "dm": mean_features,
+        "lgm": linear_gradients,
         "recover": recover,
         "memory": memory,
         "stack": stack,

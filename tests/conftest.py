@@ -186,6 +186,7 @@ TOYS: Mapping[str, list[str]] = {  # what makes a method of the configs a matter
     "GradientMatching": ["dsa", *CLASSES, "~loops", "+loops={2:[2,1]}", "warmup_networks=1", "warmup_updates=1"],
     "DistributionMatching": ["dm", *CLASSES],
     "Recovery": ["sre2l", *RECOVERY],
+    "LinearGradientMatching": ["lgm", *SHORT, "views=2", "batch_real=8", "grow_every=2"],
     "RDED": ["rded", *SHORT[1:], "pool=16", "patches=3"],
 }
 

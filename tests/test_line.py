@@ -26,7 +26,7 @@ TOY = [
 ]  # fmt: skip
 
 
-DECOUPLED = {"sre2l": "sre2l-cifar", "cda": "sre2l-cifar", "cvdd": "cvdd", "rded": "rded"}  # protocols of their own
+OWN_PROTOCOLS = {"sre2l": "sre2l-cifar", "cda": "sre2l-cifar", "cvdd": "cvdd", "rded": "rded", "lgm": "lgm"}
 TEACHERS = ["networks=[convnet]", "count=2", "minimum=0", "recipe.epochs=2"]
 
 
@@ -82,7 +82,7 @@ def test_every_method_goes_the_whole_line_and_on_where_it_was_interrupted(line, 
     assert {row["method"] for row in rows} == {method, "random real"}
     for row in rows:
         assert len(row["accuracies"]) == row["syntheses"] * row["students"]
-        assert row["protocol"] == f"{DECOUPLED.get(method, 'ours')}+"
+        assert row["protocol"] == f"{OWN_PROTOCOLS.get(method, 'ours')}+"
         assert row["command"].startswith("python run.py data=digits ipc=1")
     wrote = [line for line in out.splitlines() if line.startswith("wrote ")][-3:]
     assert wrote == [f"wrote outputs/report.{kind}" for kind in ("json", "csv", "html")]

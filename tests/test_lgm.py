@@ -1,0 +1,138 @@
+"""Linear gradient matching: the gradient in closed form, pyramids that grow, a backbone that nothing changes."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.special import softmax
+from torch import Generator, nn
+from torch.func import grad
+
+from distill.methods.matching import pyramid
+from distill.methods.matching.lgm import LinearGradientMatching, head_gradient
+from distill.networks.base import Student
+from distill.teachers.committee import Committee
+from distill.training.views import Augmented
+
+BARE = Augmented("none")
+
+
+def begun(asked_on, **changes):
+    method = asked_on(LinearGradientMatching, **changes)
+    method.begin()
+    return method
+
+
+def test_the_gradient_is_that_of_autograd_and_so_is_its_own_gradient():
+    g = Generator().manual_seed(0)
+    rows = torch.randn(9, 5, generator=g, dtype=torch.float64, requires_grad=True)
+    head, labels = torch.randn(4, 5, generator=g, dtype=torch.float64), torch.randint(4, (9,), generator=g)
+    plain = grad(lambda weight: F.cross_entropy(rows.detach() @ weight.T, labels))(head)
+    torch.testing.assert_close(head_gradient(rows, labels, head).detach(), plain)
+    assert torch.autograd.gradcheck(lambda x: head_gradient(x, labels, head), rows)
+
+
+def test_with_a_linear_backbone_the_loss_is_a_closed_form(asked_on, real):
+    torch.manual_seed(0)
+    net = Student((3, 8, 8), 3, nn.Sequential(nn.Flatten(), nn.Linear(192, 7, bias=False)))
+    only = Committee(("linear",), (net,), (50.0,))
+    method = begun(asked_on, committee=only, augment=BARE, batch_real=10**6, views=3, ipc={"c0": 1, "c1": 2, "c2": 4})
+    weight = net.features[1].weight.double().numpy()
+    head = method.heads(5)[0].double().numpy()
+
+    def by_hand(images, labels):
+        rows = images.detach().flatten(1).double().numpy() @ weight.T
+        return ((softmax(rows @ head.T, 1) - np.eye(3)[labels.numpy()]).T @ rows / len(rows)).ravel()
+
+    ours = by_hand(method.images(method.there(5)), method.synset.classes)
+    theirs = by_hand(real.train.images, real.train.labels)  # a batch beyond the set is the set
+    expected = 1 - ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs)
+    assert method.update(5).item() == pytest.approx(expected, rel=1e-4)
+    assert expected > 0.01
+
+
+def test_two_backbones_weigh_alike(asked_on, committee):
+    both = begun(asked_on, augment=BARE).update(3)
+    heads = begun(asked_on, augment=BARE).heads(3)
+    alone = []
+    for place in (0, 1):
+        method = begun(asked_on, augment=BARE, committee=committee.members([place]))
+        method.heads = lambda step, place=place: [heads[place]]
+        alone.append(method.update(3))
+    assert both.item() == pytest.approx(sum(each.item() for each in alone) / 2, rel=1e-5)
+    assert alone[0].item() != pytest.approx(alone[1].item(), rel=1e-3)
+
+
+def test_levels_come_in_one_after_another_and_the_teachers_stay(asked_on, committee):
+    before = [{name: each.clone() for name, each in net.state_dict().items()} for net in committee.nets]
+    method = begun(asked_on, grow_every=2)
+    sizes = [tuple(level.shape[2:]) for level in method.levels]
+    assert sizes == [(1, 1), (2, 2), (4, 4), (8, 8)]
+    for step, there in ((0, 1), (1, 1), (2, 2), (5, 3), (6, 4), (99, 4)):
+        for level in method.levels:
+            level.grad = None
+        method.update(step).backward()
+        moved = [level.grad is not None and bool(level.grad.any()) for level in method.levels]
+        assert moved == [place < there for place in range(4)]
+    for net, state in zip(committee.nets, before, strict=True):
+        assert all(torch.equal(each, state[name]) for name, each in net.state_dict().items())
+        assert not any(each.requires_grad for each in net.parameters())
+
+
+def test_the_set_is_what_the_levels_are(asked_on):
+    method = begun(asked_on, grow_every=1, lr_img=0.5)
+    method.optimizers = lambda: optimizer
+    method.manual_backward = lambda loss: loss.backward()
+    optimizer = method.configure_optimizers()
+    grey = method.synset.images.detach().clone()
+    assert (method.real.preprocessing.inverse(grey) - 0.5).abs().max() < 0.03
+    for step in range(4):
+        method.learn(step)
+        torch.testing.assert_close(method.synset.images.detach(), method.images(method.levels[: step + 1]).detach())
+    assert not torch.allclose(method.synset.images, grey, atol=0.1)
+
+
+def test_a_pyramid_is_the_sum_of_its_levels():
+    shape, colours = (3, 8, 8), torch.eye(3)
+    levels = [torch.zeros(2, 3, *size) for size in pyramid.sides(shape)]
+    levels[0] += torch.tensor([1.0, 0.0, -2.0]).view(3, 1, 1)
+    assert torch.allclose(pyramid.pixels(levels, shape, colours)[0, :, 3, 5], torch.tensor([1.0, 0.0, -2.0]).sigmoid())
+    levels[3][:, :, 2, 6] += 5
+    one = pyramid.pixels(levels, shape, colours).logit() - pyramid.pixels(levels[:1], shape, colours).logit()
+    assert (
+        one[0, 0, 2, 6] == pytest.approx(5, abs=1e-3) and one.abs().gt(1e-3).sum() == 6
+    )  # one pixel of three channels
+    blocks = [torch.zeros(1, 1, 1, 1), torch.randn(1, 1, 2, 2)]
+    corners = pyramid.pixels(blocks, (1, 8, 8), torch.eye(1)).logit()[0, 0][[0, 0, -1, -1], [0, -1, 0, -1]]
+    torch.testing.assert_close(corners, blocks[1].flatten(), atol=1e-5, rtol=1e-4)
+
+
+def test_colours_are_correlated_as_the_images_are():
+    g = np.random.default_rng(0)
+    mixing = np.array([[0.2, 0.1, 0.0], [0.15, 0.2, 0.05], [0.1, 0.1, 0.1]])
+    found = torch.tensor(np.einsum("dc,nchw->ndhw", mixing, g.normal(size=(200, 3, 9, 9))))
+    root = pyramid.colours_of(found)
+    assert root.norm(dim=1).max() == pytest.approx(1)
+    expected = mixing @ mixing.T
+    ratio = (root @ root.T).numpy() / expected
+    np.testing.assert_allclose(ratio / ratio[0, 0], 1, rtol=0.05)
+    assert torch.equal(pyramid.colours_of(torch.full((4, 2, 3, 3), 0.5)), torch.eye(2))  # images of one colour
+    assert pyramid.colours_of(found[:, :1]).shape == (1, 1)
+
+
+def test_every_step_has_a_head_real_images_and_views_of_its_own(asked_on):
+    method = begun(asked_on)
+    assert method.update(0).item() == method.update(0).item() != method.update(1).item()
+    assert not torch.equal(method.heads(0)[0], method.heads(1)[0])
+    assert method.heads(0)[0].abs().max() <= method.nets[0].classifier.in_features ** -0.5  # nn.Linear's
+
+
+def test_gradients_come_closer(asked_on):
+    method = begun(asked_on, lr_img=0.05, batch_real=48, views=4, grow_every=10, augment=BARE)
+    method.optimizers = lambda: optimizer
+    method.manual_backward = lambda loss: loss.backward()
+    optimizer = method.configure_optimizers()
+    first = sum(method.update(step).item() for step in range(100, 110))
+    for step in range(60):
+        method.learn(step)
+    assert sum(method.update(step).item() for step in range(100, 110)) < 0.6 * first
