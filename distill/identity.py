@@ -36,6 +36,7 @@ PARTS: dict[str, Values] = {  # what a part says by being of its kind
     "MixUp": {"mix": "mixup"},
     **{"Own": {"labels": "own"}, "Hard": {"labels": "hard"}, "SmoothedHard": {"labels": "hard"}},
     **{"OnTheFly": {"soft": "on_the_fly"}, "Stored": {"soft": "stored"}, "Once": {"soft": "once"}},
+    **{"StoredLevels": {"soft": "quantised"}, "StoredDistances": {"soft": "dbr"}},
     **{"KnowledgeDistillation": {"soft": "kd"}, "Reinforced": {"soft": "reinforced"}, "Fixed": {"soft": "fixed"}},
     **{"Last": {"iterate": "last"}, "OnVal": {"iterate": "val"}, "OnTest": {"iterate": "test"}},
 }
@@ -73,6 +74,7 @@ LATER: Values = {
     "whole_batch": False,
     "validate": False,
     "eight_bits": False,
+    "kept": 1.0,
 }  # what settings of before did not say
 UNSAID: Values = {**RECIPE, **EXPERTS, **TEACHERS, **PROTOCOL, **LABELLED, **LATER}
 

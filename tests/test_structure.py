@@ -62,9 +62,9 @@ ORDER = [
     *("distill.training.views", "distill.training.recipe", "distill.training.batch", "distill.training.gradients"),
     *("distill.training.dynamics", "distill.training.loop", "distill.training.accuracy"),
     *("distill.teachers", "distill.teachers.store", "distill.teachers.committee", "distill.teachers.proxies"),
-    *("distill.teachers.shelf", "distill.teachers.label_store", "distill.teachers.labels"),
+    *("distill.teachers.shelf", "distill.teachers.codecs", "distill.teachers.label_store", "distill.teachers.labels"),
     *("distill.teachers.lwf", "distill.teachers.probe"),
-    *("distill.teachers.once", "distill.teachers.reinforced", "distill.teachers.given"),
+    *("distill.teachers.stored", "distill.teachers.once", "distill.teachers.reinforced", "distill.teachers.given"),
     *("distill.methods", "distill.methods.base", "distill.methods.synthesis", "distill.methods.sampling"),
     *(
         "distill.methods.matching",

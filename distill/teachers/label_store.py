@@ -4,7 +4,6 @@ Source: FKD as SRe2L (arXiv:2306.13092) uses it.
 """
 
 import math
-import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch.utils.data import Dataset, Sampler
 
 from distill import rng
 from distill.identity import LABELLED, UNSAID, flat_recipe, parts_of
+from distill.teachers.codecs import Codec
 from distill.teachers.shelf import Shelf
 from distill.training.batch import Batches, Seen
 
@@ -25,10 +25,10 @@ VIEWS = ("epochs", "extra_epochs", "batch", "augment", "area", "shuffle", "mix",
 
 
 class LabelStore(Shelf, Dataset):
-    """A committee's logits for each view of each epoch, on disk in half precision; the views follow from the seed.
+    """What a committee says of each view of each epoch, on disk as a codec keeps it; the views follow from the seed.
 
-    As a torch ``Dataset`` it maps a key (epoch, batch) to what a student sees and is told, ``(views, logits)``; with
-    ``DataLoader(store, sampler=store.keys(), batch_size=None)`` it is a whole training.
+    As a torch ``Dataset`` it maps a key (epoch, batch) to what a student sees and is told, for most codecs ``(views, logits)``;
+    with ``DataLoader(store, sampler=store.keys(), batch_size=None)`` it is a whole training.
 
     Args:
         folder: of this store, or of many, where its own is found by content.
@@ -36,8 +36,8 @@ class LabelStore(Shelf, Dataset):
         seed: of batches and views.
         ask: what the committee says of views (B, C, H, W), logits (B, K); asked for epochs that are not there yet.
         committee: who is asked, and how: its part of the store's identity.
-        temperature: of the loss.
-        top_k: logits kept of each; None keeps all.
+        codec: how what it says is kept.
+        count: epochs that are stored; a training goes on with the first of them.
 
     Raises:
         ValueError: the folder holds labels of other images, other views or another committee.
@@ -52,10 +52,10 @@ class LabelStore(Shelf, Dataset):
         seed: int,
         ask: Callable[[Tensor], Tensor],
         committee: Mapping[str, Any],
-        temperature: float,
-        top_k: int | None,
+        codec: Codec,
+        count: int,
     ):
-        self.batches, self.seed, self.ask, self.temperature, self.top_k = batches, seed, ask, temperature, top_k
+        self.batches, self.seed, self.ask, self.codec, self.stored = batches, seed, ask, codec, count
         self.data, self.recipe = batches.data, batches.recipe
         values = flat_recipe(parts_of(self.recipe), LABELLED)
         views = {name: values[name] for name in VIEWS}
@@ -69,7 +69,7 @@ class LabelStore(Shelf, Dataset):
             "images": self.data.hash,
             "views": {**views, "seed": seed},
             "committee": dict(committee),
-            "top_k": top_k,
+            **codec.about,
         }
         super().__init__(folder, about)
         self.at_hand: tuple[int, Tensor] | None = None
@@ -79,7 +79,7 @@ class LabelStore(Shelf, Dataset):
 
     def keys(self) -> Sampler:
         """The keys of a training, in order."""
-        return _Keys(len(self), self.recipe.batches(self.round))
+        return _Keys(len(self), self.recipe.batches(self.round), self.stored)
 
     @property
     def round(self) -> int:
@@ -91,7 +91,7 @@ class LabelStore(Shelf, Dataset):
         return seen.views, self(seen)
 
     def __call__(self, seen: Seen) -> Tensor:
-        """Logits (B, K) for the views of a batch; made and kept if they are not there."""
+        """What is told of the views of a batch, (B, k); made and kept if it is not there."""
         if self.at_hand is None or self.at_hand[0] != seen.epoch:
             self.at_hand = seen.epoch, self.read(seen.epoch)
         return self.at_hand[1][seen.index]
@@ -106,60 +106,44 @@ class LabelStore(Shelf, Dataset):
         return self.batches.seen(self.data.images[index], index, rng.derive(self.seed, "augment", epoch, batch), epoch)
 
     def read(self, epoch: int) -> Tensor:
-        """Logits (N, K) of an epoch, by image; NaN for one that it leaves out."""
+        """What is told of an epoch's views, (N, k) by image; NaN for one that it leaves out."""
         tensors = self.load(epoch)
         seen = tensors.pop("seen", None)  # files of before have none
         try:
-            check_labels(tensors, self.order(epoch), self.data.num_classes)
+            order = checked_order(tensors, self.order(epoch))
+            self.codec.check(tensors, self.data.num_classes, len(order))
             if seen is not None:
                 check_views(seen, glimpse(self.seen(epoch, 0).views))
         except ValueError as error:
             raise ValueError(f"{self.path(epoch)} {error}: delete {self.folder} to have it made anew") from None
-        by_place = tensors["logits"].float()
-        if "classes" in tensors:
-            full = tensors["rest"].float()[:, None].expand(-1, self.data.num_classes)
-            by_place = full.scatter(1, tensors["classes"].long(), by_place)
-        device = self.data.images.device
-        by_image = torch.full((len(self.data.labels), self.data.num_classes), math.nan)
-        return by_image.index_copy_(0, tensors["order"].long(), by_place).to(device, non_blocking=True)
+        by_place = self.codec.unpack(tensors, self.data.num_classes)
+        by_image = torch.full((len(self.data.labels), by_place.shape[1]), math.nan)
+        return by_image.index_copy_(0, order, by_place).to(self.data.images.device, non_blocking=True)
 
     @property
     def count(self) -> int:
-        return self.recipe.passes(self.round)
+        return self.stored
 
     def asked(self, epoch: int) -> dict[str, Tensor]:
-        order = self.order(epoch)
-        batches = range(math.ceil(len(order) / self.recipe.batch))
-        logits = torch.cat([self.ask(self.seen(epoch, batch).views) for batch in batches]).cpu()
-        tensors = {"order": order.int(), "logits": logits.half()}
-        if self.top_k is not None and self.top_k < logits.shape[1]:
-            kept, classes = logits.topk(self.top_k, 1)
-            # The others share what is left of the softmax at the loss's temperature.
-            others = logits.scatter(1, classes, -math.inf).div(self.temperature).logsumexp(1)
-            rest = self.temperature * (others - math.log(logits.shape[1] - self.top_k))
-            tensors = {"order": order.int(), "logits": kept.half(), "classes": classes.int(), "rest": rest.half()}
-        return tensors | {"seen": glimpse(self.seen(epoch, 0).views)}
+        order, hard = self.order(epoch), self.data.hard
+        parts = []
+        for batch in range(math.ceil(len(order) / self.recipe.batch)):
+            seen = self.seen(epoch, batch)
+            other = seen.index if seen.partner is None else seen.partner
+            parts.append((self.ask(seen.views), hard[seen.index], hard[other]))
+        logits, own, others = (torch.cat(each).cpu() for each in zip(*parts, strict=True))
+        kept = self.codec.pack(logits, own, others)
+        return {"order": order.int(), **kept, "seen": glimpse(self.seen(epoch, 0).views)}
 
 
-def check_labels(tensors: Mapping[str, Tensor], order: Tensor, num_classes: int) -> None:
-    """Raise ValueError, without the file's name, unless ``tensors`` are what `LabelStore.write` makes for ``order`` (N,)."""
-    n, some = len(order), "classes" in tensors
-    columns = tensors["classes"].shape[-1] if some and tensors["classes"].ndim else num_classes
-    expected = {"order": (torch.int32, (n,)), "logits": (torch.float16, (n, columns))}
-    expected |= {"classes": (torch.int32, (n, columns)), "rest": (torch.float16, (n,))} if some else {}
-    found = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
-    if found != expected:
-        raise ValueError(f"holds {reprlib.repr(found)}, expected {expected}")
-    if not torch.equal(tensors["order"].long(), order):
+def checked_order(tensors: dict[str, Tensor], order: Tensor) -> Tensor:
+    """The images (n,) of an epoch, which are taken out of its file; raises ValueError, without the file's name, for others."""
+    kept = tensors.pop("order", None)
+    if kept is None or kept.dtype != torch.int32 or kept.shape != order.shape:
+        raise ValueError(f"holds {sorted(tensors)}, expected the order of {len(order)} images, too")
+    if not torch.equal(kept.long(), order):
         raise ValueError("was made for another order of the images")
-    if not all(tensor.isfinite().all() for tensor in tensors.values()):
-        raise ValueError("holds logits that are NaN or infinite")
-    if some:
-        classes = tensors["classes"].sort(1).values
-        if columns and (
-            int(classes.min()) < 0 or int(classes.max()) >= num_classes or (classes.diff(dim=1) == 0).any()
-        ):
-            raise ValueError(f"names classes twice, or outside 0 to {num_classes - 1}")
+    return order
 
 
 def glimpse(views: Tensor) -> Tensor:
@@ -174,11 +158,11 @@ def check_views(seen: Tensor, now: Tensor) -> None:
 
 
 class _Keys(Sampler):
-    def __init__(self, steps: int, batches: int):
-        self.steps, self.batches = steps, batches
+    def __init__(self, steps: int, batches: int, epochs: int):
+        self.steps, self.batches, self.epochs = steps, batches, epochs
 
     def __len__(self) -> int:
         return self.steps
 
     def __iter__(self) -> Iterator[Key]:
-        return (divmod(step, self.batches) for step in range(self.steps))
+        return ((step // self.batches % self.epochs, step % self.batches) for step in range(self.steps))

@@ -16,7 +16,6 @@ from distill import rng
 from distill.checks import check_ranges, setting, stated
 from distill.effort import BACK
 from distill.teachers.committee import Committee
-from distill.teachers.label_store import LabelStore
 from distill.training.batch import Batches, OwnLabels, Seen
 from distill.training.losses import CrossEntropy, Distillation, Divergence, Loss, Smoothed
 from distill.training.recipe import TEACHERS
@@ -32,7 +31,7 @@ class Told:
         bytes: what they take on disk, or in the set.
         votes: how much each teacher's voice weighs, by name.
         prepare: makes what can be made before any student asks, each process of the crew its share.
-        replay, order: see `distill.training.batch.Batches`.
+        replay, order, cycle: see `distill.training.batch.Batches`.
     """
 
     targets: Callable[[Seen], Tensor]
@@ -42,6 +41,7 @@ class Told:
     prepare: Callable[[], None] = lambda: None
     replay: Callable[[Seen, Tensor, int], Seen] | None = None
     order: Callable[[int], Tensor] | None = None
+    cycle: int | None = None
 
 
 @dataclass(frozen=True)
@@ -250,36 +250,9 @@ class KnowledgeDistillation(OnTheFly):
         return replace(asked, targets=targets, loss=loss, bytes=hard.bytes)
 
 
-@dataclass(frozen=True)
-class Stored(Matched):
-    """Made once for each epoch and view, and kept on disk (`LabelStore`): all students see the same views.
-
-    Attributes:
-        top_k: keep that many logits of a label, and one number for the others; None keeps all.
-    """
-
-    name = "stored"
-    top_k: int | None = setting("null or whole [1, 1000000]")
-
-    def takes(self, images: int, classes: int, passes: int, own: int) -> int:
-        some = self.top_k is not None and self.top_k < classes
-        return passes * images * (4 + (6 * (self.top_k or 0) + 2 if some else 2 * classes))  # and the order
-
-    def seeds(self, seed: int, purpose: str, synthesis: int, students: Sequence[int]) -> list[int]:
-        return [rng.derive(seed, f"{purpose} labels", synthesis)] * len(students)
-
-    def on(self, batches: Batches, seed: int, teaching: Teaching) -> Told:
-        if batches.data.observes:
-            raise ValueError(
-                "protocol/labels is stored, which is made before training; this walk of the real set follows a student's "
-                "losses: protocol/labels=on_the_fly, or reinforced"
-            )
-        ask, about = self.ask(teaching, batches.recipe.micro_batches), self.asked(teaching)
-        store = LabelStore(teaching.folder, batches, seed, ask, about, self.temperature, self.top_k)
-        return replace(self.told(store, lambda: store.bytes, teaching), prepare=store.fill)
-
-
 def told(labels: Labels, batches: Batches, seed: int, teaching: Teaching) -> tuple[Batches, Told]:
     """``batches`` with these labels, and what is told."""
     own = labels.on(batches, seed, teaching)
-    return replace(batches, loss=own.loss, targets=own.targets, replay=own.replay, order=own.order), own
+    return replace(
+        batches, loss=own.loss, targets=own.targets, replay=own.replay, order=own.order, cycle=own.cycle
+    ), own

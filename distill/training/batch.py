@@ -23,7 +23,8 @@ class Batch:
     Attributes:
         images: as they are, (S, B, C, H, W).
         views: the same, augmented and mixed.
-        targets: classes (S, B), or for each class a probability or a teacher's logit (S, B, K), or both (S, B, 2 K).
+        targets: classes (S, B), or for each class a probability or a teacher's logit (S, B, K), or both (S, B, 2 K), or
+            whatever else the loss takes of an image, (S, B, k).
         weight: of each image in the loss, (S, B).
         index: places of the images in the training set, (S, B).
         epoch: 0 for the first.
@@ -72,6 +73,7 @@ class Batches:
         targets: what is told of views, where that is more than the set's own labels.
         replay: from what the recipe shows of images (B, C, H, W), and a draw, to what is shown, where views are stored.
         order: the images (n,) of an epoch in the order of its batches, where that is stored, too.
+        cycle: epochs of batches and views, after which these come again; None where every epoch has its own.
     """
 
     data: TrainingSet
@@ -81,6 +83,7 @@ class Batches:
     targets: Callable[[Seen], Tensor] | None = None
     replay: Callable[[Seen, Tensor, int], Seen] | None = None
     order: Callable[[int], Tensor] | None = None
+    cycle: int | None = None
 
     @cached_property
     def walk(self) -> TrainingSet:
@@ -90,15 +93,16 @@ class Batches:
 
     def epoch(self, seeds: Sequence[int], number: int) -> Iterator[Batch]:
         """The batches of epoch ``number``; each of S networks has its own, a function of its seed."""
-        walks = [self.walked(number, seed) for seed in seeds]
+        shown = number if self.cycle is None else number % self.cycle
+        walks = [self.walked(shown, seed) for seed in seeds]
         device, size = self.data.images.device, self.recipe.batch
         orders, weights = (
             torch.stack(parts).to(device, non_blocking=True).split(size, dim=1) for parts in zip(*walks, strict=True)
         )
         for place, (index, weight) in enumerate(zip(orders, weights, strict=True)):
             images = self.data.images[index]
-            draws = [rng.derive(seed, "augment", number, place) for seed in seeds]
-            seen = [self.seen(*each, number) for each in zip(images, index, draws, strict=True)]
+            draws = [rng.derive(seed, "augment", shown, place) for seed in seeds]
+            seen = [self.seen(*each, shown) for each in zip(images, index, draws, strict=True)]
             views, targets = (
                 torch.stack(parts) for parts in zip(*((s.views, self.told(s)) for s in seen), strict=True)
             )

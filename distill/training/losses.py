@@ -32,7 +32,8 @@ class Loss(ABC):
             net: maps images to logits, under the weights of the step.
             images: as they are, (B, C, H, W).
             logits: what ``net`` says of their views, (B, K).
-            targets: classes (B,), or for each class a probability, or a teacher's logit (B, K), or both (B, 2 K).
+            targets: classes (B,), or for each class a probability, or a teacher's logit (B, K), or both (B, 2 K);
+                `TwoDistances` has numbers of its own.
             epoch: scalar, 0 in the first one.
         """
 
@@ -113,6 +114,29 @@ class Distillation(Divergence):
         own, teacher = targets.chunk(2, 1)
         taught = super().__call__(net, images, logits, teacher, epoch)
         return (1 - self.alpha) * F.cross_entropy(logits, own, reduction="none") + self.alpha * taught
+
+
+@dataclass(frozen=True)
+class TwoDistances(Loss):
+    """Cross-entropy of mixed classes, and how far the student is from the teacher's distances to both.
+
+    For classes y and y' of a view and of what it is mixed with, share s and distances d = -log p of either:
+    s d_S(y) + (1 - s) d_S(y') + alpha (abs(d_S(y) - d_T(y)) + abs(d_S(y') - d_T(y'))). Targets are y, y', s, d_T(y) and
+    d_T(y'), (B, 5).
+
+    Attributes:
+        alpha: weight of the second part.
+
+    Source: DBR of NRR-DD (arXiv:2503.18267); that the distance is absolute, and how the first part is mixed, is assumed.
+    """
+
+    alpha: float = setting("[0, 1000000]")
+
+    def __call__(self, net: Net, images: Tensor, logits: Tensor, targets: Tensor, epoch: Tensor) -> Tensor:
+        own = -logits.log_softmax(1).gather(1, targets[:, :2].long())
+        share, teacher = targets[:, 2], targets[:, 3:]
+        mixed = share * own[:, 0] + (1 - share) * own[:, 1]
+        return mixed + self.alpha * (own - teacher).abs().sum(1)
 
 
 def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
