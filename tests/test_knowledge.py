@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from conftest import batches_of, composed, make_recipe, preset
 from hydra.utils import instantiate
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import log_softmax
 
 from distill.evaluation.entry import Entry, Network
 from distill.evaluation.evaluate import evaluate, plan
@@ -21,7 +23,7 @@ from distill.sets.synthetic import SyntheticSet
 from distill.teachers.committee import Committee
 from distill.teachers.labels import Hard, KnowledgeDistillation, Teaching, told
 from distill.training.loop import train
-from distill.training.losses import Distillation
+from distill.training.losses import Distillation, Regression
 from distill.training.views import CutMix
 
 COMMAND = "protocol=deepcore", "protocol/labels=kd", "protocol.labels.committee.networks=[convnet_bn]"
@@ -60,6 +62,25 @@ def test_the_loss_is_the_mixture_of_cross_entropy_and_a_softened_divergence(seed
         hard = own.exp().sum().log() - own[cls]
         soft = sum(p[k] * (p[k] / q[k]).log() for k in range(3))
         assert float(loss) == pytest.approx(float((1 - alpha) * hard + alpha * tau**2 * soft), rel=1e-9)
+
+
+def test_a_regression_is_a_mean_square_and_a_little_cross_entropy(real, teacher, committee):
+    student, theirs = torch.randn(2, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    shares = torch.tensor([[1, 0, 0], [0, 0.3, 0.7], [0, 1, 0], [0, 0, 1], [0.5, 0.5, 0]]).double()
+    targets = torch.cat([shares, theirs], 1)
+    losses = Regression(0.025)(lambda x: x, torch.zeros(5, 1), student, targets, torch.tensor(0.0)).numpy()
+    own, told_of = student.numpy(), theirs.numpy()
+    by_hand = ((own - told_of) ** 2).sum(1) / 3 - 0.025 * (shares.numpy() * log_softmax(own, 1)).sum(1)
+    np.testing.assert_allclose(losses, by_hand, rtol=1e-12)
+    # All teachers count alike, however good they are; the class alone takes bytes.
+    kind = instantiate(composed("protocol=edc", COMMAND[2]).protocol.labels, _convert_="all")
+    asked = replace(committee, priors=(90.0, 10.0))
+    batches, about = told(kind, batches_of(real.train, make_recipe()), 0, Teaching(asked))
+    assert list(about.votes.values()) == pytest.approx([0.5, 0.5], abs=1e-4)
+    assert about.bytes() == real.train.labels.numel() * 8
+    first = next(batches.epoch([0], 0))
+    mean = torch.stack([net(first.views[0]) for net in committee.nets]).mean(0)
+    torch.testing.assert_close(first.targets[0, :, 3:], mean, atol=1e-3, rtol=1e-3)
 
 
 def test_a_student_that_equals_its_teacher_has_nothing_to_learn_from_it_alone():

@@ -45,7 +45,7 @@ OTHER = {  # than what stands there
     "vote_temperature": 0.5, "top_k": 1, "policy": "svhn", "operations": 3, "level": 25, "steps": 5, "floor": 0.04,
     "trust": 0.3, "decay_every": 2, "assumed": ["lr"],
     "pct_start": 0.6, "div_factor": 2.0, "final_div_factor": 2.0, "smoothing": 0.4,
-    "decay_at": [0.3], "mix_probability": 1.0, "beta": 4.0, "strategy": "color_crop", "kept": 0.4, "alpha": 0.3,
+    "decay_at": [0.3], "mix_probability": 1.0, "beta": 4.0, "hard": 0.5, "strategy": "color_crop", "kept": 0.4, "alpha": 0.3,
 }  # fmt: skip
 
 

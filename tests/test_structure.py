@@ -64,7 +64,13 @@ ORDER = [
     *("distill.teachers", "distill.teachers.store", "distill.teachers.committee", "distill.teachers.proxies"),
     *("distill.teachers.shelf", "distill.teachers.codecs", "distill.teachers.label_store", "distill.teachers.labels"),
     *("distill.teachers.lwf", "distill.teachers.probe"),
-    *("distill.teachers.stored", "distill.teachers.once", "distill.teachers.reinforced", "distill.teachers.given"),
+    *(
+        "distill.teachers.stored",
+        "distill.teachers.once",
+        "distill.teachers.regressed",
+        "distill.teachers.reinforced",
+        "distill.teachers.given",
+    ),
     *("distill.methods", "distill.methods.base", "distill.methods.synthesis", "distill.methods.sampling"),
     *(
         "distill.methods.matching",

@@ -239,15 +239,20 @@ class KnowledgeDistillation(OnTheFly):
 
     def on(self, batches: Batches, seed: int, teaching: Teaching) -> Told:
         assert self.alpha is not None, "the fraction of images is not known: `sized` tells"
-        asked, hard = super().on(batches, seed, teaching), Hard().on(batches, seed, teaching)
-        classes = batches.data.num_classes
-
-        def targets(seen: Seen) -> Tensor:
-            own = hard.targets(seen)
-            return torch.cat([F.one_hot(own, classes).float() if own.ndim == 1 else own, asked.targets(seen)], 1)
-
         loss = Distillation(self.temperature, self.squared, self.alpha)
-        return replace(asked, targets=targets, loss=loss, bytes=hard.bytes)
+        return both(super().on(batches, seed, teaching), batches, loss)
+
+
+def both(asked: Told, batches: Batches, loss: Loss) -> Told:
+    """The class and a committee's logits side by side, (B, 2 K), for a loss that takes both; the class alone is stored."""
+    classes = batches.data.num_classes
+    of_class = OwnLabels(batches.data.hard, classes)
+
+    def targets(seen: Seen) -> Tensor:
+        own = of_class(seen)
+        return torch.cat([F.one_hot(own, classes).float() if own.ndim == 1 else own, asked.targets(seen)], 1)
+
+    return replace(asked, targets=targets, loss=loss, bytes=lambda: batches.data.class_bytes)
 
 
 def told(labels: Labels, batches: Batches, seed: int, teaching: Teaching) -> tuple[Batches, Told]:

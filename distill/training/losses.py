@@ -139,6 +139,23 @@ class TwoDistances(Loss):
         return mixed + self.alpha * (own - teacher).abs().sum(1)
 
 
+@dataclass(frozen=True)
+class Regression(Loss):
+    """Mean square of what logits lack to a teacher's + ``hard`` cross-entropy, from a label and these side by side (B, 2 K).
+
+    Attributes:
+        hard: weight of the cross-entropy.
+
+    Source: EDC, arXiv:2404.13733.
+    """
+
+    hard: float = setting("[0, 1000000]")
+
+    def __call__(self, net: Net, images: Tensor, logits: Tensor, targets: Tensor, epoch: Tensor) -> Tensor:
+        own, teacher = targets.chunk(2, 1)
+        return (logits - teacher).square().mean(1) + self.hard * F.cross_entropy(logits, own, reduction="none")
+
+
 def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """KL(softmax(teacher / tau) || softmax(student / tau)) of logits (B, K), for each image (B,); no factor tau squared."""
     target, own = (logits.div(temperature).log_softmax(1) for logits in (teacher, student))
