@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from broken import stop
-from conftest import ROOT
+from conftest import ROOT, preset
 from scipy import stats
 
 from distill import load_data
 from distill.cli.ranking import TASKS, ranking_run, truth_run
+from distill.evaluation.entry import Entry
 from distill.ranking.measures import MEASURES, correlations, orders_of, ranking, resamples
 from distill.ranking.space import N54, REPEATED, macs
 from distill.ranking.tables import NONE, Proxy, summary, worth
@@ -20,6 +22,7 @@ from distill.runs import ranking as runs
 from distill.runs.line import Line
 from distill.runs.progress import Shown
 from distill.runs.ranking import of_rows
+from distill.sets.synthetic import SyntheticSet
 
 DEPTHS = np.array([each.depth for each in N54])
 QUICK = ["data=digits", "threads=1", "device=cpu", "workers=1", "protocol.recipe.epochs=1"]
@@ -124,6 +127,18 @@ def test_the_ceiling_is_the_correlation_between_seeds_of_the_networks_that_have_
     assert rho.value == pytest.approx(np.mean([stats.spearmanr(seeds[i], seeds[j])[0] for i, j in pairs]))
     once = {name: replace(each, val=each.val[:1]) for name, each in TRUTH.networks.items()}
     assert replace(TRUTH, networks=once).noise() is None
+
+
+def test_early_stopping_takes_as_many_steps_as_on_what_a_set_decodes_to(monkeypatch):
+    line = Line(truth_run({"data": "digits", "device": "cpu"}), Shown())
+    images = torch.arange(20) * 60
+    plain = SyntheticSet.of_images(line.real.train, images)
+    for factors, steps in (((1,), 3), ((1, 2), 15)):  # 20 images in batches of 20, or 100 of them
+        entry = Entry([plain.with_(factors=factors)], "m", 2)
+        monkeypatch.setattr(runs, "entries", lambda line, quiet, entry=entry: iter([(line, entry)]))
+        monkeypatch.setattr(Line, "protocol", lambda line: preset("n54-truth", epochs=3, batch=20))
+        *_, (_, _, early) = runs.trained(line)
+        assert (early.recipe.steps, early.recipe.batch) == (steps, 20)
 
 
 def test_networks_are_scored_on_validation_and_a_proxys_cost_is_that_of_one_set():

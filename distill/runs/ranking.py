@@ -65,8 +65,9 @@ def trained(line: Line, quiet: bool = False) -> Iterator[tuple[Line, Entry, Prot
     steps: dict[tuple[int, int], None] = {}
     for own, entry in entries(line, quiet):
         yield own, entry, own.protocol()
-        recipe = check_protocol(own.protocol(), own.real, len(entry.sets[0].decoded), bool(entry.chosen_among)).recipe
-        steps[recipe.updates(len(entry.sets[0])), recipe.batch] = None
+        images = len(entry.sets[0].decoded)
+        recipe = check_protocol(own.protocol(), own.real, images, bool(entry.chosen_among)).recipe
+        steps[recipe.updates(images), recipe.batch] = None
     for count, batch in steps:  # as many steps on fresh images as a set of each size takes
         whole = Entry([Coreset.whole(line.real.train)], f"{EARLY}, {count} steps", None, about=about(line))
         protocol = line.protocol().trained(epochs=None, extra_epochs=0, steps=count, batch=batch)
