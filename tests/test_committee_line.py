@@ -97,6 +97,16 @@ def test_soft_labels_come_with_their_hard_twin_and_random_images(line, protocol,
     assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "outputs").rglob("*.safetensors")}
 
 
+def test_baselines_are_told_by_the_teachers_of_the_method(line, tmp_path):  # noqa: F811
+    more = ["baselines=[random,herding]", "proxies.recipe.epochs=1", "protocol.labels.twin=false"]
+    succeeds(line(*judged_by("rded", *more)))
+    rows = json.loads((tmp_path / "outputs" / "report.json").read_text())["rows"]
+    soft = {row["method"]: row for row in rows if row["labels"] == "on_the_fly"}
+    assert set(soft) == {"rded", "herding", "random real"}
+    assert len({(row["protocol_hash"], tuple(sorted(row["committee"].items()))) for row in soft.values()}) == 1
+    assert len(list((tmp_path / "outputs" / "experts").glob("*-teacher-*"))) == 1
+
+
 def test_labels_that_somebody_gave_are_the_sets_and_random_images_get_their_own(line, tmp_path):  # noqa: F811
     succeeds(line(*judged_by("cvdd")))
     synset = distill.load(tmp_path / "outputs" / "digits-rded-ipc1-seed0")

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from distill.presets import options, unknown
 from distill.runs import stages
-from distill.runs.checks import UNMADE, baselines
+from distill.runs.checks import UNMADE, baselines, plain
 from distill.runs.composed import compose
 from distill.runs.line import Line
 from distill.sizes import Size, of_counts
@@ -33,6 +33,8 @@ def beside(line: Line, name: str) -> Line:
     if name not in known:
         raise ValueError(unknown("baseline", name, known))
     cfg = deepcopy(line.cfg)
+    if line.judges is not None:  # the method's, where the protocol states none
+        OmegaConf.update(cfg, "protocol.labels.committee", plain(line.judges), merge=False)
     OmegaConf.update(cfg, "method", compose(f"method={name}").cfg.method, merge=False)
     cfg.ipc, cfg.fraction, cfg.synset, cfg.union = sizes(line), None, None, None
     run = replace(line.run, cfg=cfg, choices={**line.choices, "method": name})
