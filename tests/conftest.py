@@ -187,6 +187,7 @@ TOYS: Mapping[str, list[str]] = {  # what makes a method of the configs a matter
     "DistributionMatching": ["dm", *CLASSES],
     "Recovery": ["sre2l", *RECOVERY],
     "LinearGradientMatching": ["lgm", *SHORT, "views=2", "batch_real=8", "grow_every=2"],
+    "NRR": ["nrr", *RECOVERY, "area=null", "curriculum=none", "critical=12"],
     "RDED": ["rded", *SHORT[1:], "pool=16", "patches=3"],
 }
 

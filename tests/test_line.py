@@ -26,7 +26,14 @@ TOY = [
 ]  # fmt: skip
 
 
-OWN_PROTOCOLS = {"sre2l": "sre2l-cifar", "cda": "sre2l-cifar", "cvdd": "cvdd", "rded": "rded", "lgm": "lgm"}
+OWN_PROTOCOLS = {
+    "sre2l": "sre2l-cifar",
+    "cda": "sre2l-cifar",
+    "cvdd": "cvdd",
+    "rded": "rded",
+    "nrr": "nrr",
+    "lgm": "lgm",
+}
 TEACHERS = ["networks=[convnet]", "count=2", "minimum=0", "recipe.epochs=2"]
 
 

@@ -27,7 +27,7 @@ def pca_on(real, student):
     """PCA on the toy set, with the errors (E, N) of a proxy's training: ``pca_on(errors, ipc=2)``."""
 
     def build(errors, **changes):
-        values = dict(instantiate(composed("method=pca").method, _convert_="all").keywords)
+        values = dict(instantiate(composed("method=pca", "data=cifar10").method, _convert_="all").keywords)
         log = Dynamics.of({"margins": 1 - errors, "errors": errors})
         proxies = Proxies(Committee(("toy",), (student(),), (50.0,)), (log,))
         method = made(
@@ -142,7 +142,7 @@ def test_what_cannot_be_combined_is_refused(pca_on, real):
 
 def test_pca_goes_the_whole_line_stands_as_a_baseline_and_is_not_made_twice(line, tmp_path):  # noqa: F811
     words = [each for each in TOY if not each.startswith(("protocol=", "baselines"))]
-    words += ["method.rule.epochs=2", "ipc=2", "draws=2"]
+    words += ["method.rule.epochs=2", "method.factor=2", "ipc=2", "draws=2"]
     succeeds(line("method=pca", *words, "baselines=[random,herding]"))
     rows = json.loads((tmp_path / "outputs" / "report.json").read_text())["rows"]
     assert [(row["method"], row["protocol"], row["labels"]) for row in rows] == [

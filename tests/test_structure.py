@@ -92,6 +92,9 @@ ORDER = [
         "distill.methods.decoupled",
         "distill.methods.decoupled.units",
         "distill.methods.decoupled.moments",
+        "distill.methods.decoupled.rded",
+        "distill.methods.decoupled.critical",
+        "distill.methods.decoupled.recovery",
         "distill.methods.decoupled.*",
     ),
     *(
@@ -351,7 +354,7 @@ def test_a_published_cell_is_complete_and_has_its_papers_values(name):
             "distill.networks.cvdd.MobileNetV2",
             "distill.networks.cvdd.DenseNet121",
         ]
-    if method in ("sre2l", "cda", "rded"):
+    if method in ("sre2l", "cda", "rded", "nrr"):
         assert list(cfg.method.committee.networks) == ["resnet18_bn_kaiming"] == [*cfg.student]
     if method == "ast":  # none of the paper's numbers could be read
         assert cfg.published is None
@@ -396,6 +399,7 @@ def test_all_published_cells_of_the_specification_are_there():
         "cda": ["cifar100 1 10 50"],
         "cvdd": ["cifar10 1 10 50", "cifar100 1 10 50"],
         "pca": ["imagenet 10 50 100"],
+        "nrr": ["cifar10 10", "cifar100 10", "tiny_imagenet 1 10 50"],
         "rded": ["cifar10 1 10 50", "cifar100 1 10 50", "tiny_imagenet 1 10 50"],
         "dm": [
             "mnist 1 10 50",

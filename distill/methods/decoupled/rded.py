@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill import rng
 from distill.augment.crops import boxes, resize_boxes
@@ -113,14 +113,23 @@ def composites(
         crops = torch.stack(
             [resize_boxes(own, boxes(len(own), own, 0.08, g, stretch=1.0), (tall, wide)) for _ in range(patches)], 1
         )
-        above, beside = (height - tall) // 2, (width - wide) // 2
-        framed = F.pad(crops, (beside, width - wide - beside, above, height - tall - above)).flatten(0, 1)
-        with torch.no_grad():
-            logits = torch.cat([net(part) for part in framed.split(250)])
-        targets = torch.full((len(logits),), cls, device=logits.device)
-        error = F.cross_entropy(logits, targets, reduction="none").view(len(own), patches)
+        error = framed_errors(net, crops.flatten(0, 1), (height, width), cls).view(len(own), patches)
         least, which = error.min(1)
         order = least.argsort(stable=True)[: counts[cls] * factor**2]
         images.append(stitched(crops[order, which[order]].unflatten(0, (factor**2, counts[cls])), factor))
         errors.append(least[order])
     return torch.cat(images), errors
+
+
+@torch.no_grad()
+def framed_errors(net: nn.Module, crops: Tensor, size: tuple[int, int], cls: int) -> Tensor:
+    """The cross-entropy of a class for crops (n, C, h, w), each in the centre of an image of the mean colour, (n,).
+
+    Args:
+        size: height and width of that image.
+    """
+    (tall, wide), (height, width) = crops.shape[2:], size
+    above, beside = (height - tall) // 2, (width - wide) // 2
+    framed = F.pad(crops, (beside, width - wide - beside, above, height - tall - above))
+    logits = torch.cat([net(part) for part in framed.split(250)])
+    return F.cross_entropy(logits, torch.full((len(logits),), cls, device=logits.device), reduction="none")

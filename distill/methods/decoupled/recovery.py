@@ -197,8 +197,12 @@ class Recovery(Method):
         optimizer.optimizer.found_inf = self.skipped[-1].float()  # 1 makes a fused step that changes nothing
         optimizer.step()
         with torch.no_grad():
-            self.pixels.copy_(self.pixels.maximum(self.bounds[0]).minimum(self.bounds[1]))
+            self.settle()
             self.synset.images[self.places] = self.pixels.detach()
+
+    def settle(self) -> None:
+        """Keep the images, which Adam has moved from what they are in the set, displayable."""
+        self.pixels.copy_(self.pixels.maximum(self.bounds[0]).minimum(self.bounds[1]))
 
     def tally(self, step: int, reason: str) -> None:
         """Count the steps since the last count; only here is the device waited for."""
