@@ -185,6 +185,7 @@ TOYS: Mapping[str, list[str]] = {  # what makes a method of the configs a matter
     "DATM": ["datm", *TRAJECTORY, "initial_max_start_epoch=2", "expansion_steps=3", "lr_label=1.0"],
     "GradientMatching": ["dsa", *CLASSES, "~loops", "+loops={2:[2,1]}", "warmup_networks=1", "warmup_updates=1"],
     "DistributionMatching": ["dm", *CLASSES],
+    "IDC": ["idc", *CLASSES, "sweeps=2", "augment.name=siamese-compound", "network.steps=2", "network.batch=8"],
     "Recovery": ["sre2l", *RECOVERY],
     "LinearGradientMatching": ["lgm", *SHORT, "views=2", "batch_real=8", "grow_every=2"],
     "NRR": ["nrr", *RECOVERY, "area=null", "curriculum=none", "critical=12"],

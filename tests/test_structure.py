@@ -385,6 +385,20 @@ def test_a_cell_of_gradient_matching_runs_a_thousand_networks(name):
     assert (updates, epochs) == {1: few[name.split("_")[0]], 10: (10, 50), 50: (50, 10)}[cfg.ipc]
 
 
+@pytest.mark.parametrize("name", [name for name in CELLS if name.startswith("idc_")])
+def test_idcs_cells_have_the_values_of_its_table(name):
+    cfg = composed(f"experiment={name}")
+    data, method = cfg.data.name, cfg.method
+    rate, distance, stretch = {
+        "mnist": (1e-4, "absolute", 8), "fashion_mnist": (1e-4 * (28 / 32) ** 2, "absolute", 8), "svhn": (5e-3, "squared", 8)
+    }.get(data, (5e-3, "squared", 32))  # fmt: skip
+    assert (method.lr_img, method.distance, method.network.steps) == (pytest.approx(rate, rel=1e-3), distance, stretch)
+    assert (method.factors, method.networks, method.sweeps, method.turns) == ([2], 2000, 100, None)
+    plain = data == "mnist"  # four in one: no CutMix, no hole
+    assert [each is None for each in (method.network.mix, cfg.protocol.recipe.mix)] == [plain, plain]
+    assert method.augment.strategy == ("color_crop" if plain else "color_crop_cutout")
+
+
 def test_all_published_cells_of_the_specification_are_there():
     cells = {
         "mtt": ["cifar10 1 10 50", "cifar100 1 10 50", "tiny_imagenet 1 10 50"],
@@ -398,6 +412,7 @@ def test_all_published_cells_of_the_specification_are_there():
         "sre2l": ["cifar10 10 50", "cifar100 1 10 50"],
         "cda": ["cifar100 1 10 50"],
         "cvdd": ["cifar10 1 10 50", "cifar100 1 10 50"],
+        "idc": ["mnist 1 10 50", "fashion_mnist 1 10 50", "svhn 1 10 50", "cifar10 1 10 50", "cifar100 10"],
         "pca": ["imagenet 10 50 100"],
         "nrr": ["cifar10 10", "cifar100 10", "tiny_imagenet 1 10 50"],
         "rded": ["cifar10 1 10 50", "cifar100 1 10 50", "tiny_imagenet 1 10 50"],

@@ -237,6 +237,11 @@ class Method(LightningModule):
         found = numbers([*vitals.values(), *self.told.values()])  # the one time that a step waits for its device
         self.told = dict(zip(self.told, found[len(vitals) :], strict=True))
         self.check(dict(zip(vitals, found, strict=False)), optimizer)
+        self.take()
+
+    def take(self) -> None:
+        """Take the step, whose gradients are there and may be taken."""
+        optimizer: Any = self.optimizers()
         optimizer.step()
 
     def training_step(self, step: int) -> None:

@@ -75,6 +75,7 @@ class ClassMatching(Method):
                 f"{self.real.size_of(smallest)}, "
                 f"method.batch_real is {settings.batch_real}: every class gives {self.batch_real} at a step"
             )
+        self.shown = list(self.counts)  # synthetic images of each class that a network sees at a step
         self.net = self.student().to(self.real.images.device)
         with torch.random.fork_rng():
             restart(deepcopy(self.net))  # every step's network is a fresh one: what cannot be made anew is told here
@@ -84,7 +85,7 @@ class ClassMatching(Method):
         return int(self.settings.init == "real")
 
     def images_a_step(self) -> float:
-        return self.batch_real * self.real.num_classes + 3.0 * sum(self.counts)
+        return self.batch_real * self.real.num_classes + 3.0 * sum(self.shown)
 
     def on_fit_start(self) -> None:
         for note in self.notes:
@@ -112,14 +113,18 @@ class ClassMatching(Method):
         return torch.stack(batches)
 
     def batches(self, step: int) -> tuple[Tensor, Tensor]:
-        """Views of real (K, batch_real, C, H, W) and of all synthetic images (N, C, H, W): a class's share one draw."""
+        """Views of real (K, batch_real, C, H, W) and of synthetic images (N, C, H, W), ``shown``: a class's share one draw."""
         draws = [rng.derive(self.seed, "siamese", step, cls) for cls in range(self.real.num_classes)]
 
         def views(images: Iterable[Tensor]) -> list[Tensor]:
             return [self.settings.augment(part, draw) for part, draw in zip(images, draws, strict=True)]
 
         real = torch.stack(views(self.real_images(step, self.batch_real)))
-        return real, torch.cat(views(self.synset.images.split(self.counts)))
+        return real, torch.cat(views(self.synthetic(step)))
+
+    def synthetic(self, step: int) -> Sequence[Tensor]:
+        """What a network sees of the synthetic images, class by class."""
+        return self.synset.images.split(self.counts)
 
     def fastest(
         self, ways: Mapping[str, Way], work: Callable[[Way, Tensor, Tensor], object], about: Any, compile: bool | str
@@ -127,7 +132,7 @@ class ClassMatching(Method):
         """The one whose ``work`` on the batches of step 0 takes least time on this machine."""
         real, synthetic = (images.detach() for images in self.batches(0))
         todo = {name: partial(work, way, real, synthetic) for name, way in ways.items()}
-        runs = [length for stack in stacks(synthetic, self.counts) for length in stack.shape[:2]]
+        runs = [length for stack in stacks(synthetic, self.shown) for length in stack.shape[:2]]
         shapes = [list(real.shape), [*runs, *self.real.shape]]
         case = {"matching": about, "network": repr(self.net), "images": shapes}
         return ways[fastest(todo, case, self.steps, real.device, compile)]

@@ -52,6 +52,21 @@ DISTANCES: dict[str, Callable[[Gradient, Gradient], Tensor]] = {
 }  # fmt: skip
 
 
+def kernels_squared(a: Gradient, b: Gradient) -> Tensor:
+    """Sum of squared differences of convolutions' kernels; biases, norms and the linear layer do not count (IDC's code)."""
+    return torch.stack([(a[name] - b[name]).square().sum() for name in a if a[name].dim() == 4]).sum()
+
+
+def kernels_absolute(a: Gradient, b: Gradient) -> Tensor:
+    """The same of absolute differences."""
+    return torch.stack([(a[name] - b[name]).abs().sum() for name in a if a[name].dim() == 4]).sum()
+
+
+KERNELS: dict[str, Callable[[Gradient, Gradient], Tensor]] = {
+    "squared": kernels_squared, "absolute": kernels_absolute,
+}  # fmt: skip
+
+
 class Matcher:
     """The matching loss of two batches under one network, and its gradient in the synthetic images.
 
