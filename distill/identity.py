@@ -188,7 +188,9 @@ def _partless(record: Any) -> Any:
         return {"kind": "CommitteeProtocol" if "soft" in values else "Protocol", **values}
     own = {name: _partless(value) for name, value in record.items() if name != "network_augment"}
     recipe = record.get("recipe")
-    if isinstance(recipe, dict) and "schedule" in recipe:
+    if isinstance(recipe, dict) and isinstance(
+        recipe.get("schedule"), dict
+    ):  # of a flat one it is a name, where unusual
         known, kind = (flat_experts, "ExpertRecipe") if "loss" in record else (flat_teachers, "CosineRecipe")
         own = {name: value for name, value in own.items() if name not in ("name", "loss")}
         own["recipe"] = {"kind": kind, **{name: value for name, value in known(record).items() if name != "penalty"}}

@@ -7,11 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from conftest import composed
 from test_line import line  # noqa: F401  # a fixture
 
 from distill import identity
-from distill.identity import canonical, digits, former_digits
+from distill.identity import canonical, digits, flat_experts, former_digits, pathless
 from distill.methods.synthesis import claim
+from distill.runs.checks import plain
 
 FORMER = Path(__file__).parent / "former"  # a run of two methods, written by the version before identities had a format
 RUN = [
@@ -74,6 +76,12 @@ def test_canonical_values_of_canonical_values_are_the_same():
     assert (
         canonical(canonical(record)) == canonical(record) == {"a.kind": "Y", "a.b": [1, 2.5], "a.c": None, "d.1": "e"}
     )
+
+
+def test_a_schedule_of_its_own_kind_is_a_name_in_the_identity_of_a_store():
+    own = pathless(plain(composed("method=ncfm", "data=digits").method.experts))
+    store = {"data": {"name": "digits"}, "recipe": flat_experts(own)}
+    assert canonical(store)["recipe.schedule"] == "StepsAt" and canonical(store)["recipe.mix_probability"] == 0.5
 
 
 def test_examples_hold():

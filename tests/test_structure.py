@@ -363,7 +363,7 @@ def test_a_published_cell_is_complete_and_has_its_papers_values(name):
     assert "arXiv:" in (CONFIGS / "experiment" / f"{name}.yaml").read_text()
 
 
-LEARN = [method for method in options("method") if "experts" in composed(f"method={method}").method]
+LEARN = [method for method in options("method") if "max_start_epoch" in composed(f"method={method}").method]
 
 
 @pytest.mark.parametrize("name", [name for name in CELLS if name.split("_")[0] in LEARN])
@@ -399,6 +399,19 @@ def test_idcs_cells_have_the_values_of_its_table(name):
     assert method.augment.strategy == ("color_crop" if plain else "color_crop_cutout")
 
 
+@pytest.mark.parametrize("name", [name for name in CELLS if name.startswith("ncfm_")])
+def test_ncfms_cells_have_the_values_of_its_table(name):
+    cfg = composed(f"experiment={name}")
+    method, recipe = cfg.method, cfg.protocol.recipe
+    sgd = name == "ncfm_cifar100_ipc10"
+    assert (method.optimizer, method.lr_img) == (("sgd", 0.01) if sgd else ("adamw", 1e-3))
+    assert recipe.epochs == {"ncfm_tiny_imagenet_ipc10": 300, "ncfm_tiny_imagenet_ipc50": 40}.get(name, 2000)
+    assert (method.iterations, method.frequencies, method.batch_real, method.factors) == (20000, 4096, 1024, [2])
+    experts = instantiate(method.experts.recipe)
+    assert (method.experts.count, experts.epochs, experts.batch, experts.optimizer) == (20, 60, 128, Sgd(0.9, 5e-4))
+    assert [experts.rate(epoch, 60) for epoch in (39, 40, 50)] == pytest.approx([0.01, 0.002, 0.0004])
+
+
 def test_all_published_cells_of_the_specification_are_there():
     cells = {
         "mtt": ["cifar10 1 10 50", "cifar100 1 10 50", "tiny_imagenet 1 10 50"],
@@ -413,6 +426,7 @@ def test_all_published_cells_of_the_specification_are_there():
         "cda": ["cifar100 1 10 50"],
         "cvdd": ["cifar10 1 10 50", "cifar100 1 10 50"],
         "idc": ["mnist 1 10 50", "fashion_mnist 1 10 50", "svhn 1 10 50", "cifar10 1 10 50", "cifar100 10"],
+        "ncfm": ["cifar10 1 10 50", "cifar100 1 10 50", "tiny_imagenet 1 10 50"],
         "pca": ["imagenet 10 50 100"],
         "nrr": ["cifar10 10", "cifar100 10", "tiny_imagenet 1 10 50"],
         "rded": ["cifar10 1 10 50", "cifar100 1 10 50", "tiny_imagenet 1 10 50"],

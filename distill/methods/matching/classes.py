@@ -114,13 +114,13 @@ class ClassMatching(Method):
 
     def batches(self, step: int) -> tuple[Tensor, Tensor]:
         """Views of real (K, batch_real, C, H, W) and of synthetic images (N, C, H, W), ``shown``: a class's share one draw."""
+        real = torch.stack(self.views(self.real_images(step, self.batch_real), step))
+        return real, torch.cat(self.views(self.synthetic(step), step))
+
+    def views(self, images: Iterable[Tensor], step: int) -> list[Tensor]:
+        """Views of images (n, C, H, W) of each class, by its draw."""
         draws = [rng.derive(self.seed, "siamese", step, cls) for cls in range(self.real.num_classes)]
-
-        def views(images: Iterable[Tensor]) -> list[Tensor]:
-            return [self.settings.augment(part, draw) for part, draw in zip(images, draws, strict=True)]
-
-        real = torch.stack(views(self.real_images(step, self.batch_real)))
-        return real, torch.cat(views(self.synthetic(step)))
+        return [self.settings.augment(part, draw) for part, draw in zip(images, draws, strict=True)]
 
     def synthetic(self, step: int) -> Sequence[Tensor]:
         """What a network sees of the synthetic images, class by class."""
