@@ -164,3 +164,49 @@ def recover(nets: Sequence[nn.Module], images: Tensor, labels: Tensor, optimizer
     total.item()
     with torch.no_grad():
         images.clamp_(-2, 2)
+
+
+def cells(images: Tensor) -> Tensor:
+    """The four quarters of each image, one after another, made as large as the whole."""
+    half = images.shape[2] // 2
+    parts = [images[:, :, r : r + half, c : c + half] for r in (0, half) for c in (0, half)]
+    return torch.cat([F.interpolate(part, scale_factor=2, mode="bilinear", align_corners=False) for part in parts])
+
+
+def idc_sweep(net: nn.Module, real: Tensor, pixels: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """IDC's sweep: class by class one step of the optimiser; the backward pass reaches weights, too. Real images
+    (K, B, C, H, W), stored ones (K ipc, C, H, W)."""
+    kernels = [weight for weight in net.parameters() if weight.dim() == 4]
+    ipc = len(pixels) // len(real)
+    for cls, images in enumerate(real):
+        optimizer.zero_grad()
+        views = dsa(torch.cat([images, cells(pixels[cls * ipc : (cls + 1) * ipc])]))
+        both = []
+        for x, graph in ((views[: len(images)], False), (views[len(images) :], True)):
+            labels = torch.full((len(x),), cls)
+            both.append(
+                torch.autograd.grad(F.cross_entropy(net(x), labels), kernels, create_graph=graph, retain_graph=True)
+            )
+        loss = sum(((a - b) ** 2).sum() for a, b in zip(*both, strict=True))
+        loss.backward()
+        optimizer.step()
+
+
+def ncfm_sweep(
+    net: nn.Module, real: Tensor, pixels: Tensor, optimizer: torch.optim.Optimizer, frequencies: int
+) -> None:
+    """NCFM's sweep of matching: class by class frequencies, projections for cosines and for sines, and an optimiser's step."""
+    ipc = len(pixels) // len(real)
+    for cls, images in enumerate(real):
+        optimizer.zero_grad()
+        views = dsa(torch.cat([images, cells(pixels[cls * ipc : (cls + 1) * ipc])]))
+        found = net.features(views).flatten(1)
+        found = found / found.norm(dim=1, keepdim=True)
+        theirs, ours = found[: len(images)].detach(), found[len(images) :]
+        t = torch.randn(frequencies, found.shape[1])
+        a, c = (torch.cos(t @ each.T).mean(1) for each in (theirs, ours))
+        b, d = (torch.sin(t @ each.T).mean(1) for each in (theirs, ours))
+        one, other = (a**2 + b**2).sqrt(), (c**2 + d**2).sqrt()
+        apart = (2 * (one * other - a * c - b * d)).clamp(min=1e-12)
+        (300 * (0.5 * (one - other) ** 2 + 0.5 * apart).sqrt().mean()).backward()
+        optimizer.step()

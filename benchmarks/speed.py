@@ -21,7 +21,7 @@ from hydra.utils import instantiate
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
-from benchmarks import plain
+from benchmarks import plain, sweeps
 from benchmarks.rate import rate
 from benchmarks.selection import selection
 from benchmarks.training import AUGMENT, added, compare, experts, net, stack, students
@@ -240,6 +240,8 @@ def main() -> None:
         "dsac": partial(class_gradients, "dsac"),
         "dm": mean_features,
         "lgm": linear_gradients,
+        "idc": sweeps.idc,
+        "ncfm": sweeps.ncfm,
         "recover": recover,
         "memory": memory,
         "stack": stack,
