@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
 from benchmarks import plain, sweeps
+from benchmarks.decoupled import decoupled
 from benchmarks.rate import rate
 from benchmarks.selection import selection
 from benchmarks.training import AUGMENT, added, compare, experts, net, stack, students
@@ -247,6 +248,7 @@ def main() -> None:
         "stack": stack,
         "workers": workers,
         "selection": selection,
+        "decoupled": decoupled,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=3)
