@@ -518,7 +518,12 @@ def test_the_command_line_imports_cuts_and_exports_and_overwrites_nothing(tmp_pa
         said("subset", f"synset={tmp_path}/one", "out=x")
 
 
-DOCUMENTED = ["artefacts", "cli.artefacts", *(f"sets.importers.{name}" for name in ("evidence", "tensors", "tiles"))]
+DOCUMENTED = [
+    "artefacts",
+    "cli.artefacts",
+    *(f"sets.importers.{name}" for name in ("evidence", "tensors")),
+    "sets.formation",
+]
 
 
 @pytest.mark.parametrize("name", [*DOCUMENTED, "sets.importers.assembling"])

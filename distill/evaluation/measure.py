@@ -119,7 +119,7 @@ class Measurement:
             "peak_bytes": peak_bytes(self.device),
             "device": _device_name(self.device),
             "images": len(sets[0].images),
-            **({"decoded": len(batches.data)} if len(batches.data) != len(sets[0].images) else {}),
+            **({"decoded": len(batches.data)} if sets[0].decoded is not sets[0] else {}),
             "image_bytes": sets[0].image_bytes,
             "label_bytes": told.bytes(),
             **self.took(trials, batches, protocol.labels.passes),
