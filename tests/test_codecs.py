@@ -60,6 +60,15 @@ def test_levels_are_off_by_a_510th_of_the_range_at_most_and_keep_the_order():
     assert torch.equal(codec.unpack(codec.pack(alike, *[torch.zeros(3).long()] * 2), 12), torch.zeros(3, 12))
 
 
+def test_a_store_of_some_logits_is_of_one_temperature_which_the_others_share_depends_on():
+    logits = torch.randn(5, 9, generator=torch.Generator().manual_seed(0)) * 9
+    ones, others = (TopK(4, tau).pack(logits, logits[:, 0], logits[:, 0])["rest"] for tau in (20.0, 4.0))
+    assert not torch.allclose(ones, others, atol=0.1)
+    assert TopK(4, 20.0).about == {"top_k": 4} != TopK(4, 4.0).about  # as stores of before, which are of 20
+    assert Quantised(4, 20.0).about != Quantised(4, 4.0).about
+    assert Quantised(None, 20.0).about == Quantised(None, 4.0).about and Half().about == {"top_k": None}
+
+
 @pytest.mark.parametrize("codec, tolerance", [(TopK(4, 20.0), 1e-3), (Quantised(4, 20.0), 5e-3)])
 def test_the_largest_keep_their_probabilities_and_the_others_share_the_rest(codec, tolerance):
     said = logits().double().float()

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distill.identity import LABELLED
+
 Layout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
 
 
@@ -98,7 +100,8 @@ class TopK(Codec):
 
     @property
     def about(self) -> Mapping[str, Any]:
-        return {"top_k": self.top_k}
+        usual = LABELLED["temperature"]  # of stores that tell none, as those of before
+        return {"top_k": self.top_k, **({} if self.temperature == usual else {"temperature": self.temperature})}
 
     def layout(self, views: int, classes: int) -> Layout:
         kept = (views, self.top_k)
