@@ -91,6 +91,17 @@ def test_labels_made_once_mix_in_probability(synset, committee):
     assert about.bytes() == 12 * 3 * 4 and own.loss.temperature == 4.0
 
 
+def test_an_image_of_tiles_has_no_label_that_is_made_once(synset, committee):
+    tiled = batches(synset.with_(tiles=2))
+    for kind in (Once, Fixed):
+        with pytest.raises(
+            ValueError, match=f"labels is {kind.name}, one label for each image, and students are shown one"
+        ):
+            told(kind(**{**ASKED, "temperature": 4.0}), tiled, 0, Teaching(committee))
+    soft = synset.with_(tiles=2, labels=torch.randn(12, 3), label_kind="logits")
+    told(Fixed(**{**ASKED, "temperature": 1.0}), batches(soft), 0, Teaching(committee))  # the set's own
+
+
 def test_fixed_labels_are_the_sets_own_where_these_are_soft_and_else_a_committees(synset, committee):
     fixed, teaching = Fixed(**{**ASKED, "temperature": 1.0}), Teaching(committee)
     soft = synset.with_(labels=torch.randn(12, 3, generator=torch.Generator().manual_seed(1)), label_kind="logits")

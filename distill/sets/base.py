@@ -116,6 +116,11 @@ class TrainingSet(ABC):
     def observe(self, index: Tensor, losses: Tensor) -> None:  # noqa: B027  # most walks do not listen
         """Be told the losses (1, B) of a batch's images ``index`` (1, B)."""
 
+    @property
+    def is_shown_whole(self) -> bool:
+        """Whether views are made of the whole of stored images."""
+        return True
+
     def shown(self, images: Tensor, draw: int) -> Tensor:
         """What a view is made of, where not of the whole of stored images (B, C, H, W); same shape, a function of ``draw``."""
         return images

@@ -207,8 +207,12 @@ class SyntheticSet(TrainingSet, Dataset):
         own = {name: tensor[place][order] for name, tensor in (("labels", self.labels), ("classes", self.classes))}
         return self._but(images=images[order], **own, factors=WHOLE, copies=copies)
 
+    @property
+    def is_shown_whole(self) -> bool:
+        return self.tiles == 1
+
     def shown(self, images: Tensor, draw: int) -> Tensor:
-        if self.tiles == 1:
+        if self.is_shown_whole:
             return images
         return one_tile(images, self.tiles, rng.generator(draw, "tile"))
 

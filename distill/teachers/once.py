@@ -15,7 +15,7 @@ from distill.training.batch import Batches, Seen
 
 @dataclass(frozen=True)
 class Once(Matched):
-    """Made once for each image, as it is."""
+    """Made once for each image, as it is; refused for images of tiles, of which a view shows one."""
 
     name = "once"
 
@@ -23,6 +23,11 @@ class Once(Matched):
         return 4 * images * classes
 
     def on(self, batches: Batches, seed: int, teaching: Teaching) -> Told:
+        if not batches.data.is_shown_whole:
+            raise ValueError(
+                f"protocol/labels is {self.name}, one label for each image, and students are shown one tile of an image: "
+                "protocol/labels=on_the_fly, or hard"
+            )
         data, ask = batches.data, self.ask(teaching, batches.recipe.micro_batches)
         known = _Known(lambda: ask(data.images[:]), self.temperature)
         return self.told(known, lambda: self.takes(len(data.labels), data.num_classes, 0, 0), teaching)
