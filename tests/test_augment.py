@@ -30,13 +30,16 @@ def test_equal_draws_give_equal_views(draw):
     assert torch.equal(DSA(ALL)(images, draw), DSA(ALL)(images, draw))
 
 
-def test_a_call_applies_one_family_and_all_are_equally_likely(monkeypatch):
-    seen = []
-    monkeypatch.setattr(
-        families,
-        "FAMILIES",
-        {name: (lambda images, g, draws, name=name: seen.append(name) or images) for name in FAMILIES},
-    )
+@pytest.fixture
+def seen(monkeypatch):
+    """Names of the families that are called, which change nothing."""
+    names = []
+    calls = {name: (lambda images, g, draws, name=name: names.append(name) or images) for name in FAMILIES}
+    monkeypatch.setattr(families, "FAMILIES", calls)
+    return names
+
+
+def test_a_call_applies_one_family_and_all_are_equally_likely(seen):
     dsa = DSA(ALL)
     for draw in range(3000):
         dsa(torch.zeros(1, 1, 2, 2), draw * 7919)
@@ -45,13 +48,7 @@ def test_a_call_applies_one_family_and_all_are_equally_likely(monkeypatch):
     assert max(abs(count - 500) for count in counts) < 3 * (3000 * 1 / 6 * 5 / 6) ** 0.5
 
 
-def test_a_compound_applies_flip_colour_one_of_three_and_cutout_of_what_is_listed(monkeypatch):
-    seen = []
-    monkeypatch.setattr(
-        families,
-        "FAMILIES",
-        {name: (lambda images, g, draws, name=name: seen.append(name) or images) for name in FAMILIES},
-    )
+def test_a_compound_applies_flip_colour_one_of_three_and_cutout_of_what_is_listed(seen):
     for draw in range(900):
         Compound(ALL)(torch.zeros(1, 1, 2, 2), draw * 7919)
     calls = [seen[i : i + 4] for i in range(0, len(seen), 4)]
