@@ -105,6 +105,9 @@ def test_a_pyramid_is_the_sum_of_its_levels():
     blocks = [torch.zeros(1, 1, 1, 1), torch.randn(1, 1, 2, 2)]
     corners = pyramid.pixels(blocks, (1, 8, 8), torch.eye(1)).logit()[0, 0][[0, 0, -1, -1], [0, -1, 0, -1]]
     torch.testing.assert_close(corners, blocks[1].flatten(), atol=1e-5, rtol=1e-4)
+    slope = torch.tensor([0.0, 1.0]).expand(1, 1, 2, 2)  # centres of the small pixels lie at 1.5 and 5.5 of eight
+    row = pyramid.pixels([slope], (1, 8, 8), torch.eye(1)).logit()[0, 0, 3]
+    torch.testing.assert_close(row, ((torch.arange(8) - 1.5) / 4).clamp(0, 1), atol=1e-5, rtol=1e-4)
 
 
 def test_colours_are_correlated_as_the_images_are():
@@ -124,6 +127,20 @@ def test_every_step_has_a_head_real_images_and_views_of_its_own(asked_on):
     method = begun(asked_on)
     assert method.update(0).item() == method.update(0).item() != method.update(1).item()
     assert not torch.equal(method.heads(0)[0], method.heads(1)[0])
+    seen, method.of_real = (
+        [],
+        lambda net, images: seen.append(images) or torch.ones(len(images), net.classifier.in_features),
+    )
+    for step in (0, 0, 1):
+        method.update(step)
+    assert torch.equal(seen[0], seen[2]) and not torch.equal(seen[0], seen[4])  # two teachers a step see the same
+    assert torch.equal(seen[0], seen[1])
+    bare = begun(asked_on, augment=BARE)
+    bare.of_real = method.of_real
+    seen.clear()
+    for step in (0, 1):
+        bare.update(step)
+    assert not torch.equal(seen[0], seen[2])  # other images, not other views alone
     assert method.heads(0)[0].abs().max() <= method.nets[0].classifier.in_features ** -0.5  # nn.Linear's
 
 
