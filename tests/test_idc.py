@@ -53,6 +53,12 @@ def test_a_sweep_ends_where_the_loop_over_classes_does(make, count):
         assert torch.allclose(images, torch.cat(parts), atol=1e-12)
 
 
+def test_the_rate_grows_with_the_images_of_a_class(matching_on):
+    for ipc, rate in ((1, 0.005), (2, 0.01), ({"c0": 1, "c1": 1, "c2": 4}, 0.02)):
+        method = matching_on(IDC, ipc=ipc, lr_img=0.05, factors=[2])
+        assert method.optimizer.param_groups[0]["lr"] == pytest.approx(rate)
+
+
 def test_biases_norms_and_the_linear_layer_do_not_count():
     net = ConvNet((3, 8, 8), 3, depth=2, width=4, norm="instance", pooling="avg", activation="relu")
     a = {name: torch.randn_like(part) for name, part in net.named_parameters()}
