@@ -265,6 +265,13 @@ def test_a_published_number_stands_beside_the_network_it_was_measured_with(real,
     assert [row["published"] for row in report.rows] == ["46.9 ± 0.5", None]
 
 
+def test_vectors_are_no_labels_for_cross_entropy(rows, real):
+    vectors = subset(real).with_(labels=torch.zeros(9, 5), label_kind="vectors")
+    with pytest.raises(ValueError, match="vectors of 5 numbers, expected classes: judge it by transfer"):
+        rows(vectors, protocol())
+    assert rows(vectors, protocol(labels=Hard()))[0]["labels"] == "hard"
+
+
 def test_the_learned_rate_is_used_where_the_protocol_says_so(rows, real):
     with_rate = subset(real, lr=torch.tensor(0.05))
     assert rows(with_rate, protocol(artefact_lr=True))[0]["lr"] == [pytest.approx(0.05)]

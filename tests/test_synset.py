@@ -42,6 +42,16 @@ def test_what_is_saved_is_what_is_loaded(synset, tmp_path):
     assert [path.name for path in sorted((tmp_path / "run").iterdir())] == ["synset.json", "synset.safetensors"]
 
 
+def test_vectors_are_kept_and_name_no_classes(synset, tmp_path):
+    vectors = synset.with_(labels=torch.randn(6, 7), label_kind="vectors", lr=None)
+    vectors.save(tmp_path / "synset.safetensors")
+    again = distill.load(tmp_path)
+    assert again.has_vectors and not again.is_soft and torch.equal(again.targets, vectors.labels)
+    assert torch.equal(again.hard, vectors.classes) and again.label_bytes == 6 * 7 * 4
+    with pytest.raises(ValueError, match="vectors: use datm, pt or npz"):
+        again.export(tmp_path / "mtt", "mtt")
+
+
 class Counted(SyntheticSet):
     """A set that counts how often its tensors are read as they are stored."""
 
@@ -132,7 +142,9 @@ def test_a_pickle_is_never_opened(tmp_path):
         (dict(labels=torch.tensor([0, -1, 2, 1, 0, 1]), label_kind="hard"), "labels span -1 to 2"),
         (dict(classes=torch.full((6,), 7)), "labels span 7 to 7"),
         (dict(label_kind="probabilities"), "do not sum to 1"),
-        (dict(label_kind="soft"), "unknown label kind 'soft': one of hard, logits, probabilities"),
+        (dict(label_kind="soft"), "unknown label kind 'soft': one of hard, logits, probabilities, vectors"),
+        (dict(labels=torch.zeros(5, 7), label_kind="vectors"), r"vectors labels are torch.float32 \(5, 7\)"),
+        (dict(labels=torch.full((6, 7), float("nan")), label_kind="vectors"), "labels hold 42 values that are NaN"),
         (dict(labels=torch.zeros(6, 2)), r"are torch.float32 \(6, 2\), expected \(6, 3\)"),
         (dict(images=torch.zeros(6, 8, 8)), r"expected \(N, C, H, W\)"),
         (dict(lr=torch.tensor(-0.1)), "learned rate is -0.1, expected above 0"),

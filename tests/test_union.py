@@ -64,6 +64,10 @@ def test_what_is_no_union_is_refused(part):
         ([first, part(["c1", "c2"])], "more than one part of the union has class c1"),
         ([first, soft], "a union is with labels that are hard, logits: expected one"),
         ([first, raw], "a union is in space normalised:.*, pixel01:.*: expected one"),
+        (
+            [each.with_(labels=torch.zeros(4, 7), label_kind="vectors") for each in (first, second)],
+            "the parts have vectors",
+        ),
         ([first, second.with_(data="other")], "a union is of the data toy, other: expected one"),
         ([first, part(["c2", "c3"]).with_(images=torch.zeros(4, 3, 4, 4))], "a union is of images 3x8x8, 3x4x4"),
     ]:

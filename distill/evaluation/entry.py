@@ -50,7 +50,7 @@ class Entry:
     @property
     def soft(self) -> bool:
         """Whether the sets' own labels are."""
-        return self.sets[0].label_kind != "hard"
+        return self.sets[0].is_soft
 
     def inputs(self, labels: Labels, selection: str, bench: Bench) -> str:
         """Stands for what a row depends on beside configurations and the sets' tensors."""

@@ -68,6 +68,18 @@ class Student(nn.Module):
         """Go from PyTorch's default start, which fresh layers have, to the network's own."""
 
 
+def with_head(net: Student, outputs: int) -> Student:
+    """``net`` itself with a fresh linear classifier of so many outputs, made under torch's global seed.
+
+    >>> from distill.networks.convnet import ConvNet
+    >>> net = ConvNet((1, 8, 8), 10, depth=2, width=4, norm="batch", pooling="avg", activation="relu")
+    >>> with_head(net, 3)(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 3])
+    """
+    net.classifier = nn.Linear(net.classifier.in_features, outputs).to(net.classifier.weight.device)
+    return net
+
+
 def laid_out(images: Tensor) -> Tensor:
     """Small images (B, 1, H, W) as channels last, with the same memory; all others as they are.
 

@@ -144,7 +144,7 @@ class Made:
         if self.synset is None or self.picture is None:
             return
         names, of = [shown(name) for name in self.synset.class_names], self.synset.classes[self.index]
-        targets = None if self.synset.label_kind == "hard" else self.synset.targets[self.index]
+        targets = self.synset.targets[self.index] if self.synset.is_soft else None
         images: dict[str, list[Image]] = {}
         for place, cls in enumerate(of.tolist()):
             row, column = divmod(place, self.picture.columns)

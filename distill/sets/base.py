@@ -20,7 +20,7 @@ class TrainingSet(ABC):
 
     Attributes:
         images: (N, C, H, W).
-        labels: classes (N,) int64, or soft labels (N, K): logits or probabilities, as ``label_kind`` says.
+        labels: classes (N,) int64, soft labels (N, K): logits or probabilities, or vectors (N, D), as ``label_kind`` says.
         classes: the class each image stands for, (N,) int64.
         class_names: K names, in the order of the labels.
         preprocessing: how pixels in [0, 1] became these images.
@@ -60,13 +60,25 @@ class TrainingSet(ABC):
 
     @property
     def targets(self) -> Tensor:
-        """What `torch.nn.functional.cross_entropy` takes: classes (N,), or probabilities (N, K)."""
+        """What `torch.nn.functional.cross_entropy` takes: classes (N,), or probabilities (N, K); or vectors (N, D)."""
         return self.labels.softmax(1) if self.label_kind == "logits" else self.labels
 
     @property
     def hard(self) -> Tensor:
-        """Classes (N,): the labels, arg-maxed if they are soft."""
+        """Classes (N,): the labels, arg-maxed if they are soft; beside vectors, those that the images were made for."""
+        if self.has_vectors:
+            return self.classes
         return self.labels if self.label_kind == "hard" else self.labels.argmax(1)
+
+    @property
+    def is_soft(self) -> bool:
+        """Whether the labels are distributions over the classes."""
+        return self.label_kind in ("logits", "probabilities")
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether the labels are no classes but vectors, which networks are regressed onto."""
+        return self.label_kind == "vectors"
 
     @property
     @abstractmethod

@@ -80,7 +80,7 @@ def datm(synset: Synset, folder: Path) -> None:
 
 
 def ddranking(synset: Synset, folder: Path) -> None:
-    if synset.label_kind == "probabilities" or len(set(synset.counts)) > 1:
+    if synset.label_kind not in ("hard", "logits") or len(set(synset.counts)) > 1:
         counts = f"{min(synset.counts)} to {max(synset.counts)}"
         raise ValueError(
             "ddranking holds as many images of each class, with classes or logits; this set has "

@@ -12,7 +12,7 @@ from distill.data.preprocessing import Preprocessing
 
 MAX_LR = 10.0  # no published student rate is near it; beyond lies a learned rate that exploded
 
-LABEL_KINDS = ("hard", "logits", "probabilities")
+LABEL_KINDS = ("hard", "logits", "probabilities", "vectors")
 
 LARGEST = 1e4  # of a pixel in any space, and of a logit; real images in ours stay below 1e3, where a deviation is 0.001
 
@@ -83,10 +83,11 @@ def check_images(images: Tensor, preprocessing: Preprocessing) -> None:
 
 
 def check_labels(labels: Tensor, classes: Tensor, kind: str, images: int, num_classes: int) -> None:
-    """Raise ValueError unless ``labels`` and ``classes`` (N,) are of ``kind`` and name K classes for N images."""
+    """Raise ValueError unless ``labels`` and ``classes`` (N,) are of ``kind`` for N images of K classes."""
     if kind not in LABEL_KINDS:
         raise ValueError(f"unknown label kind {reprlib.repr(kind)}: one of {', '.join(LABEL_KINDS)}")
-    shape = (images,) if kind == "hard" else (images, num_classes)
+    wide = max(1, *labels.shape[1:2]) if kind == "vectors" else num_classes
+    shape = (images,) if kind == "hard" else (images, wide)
     if tuple(labels.shape) != shape or labels.is_floating_point() != (kind != "hard"):
         raise ValueError(f"{kind} labels are {labels.dtype} {tuple(labels.shape)}, expected {shape}")
     _check_size("labels", labels)

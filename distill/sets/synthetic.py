@@ -37,12 +37,12 @@ class SyntheticSet(TrainingSet, Dataset):
 
     Attributes:
         images: (N, C, H, W) float32 in the space of ``preprocessing``.
-        labels: classes (N,) int64, or soft labels (N, K): logits or probabilities, as ``label_kind`` says.
+        labels: classes (N,) int64, soft labels (N, K): logits or probabilities, or vectors (N, D), as ``label_kind`` says.
         classes: the class each image was made for, (N,) int64.
         class_names: K names, in the order of the labels.
         preprocessing: how real test images get into the same space.
         data: name of the real set.
-        label_kind: ``hard``, ``logits`` or ``probabilities``.
+        label_kind: ``hard``, ``logits``, ``probabilities`` or ``vectors``.
         lr: the student's step size learned with the images, scalar; None if there is none.
         record: how it was made: method, ipc, seed, step, picked_on, config, protocol, hashes, versions.
         tiles: along each side of an image; a view is made of one of them, at random. 1 for whole images.

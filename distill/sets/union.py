@@ -50,6 +50,8 @@ def joined(parts: Sequence[SyntheticSet], class_names: Sequence[str]) -> Synthet
     }.items():
         if len(set(values)) > 1:
             raise ValueError(f"a union is {told} {listed(list(dict.fromkeys(values)))}: expected one")
+    if parts[0].has_vectors:
+        raise ValueError("the parts have vectors, and a union is of labels that name classes: take other sets")
     names = [name for part in parts for name in part.class_names]
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if twice:

@@ -143,6 +143,11 @@ class Own(Labels):
 
     def on(self, batches: Batches, seed: int, teaching: Teaching) -> Told:
         data = batches.data
+        if data.has_vectors:
+            raise ValueError(
+                f"the set's labels are vectors of {data.labels.shape[1]} numbers, expected classes: judge it by transfer "
+                "(protocol=transfer), or by the classes of its images (protocol/labels=hard)"
+            )
         return Told(OwnLabels(data.targets, data.num_classes), CrossEntropy(), lambda: data.label_bytes)
 
 

@@ -60,6 +60,6 @@ class Fixed(Once):
     name = "fixed"
 
     def on(self, batches: Batches, seed: int, teaching: Teaching) -> Told:
-        if batches.data.label_kind == "hard":
-            return super().on(batches, seed, teaching)
-        return Own(twin=False).on(batches, seed, teaching)
+        if batches.data.is_soft:
+            return Own(twin=False).on(batches, seed, teaching)
+        return super().on(batches, seed, teaching)
