@@ -107,8 +107,10 @@ def flat_experts(experts: Mapping[str, Any]) -> Values:
 
 
 def flat_teachers(teachers: Mapping[str, Any]) -> Values:
-    """What teachers are known by: their recipe with its name; with Adam, too, a momentum was told."""
+    """What teachers are known by: their recipe with its name, and what they learn without labels; with Adam, too, a momentum
+    was told."""
     values = {"name": teachers["name"], **flat_recipe(teachers["recipe"], TEACHERS)}
+    values |= {"pretext": teachers["pretext"]} if teachers.get("pretext") else {}
     return values | ({"momentum": 0.9} if values["optimizer"] == "adam" else {})
 
 

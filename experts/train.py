@@ -8,7 +8,9 @@ arXiv:2306.13092) and CV-DD (arXiv:2501.07575) train them; see ``configs/experts
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +23,12 @@ from distill.progress import HowFar
 from distill.sets.coreset import Coreset
 from distill.teachers.store import ExpertStore
 from distill.training.accuracy import accuracy
-from distill.training.batch import Batches
+from distill.training.batch import Batches, Seen
 from distill.training.dynamics import Dynamics
 from distill.training.gradients import way_to_train
 from distill.training.loop import Progress, train
 from distill.training.losses import CrossEntropy, Loss
+from distill.training.pretext import BarlowTwins, Twins, probed
 from distill.training.recipe import Recipe
 
 STACK = 10  # experts that may be trained as one
@@ -40,12 +43,14 @@ class Kept:
         name, plural: what they are called; their draws are named after the name.
         every_epoch: weights at initialisation and after each epoch; or the last ones alone, with the running statistics.
         dynamics: what each image did to them, too.
+        of: the network, of what was trained.
     """
 
     name: str
     plural: str
     every_epoch: bool
     dynamics: bool = False
+    of: Callable[[Any], nn.Module] = lambda net: net
 
 
 EXPERTS, TEACHERS = Kept("expert", "experts", every_epoch=True), Kept("teacher", "teachers", every_epoch=False)
@@ -86,17 +91,42 @@ def train_teachers(
     seed: int,
     progress: HowFar,
     kept: Kept = TEACHERS,
+    pretext: BarlowTwins | None = None,
 ) -> None:
     """`train_networks` for a committee; a recipe of no epochs keeps networks as they are made (published weights).
 
     Args:
         kept: ``PROXIES`` for those that a rule asks.
+        pretext: what they learn without labels; None learns the classes.
 
     Raises:
-        ValueError: a teacher diverged.
+        ValueError: a teacher diverged, or the recipe has no batches for its pretext.
     """
-    batches = batches_of(real, recipe, CrossEntropy())
+    batches = batches_of(real, recipe, pretext or CrossEntropy())
+    if pretext is not None:
+        batches, kept = paired(batches), replace(kept, of=lambda twins: probed(twins.net, real.train, pretext.ridge))
+        student = partial(Twins.of, student, pretext.widths)
     train_networks(store, real, student, batches, seed, kept, (False, 1), progress)
+
+
+def paired(batches: Batches) -> Batches:
+    """Batches with two views of each image, one behind the other in the channels.
+
+    Raises:
+        ValueError: a batch would be a single image, or views are mixed.
+    """
+    recipe, images = batches.recipe, len(batches.data)
+    if recipe.mix is not None or recipe.batch // recipe.micro_batches < 2 or images % recipe.batch == 1:
+        raise ValueError(
+            f"a pretext compares the images of a batch; {images} images in batches of {recipe.batch}, each in "
+            f"{recipe.micro_batches} parts, leave a single one, or views are mixed: choose another batch, and recipe.mix=null"
+        )
+
+    def replay(seen: Seen, images: Tensor, draw: int) -> Seen:
+        second = batches.view(images, rng.derive(draw, "second view"))
+        return replace(seen, views=torch.cat([seen.views, second], 1))
+
+    return replace(batches, replay=replay)
 
 
 def batches_of(real: RealData, recipe: Recipe, loss: Loss) -> Batches:
@@ -153,6 +183,7 @@ def train_networks(
         )
         for number, net, rows in zip(group, nets, torch.stack(keeper.rows, 1), strict=True):
             if number in missing:
+                net = kept.of(net)
                 weights = rows if kept.every_epoch else flatten(net)[None].cpu()
                 score = accuracy(net, real.val if len(real.val) else real.train, recipe)
                 store.write(number, weights, score, dict(net.named_buffers()), keeper.log)

@@ -59,6 +59,7 @@ ORDER = [
     *("distill.sets.importers.evidence", "distill.sets.importers.tensors", "distill.sets.importers.assembling"),
     "distill.sets.importers.*",
     *("distill.training", "distill.training.losses", "distill.training.optimizers", "distill.training.schedules"),
+    *("distill.training.ridge", "distill.training.pretext"),
     *("distill.training.views", "distill.training.recipe", "distill.training.batch", "distill.training.gradients"),
     *("distill.training.dynamics", "distill.training.loop", "distill.training.accuracy"),
     *("distill.teachers", "distill.teachers.store", "distill.teachers.committee", "distill.teachers.proxies"),

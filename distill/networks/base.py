@@ -62,7 +62,11 @@ class Student(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W)."""
-        return self.classifier(self.features(laid_out(images)).flatten(1))
+        return self.classifier(self.embedding(images))
+
+    def embedding(self, images: Tensor) -> Tensor:
+        """What the classifier sees of images (B, C, H, W), (B, F)."""
+        return self.features(laid_out(images)).flatten(1)
 
     def start(self) -> None:
         """Go from PyTorch's default start, which fresh layers have, to the network's own."""

@@ -38,9 +38,8 @@ def experts(line: Line) -> None:
         if is_to_train(line, store):
             kept = PROXIES if node.get("dynamics") else TEACHERS
             with goes_on(lambda: "the last epoch kept"), line.crew.alone_in(store.folder):
-                train_teachers(
-                    store, line.real, line.student(name), instantiate(node.recipe), seed, line.progress, kept
-                )
+                recipe, pretext = (instantiate(node.get(each), _convert_="all") for each in ("recipe", "pretext"))
+                train_teachers(store, line.real, line.student(name), recipe, seed, line.progress, kept, pretext)
         line.written.append(store.folder)
 
 

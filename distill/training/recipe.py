@@ -11,6 +11,7 @@ from distill.checks import check_ranges, setting, stated
 from distill.sets.soundness import MAX_LR
 from distill.training.losses import Loss, Net
 from distill.training.optimizers import Optimizer
+from distill.training.pretext import BarlowTwins
 from distill.training.schedules import Schedule
 from distill.training.views import Mix, Views
 
@@ -118,5 +119,6 @@ TEACHERS: dict[str, Any] = {  # settings of a committee, there too
     "priors": "null or list of [0, 100]",
     "mode": "one of eval, batch",
     "dynamics": "absent or true or false",
+    "pretext": ("absent or null", BarlowTwins),
     "recipe": Recipe,
 }

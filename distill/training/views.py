@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from distill import augment
-from distill.augment.families import STRATEGY, Augment
+from distill import augment, rng
+from distill.augment.families import STRATEGY, Augment, color
 from distill.augment.makers import MAKERS
 from distill.checks import check_ranges, setting, stated
 from distill.data.preprocessing import Preprocessing
@@ -93,6 +93,18 @@ class Cropped(Views):
 
     def families(self, strategy: str) -> str:
         return "flip" if "flip" in strategy else ""
+
+
+class Coloured(Cropped):
+    """The same in other colours (`distill.augment.families.color`, on each image's own draw): views of a pretext."""
+
+    def on(self, split: Split) -> Augment:
+        cropped = super().on(split)
+
+        def view(images: Tensor, draw: int) -> Tensor:
+            return color(cropped(images, draw), rng.generator(draw, "colours"))
+
+        return view
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from distill import rng
 from distill.checks import setting
 from distill.methods.base import Inputs, LoopSettings, Method, given
 from distill.methods.matching import pyramid
-from distill.networks.base import Student, laid_out
+from distill.networks.base import Student
 from distill.sets.synthetic import SyntheticSet
 from distill.training.recipe import PRECISIONS, TEACHERS
 from distill.training.views import Views
@@ -142,7 +142,7 @@ class LinearGradientMatching(Method):
 
 def features(net: Student, images: Tensor) -> Tensor:
     """(B, F) float32 of images (B, C, H, W)."""
-    return net.features(laid_out(images)).flatten(1).float()
+    return net.embedding(images).float()
 
 
 def head_gradient(features: Tensor, labels: Tensor, head: Tensor) -> Tensor:
