@@ -14,8 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from distill.augment.crops import boxes, resize_boxes
 from distill.methods.base import Diverged
 from distill.methods.decoupled.moments import MeasuredNorm, gathered_statistics, statistics_distance
-from distill.methods.decoupled.recovery import Recovery, displayable, smallest_crop
+from distill.methods.decoupled.recovery import Recovery
 from distill.methods.decoupled.units import pair_of
+from distill.methods.decoupled.views import displayable, smallest_crop
 from distill.methods.synthesis import distill, join
 from distill.networks.convnet import ConvNet
 from distill.teachers.committee import Committee, batch_norms
@@ -155,11 +156,11 @@ def ready(method):
 @torch.no_grad()
 def cropped(method):
     """Which pixels the views of iteration 0 depend on, (H, W)."""
-    images, before = method.pixels.clone(), method.views(0)
+    images, before = method.pixels.clone(), method.views(method.pixels, 0)
     seen = torch.zeros(images.shape[-2:], dtype=torch.bool)
     for row, column in itertools.product(*map(range, seen.shape)):
         method.pixels[..., row, column] += 1
-        seen[row, column] = not torch.equal(method.views(0), before)
+        seen[row, column] = not torch.equal(method.views(method.pixels, 0), before)
         method.pixels.copy_(images)
     return seen
 

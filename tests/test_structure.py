@@ -92,6 +92,7 @@ ORDER = [
     *(
         "distill.methods.decoupled",
         "distill.methods.decoupled.units",
+        "distill.methods.decoupled.views",
         "distill.methods.decoupled.moments",
         "distill.methods.decoupled.rded",
         "distill.methods.decoupled.critical",

@@ -16,30 +16,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distill import rng
-from distill.augment.crops import boxes, resize_boxes
 from distill.checks import setting
-from distill.methods.base import Inputs, LoopSettings, Method, given
+from distill.methods.base import Inputs, Method, given
 from distill.methods.decoupled.moments import gathered_statistics, statistics_distance
 from distill.methods.decoupled.rded import check_pool, composites
 from distill.methods.decoupled.units import Unit, stacks_of
+from distill.methods.decoupled.views import ViewSettings, displayable, unit_views
 from distill.sets.synthetic import SyntheticSet
 from distill.teachers.committee import batch_norms
 from distill.training.recipe import PRECISIONS, TEACHERS
 
-CURRICULA = {
-    "none": lambda done: 0.0,
-    "step": lambda done: 1.0,
-    "linear": lambda done: 1.0 - done,
-    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
-}
-
 
 @dataclass(frozen=True, kw_only=True)
-class RecoverySettings(LoopSettings):
+class RecoverySettings(ViewSettings):
     """Of `Recovery`.
 
     Attributes:
-        iterations: T, of each unit.
         steps: updates of all stacks in this process; None is all of them, T for each stack.
         batch: classes of a unit; all classes where there are fewer.
         together: units of a stack.
@@ -48,11 +40,6 @@ class RecoverySettings(LoopSettings):
         vote_temperature: of the softmax over priors in percent that weighs the teachers' losses.
         bn_weight: r_bn, of the statistics' distance in the loss.
         first_bn_weight: of the first batch norm's in it; the others have 1.
-        curriculum: ``none``, ``step``, ``linear`` or ``cosine``: how the smallest share of the image that a crop keeps goes
-            from 1 to ``area``, until ``milestone`` T.
-        area: that share; None crops and mirrors nothing.
-        roll: largest circular shift in pixels along each axis, from zero, or from its negative with ``roll_both``.
-        crop_each: a crop, mirror and shift for each image instead of one for the unit.
         init: ``noise``, ``real`` images or ``composite`` (RDED's, by the first teacher, as ``pool``, ``patches`` and
             ``factor`` say).
         lr_img, betas: Adam on the images; the rate follows half a cosine to zero.
@@ -61,7 +48,6 @@ class RecoverySettings(LoopSettings):
         precision: of the teachers' forward and backward pass, ``fp32`` or ``bf16``; images, moments and norms are fp32.
     """
 
-    iterations: int = setting("whole [1, 10000000]")
     steps: int | None = setting("null or whole [0, 100000000]")
     batch: int = setting("whole [1, 1000000]")
     together: int = setting("whole [1, 10000]")
@@ -69,12 +55,6 @@ class RecoverySettings(LoopSettings):
     vote_temperature: float = setting("(0, 1000000]")
     bn_weight: float = setting("[0, 1000000]")
     first_bn_weight: float = setting("[0, 1000000]")
-    curriculum: str = setting(f"one of {', '.join(CURRICULA)}")
-    milestone: float = setting("[0, 1]")
-    area: float | None = setting("null or (0, 1]")
-    roll: int = setting("whole [0, 10000]")
-    roll_both: bool = setting("true or false")
-    crop_each: bool = setting("true or false")
     init: str = setting("one of noise, real, composite")
     patches: int = setting("whole [1, 1000]")
     pool: int = setting("whole [1, 1000000]")
@@ -215,7 +195,7 @@ class Recovery(Method):
 
     def update(self, step: int) -> Tensor:
         iteration = step % self.settings.iterations
-        views = self.views(iteration)
+        views = self.views(self.pixels, iteration)
         dtype = PRECISIONS[self.settings.precision]
         loss = mismatch = views.new_zeros(())
         for net, weight in self.asked:
@@ -230,48 +210,12 @@ class Recovery(Method):
         self.log_dict({"matching_loss": loss.detach() / len(self.units), "statistics": mismatch / len(self.units)})
         return loss
 
-    def views(self, iteration: int) -> Tensor:
-        """The stack's images as its teachers see them at an iteration: cropped, mirrored, rolled."""
+    def views(self, images: Tensor, iteration: int) -> Tensor:
+        """The stack's images (units, block, C, H, W) as its teachers see them at an iteration."""
+        mirror = "flip" in self.real.strategy
         return torch.stack(
-            [self.unit_views(part, unit, iteration) for part, unit in zip(self.pixels, self.units, strict=True)]
+            [
+                unit_views(part, unit, iteration, self.seed, mirror, self.settings)
+                for part, unit in zip(images, self.units, strict=True)
+            ]
         )
-
-    def unit_views(self, images: Tensor, unit: Unit, iteration: int) -> Tensor:
-        """Of one unit's images (block, C, H, W)."""
-        g = rng.generator(self.seed, "views", unit.ipc_index, unit.block, iteration)
-        count = len(images) if self.settings.crop_each else 1
-        if self.settings.area is not None:
-            low = smallest_crop(
-                self.settings.curriculum,
-                self.settings.area,
-                self.settings.milestone,
-                iteration / self.settings.iterations,
-            )
-            images = resize_boxes(images, boxes(count, images, low, g))
-            if "flip" in self.real.strategy:
-                mirrored = (torch.rand(count, 1, 1, 1, generator=g) < 0.5).to(images.device, non_blocking=True)
-                images = torch.where(mirrored, images.flip(3), images)
-        if not self.settings.roll:
-            return images
-        first = -self.settings.roll if self.settings.roll_both else 0
-        shifts = torch.randint(first, self.settings.roll + 1, (count, 2), generator=g).tolist()
-        if count == 1:
-            return images.roll(shifts[0], (2, 3))
-        return torch.stack([image.roll(shift, (1, 2)) for image, shift in zip(images, shifts, strict=True)])
-
-
-def smallest_crop(curriculum: str, area: float, milestone: float, done: float) -> float:
-    """Smallest share of an image that a crop keeps when the share ``done`` of the iterations lies behind.
-
-    Source: CDA's code.
-    """
-    if done >= milestone:
-        return area
-    return area + (1 - area) * CURRICULA[curriculum](done / milestone)
-
-
-def displayable(synset: SyntheticSet) -> tuple[Tensor, Tensor]:
-    """The least and the largest values (C, 1, 1) that pixels in [0, 1] have in the set's space."""
-    black = torch.zeros(1, synset.images.shape[1], 1, 1).to(synset.images)
-    low, high = (synset.preprocessing(black + value)[0] for value in (0.0, 1.0))
-    return low, high
