@@ -333,7 +333,7 @@ def test_what_cannot_be_recovered_is_refused(asked_on, student, teacher):
     for changes, message in [
         (dict(init="x"), "unknown method.init 'x': one of noise, real, composite"),
         (dict(curriculum="x"), "unknown method.curriculum 'x': one of none, step, linear, cosine"),
-        (dict(pairs="x"), "unknown method.pairs 'x': one of all, best, rotate, random"),
+        (dict(pairs="x"), "unknown method.pairs 'x': one of all, best, rotate, random, in_turn"),
         (dict(milestone=2.0), r"method.milestone is 2.0, expected a number in \[0, 1\]"),
         (dict(precision="fp8"), "unknown method.precision 'fp8': one of fp32, bf16"),
         (dict(steps=9, together=4), "method.steps is 9, all iterations of all stacks are 4: leave it null"),

@@ -94,6 +94,7 @@ ORDER = [
         "distill.methods.decoupled.units",
         "distill.methods.decoupled.views",
         "distill.methods.decoupled.moments",
+        "distill.methods.decoupled.edc",
         "distill.methods.decoupled.rded",
         "distill.methods.decoupled.critical",
         "distill.methods.decoupled.recovery",

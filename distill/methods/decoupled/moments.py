@@ -63,16 +63,18 @@ class MeasuredNorm(torch.autograd.Function):
         return by_group.flatten(0, 1).addcmul_(normed, scale.view(-1, 1, 1)).to(maps.dtype), None, None
 
 
-def statistics_distance(moments: Moments, first: float) -> Tensor:
-    """How far moments (groups, C), layer by layer, are from running statistics, (groups,): sum of 2-norms, not squared.
+def statistics_distance(moments: Moments, first: float, targets: Moments | None = None) -> Tensor:
+    """How far moments (groups, C), layer by layer, are from others, (groups,): sum of 2-norms, not squared.
 
     Args:
         first: weight of the first batch norm; the others have 1.
+        targets: (groups, C) each; None are the running statistics.
 
     Source: SRe2L's code; the gradient of a norm that vanishes is 0.
     """
     parts = []
     for norm, (mean, variance) in moments.items():
         assert norm.running_mean is not None and norm.running_var is not None
-        parts.append((mean - norm.running_mean).norm(dim=1) + (variance - norm.running_var).norm(dim=1))
+        aim = (norm.running_mean, norm.running_var) if targets is None else targets[norm]
+        parts.append((mean - aim[0]).norm(dim=1) + (variance - aim[1]).norm(dim=1))
     return first * parts[0] + sum(parts[1:])

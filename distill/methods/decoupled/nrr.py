@@ -78,10 +78,11 @@ class NRR(Recovery):
             )
 
     def extra_tensors(self) -> dict[str, Tensor]:
-        return {"weights": self.weights}
+        return {"weights": self.weights, **super().extra_tensors()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         self.weights = tensors["weights"]
+        super().restore({name: tensor for name, tensor in tensors.items() if name != "weights"})
 
     def settle(self) -> None:
         """Take the step as far as each pixel's weight says; what has none stays as it is, bit for bit."""

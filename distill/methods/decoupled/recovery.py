@@ -1,24 +1,25 @@
 """Recovery: images that a committee of teachers classifies well and whose statistics are those of its batch norms.
 
 SRe2L (Yin et al., NeurIPS 2023, arXiv:2306.13092); CDA (Yin & Shen, arXiv:2311.18838) moves the smallest crop from the whole
-image to a small part of it; CV-DD (arXiv:2501.07575) starts from real images and lets pairs of teachers vote. They differ in
-``curriculum``, ``init``, ``pairs`` and the committee.
+image to a small part of it; CV-DD (arXiv:2501.07575) starts from real images and lets pairs of teachers vote; EDC
+(arXiv:2404.13733) asks teachers in turn, for statistics of classes, too. They differ in settings and the committee alone.
 """
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill import rng
 from distill.checks import setting
 from distill.methods.base import Inputs, Method, given
-from distill.methods.decoupled.moments import gathered_statistics, statistics_distance
+from distill.methods.decoupled.edc import Averages, EDCSettings, class_statistics, divergence, of_batches, smoothed
+from distill.methods.decoupled.moments import Moments, gathered_statistics, statistics_distance
 from distill.methods.decoupled.rded import check_pool, composites
 from distill.methods.decoupled.units import Unit, stacks_of
 from distill.methods.decoupled.views import ViewSettings, displayable, unit_views
@@ -28,7 +29,7 @@ from distill.training.recipe import PRECISIONS, TEACHERS
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecoverySettings(ViewSettings):
+class RecoverySettings(ViewSettings, EDCSettings):
     """Of `Recovery`.
 
     Attributes:
@@ -36,8 +37,8 @@ class RecoverySettings(ViewSettings):
         batch: classes of a unit; all classes where there are fewer.
         together: units of a stack.
         pairs: ``all`` teachers for every unit, or two: ``best`` (the largest priors), ``rotate`` (index k takes pair k) or
-            ``random`` (drawn for each index).
-        vote_temperature: of the softmax over priors in percent that weighs the teachers' losses.
+            ``random`` (drawn for each index); or ``in_turn``: all, one an iteration.
+        vote_temperature: of the softmax over priors in percent that weighs the teachers' losses; in turn they count alike.
         bn_weight: r_bn, of the statistics' distance in the loss.
         first_bn_weight: of the first batch norm's in it; the others have 1.
         init: ``noise``, ``real`` images or ``composite`` (RDED's, by the first teacher, as ``pool``, ``patches`` and
@@ -51,7 +52,7 @@ class RecoverySettings(ViewSettings):
     steps: int | None = setting("null or whole [0, 100000000]")
     batch: int = setting("whole [1, 1000000]")
     together: int = setting("whole [1, 10000]")
-    pairs: str = setting("one of all, best, rotate, random")
+    pairs: str = setting("one of all, best, rotate, random, in_turn")
     vote_temperature: float = setting("(0, 1000000]")
     bn_weight: float = setting("[0, 1000000]")
     first_bn_weight: float = setting("[0, 1000000]")
@@ -63,6 +64,21 @@ class RecoverySettings(ViewSettings):
     betas: tuple[float, float] = setting("two of [0, 1)")
     log_every: int = setting("whole [1, 100000000]")
     precision: str = setting(f"one of {', '.join(PRECISIONS)}")
+
+
+class Asked(NamedTuple):
+    """A teacher of the stack at hand.
+
+    Attributes:
+        member: its number in the committee.
+        weight: of its voice.
+        aims: statistics that the units' classes have, (units, C); None where it is not asked for them.
+    """
+
+    member: int
+    net: nn.Module
+    weight: float
+    aims: Moments | None
 
 
 class Recovery(Method):
@@ -106,6 +122,8 @@ class Recovery(Method):
         self.log_every = min(math.gcd(settings.log_every, settings.snapshot_every), max(1, self.steps))
         self.skipped: list[Tensor] = []  # whether each step since the last count was
         self.pixels: Tensor
+        self.averages = Averages({})
+        self.by_class: dict[int, Moments] = {}  # by member of the committee
 
     def initial_set(self) -> SyntheticSet:
         if self.settings.init == "real":
@@ -123,13 +141,26 @@ class Recovery(Method):
         ]
         return synset.with_(images=torch.stack(draws).to(synset.images))
 
+    def begin(self, synset: SyntheticSet | None = None) -> None:
+        super().begin(synset)
+        if self.settings.class_share is not None:
+            members = {member for stack in self.stacks for member in stack[0].members}
+            self.by_class = {each: class_statistics(self.committee.nets[each], self.real) for each in sorted(members)}
+
+    def extra_tensors(self) -> dict[str, Tensor]:
+        return self.averages.kept
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        self.averages = Averages(tensors)
+
     @property
     def real_each(self) -> int:
         return {"noise": 0, "real": 1, "composite": self.settings.factor**2}[self.settings.init]
 
     def images_a_step(self) -> float:
-        teachers = len(self.committee.nets) if self.settings.pairs == "all" else 2
-        return teachers * sum(self.counts) / max(1, len(self.stacks))
+        teachers = {"all": len(self.committee.nets), "in_turn": 1}.get(self.settings.pairs, 2)
+        forward = 0 if self.settings.flatness is None else 1 / 3  # once more, without a way back
+        return teachers * (1 + forward) * sum(self.counts) / max(1, len(self.stacks))
 
     def artefact(self) -> SyntheticSet:
         """In eight bits, as it is stored and judged."""
@@ -146,8 +177,18 @@ class Recovery(Method):
         self.places = self.where(self.units).to(self.synset.images.device)
         self.pixels = self.synset.images.detach()[self.places].clone().requires_grad_()
         self.labels = self.synset.classes[self.places]
-        asked = self.committee.members(self.units[0].members)
-        self.asked = list(zip(asked.nets, asked.votes(self.settings.vote_temperature).tolist(), strict=True))
+        members = self.units[0].members
+        asked = self.committee.members(members)
+        votes = asked.votes(self.settings.vote_temperature).tolist()
+        self.asked = [
+            Asked(
+                member,
+                net,
+                1.0 if self.settings.pairs == "in_turn" else vote,
+                of_batches(self.by_class[member], self.labels) if member in self.by_class else None,
+            )
+            for member, net, vote in zip(members, asked.nets, votes, strict=True)
+        ]
         self.bounds = displayable(self.synset)
 
     def made(self) -> Tensor:
@@ -166,6 +207,7 @@ class Recovery(Method):
         (group,) = optimizer.param_groups
         if iteration == 0:
             self.open(stack)
+            self.averages = Averages({})
             group["params"] = [self.pixels]
             optimizer.optimizer.state.clear()
         group["lr"] = self.settings.lr_img * 0.5 * (1 + math.cos(math.pi * iteration / self.settings.iterations))
@@ -176,6 +218,7 @@ class Recovery(Method):
         self.skipped.append(~(loss.isfinite() & self.pixels.grad.isfinite().all()))
         optimizer.optimizer.found_inf = self.skipped[-1].float()  # 1 makes a fused step that changes nothing
         optimizer.step()
+        self.averages.take(self.skipped[-1])
         with torch.no_grad():
             self.settle()
             self.synset.images[self.places] = self.pixels.detach()
@@ -194,21 +237,51 @@ class Recovery(Method):
         self.skipped = []
 
     def update(self, step: int) -> Tensor:
-        iteration = step % self.settings.iterations
+        iteration, own = step % self.settings.iterations, self.settings
         views = self.views(self.pixels, iteration)
-        dtype = PRECISIONS[self.settings.precision]
         loss = mismatch = views.new_zeros(())
-        for net, weight in self.asked:
-            with gathered_statistics(net, len(self.units)) as moments:
-                flat = views.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-                with torch.autocast(flat.device.type, dtype, enabled=dtype is not None):
-                    logits = net(flat)
-            errors = F.cross_entropy(logits.float(), self.labels.flatten(), reduction="none")
-            distance = statistics_distance(moments, self.settings.first_bn_weight)
-            by_unit = errors.view(self.labels.shape).mean(1) + self.settings.bn_weight * distance
-            loss, mismatch = loss + weight * by_unit.sum(), mismatch + weight * distance.detach().sum()
+        in_turn = own.pairs == "in_turn"
+        for asked in [self.asked[iteration % len(self.asked)]] if in_turn else self.asked:
+            with gathered_statistics(asked.net, len(self.units)) as moments:
+                logits = self.logits(asked.net, views)
+            errors = F.cross_entropy(logits, self.labels.flatten(), reduction="none")
+            if own.flatness is not None:
+                errors = errors + own.flatness * self.sharpness(asked.net, logits, iteration)
+            distance = self.distance(moments, asked)
+            by_unit = errors.view(self.labels.shape).mean(1) + own.bn_weight * distance
+            loss, mismatch = loss + asked.weight * by_unit.sum(), mismatch + asked.weight * distance.detach().sum()
         self.log_dict({"matching_loss": loss.detach() / len(self.units), "statistics": mismatch / len(self.units)})
         return loss
+
+    def logits(self, net: nn.Module, views: Tensor) -> Tensor:
+        """A teacher's, float32, for views (units, block, C, H, W)."""
+        dtype = PRECISIONS[self.settings.precision]
+        flat = views.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(flat.device.type, dtype, enabled=dtype is not None):
+            found: Tensor = net(flat)
+        return found.float()
+
+    def distance(self, moments: Moments, asked: Asked) -> Tensor:
+        """How far the units' statistics are from the teacher's, (units,)."""
+        first, average, share = (
+            self.settings.first_bn_weight,
+            self.settings.statistics_average,
+            self.settings.class_share,
+        )
+        if average is not None:
+            moments = smoothed(moments, self.averages, average, asked.member)
+        found = statistics_distance(moments, first)
+        if share is None:
+            return found
+        return (1 - share) * found + share * statistics_distance(moments, first, asked.aims)
+
+    def sharpness(self, net: nn.Module, logits: Tensor, iteration: int) -> Tensor:
+        """How far a teacher's logits are from those for the images' moving average under the same views, (images,)."""
+        average, temperature = self.settings.flatness_average, self.settings.flatness_temperature
+        assert average is not None and temperature is not None  # as `check` has seen
+        with torch.no_grad():
+            still = self.logits(net, self.views(self.averages.of("images", self.pixels, average), iteration))
+        return divergence(logits, still, temperature)
 
     def views(self, images: Tensor, iteration: int) -> Tensor:
         """The stack's images (units, block, C, H, W) as its teachers see them at an iteration."""

@@ -55,6 +55,7 @@ def pair_of(committee: Committee, pairs: str, index: int, seed: int) -> tuple[in
     both = list(itertools.combinations(every, 2))
     ways = {
         "all": lambda: every,
+        "in_turn": lambda: every,
         "best": lambda: tuple(sorted(sorted(every, key=lambda member: -committee.priors[member])[:2])),
         "rotate": lambda: both[index % len(both)],
         "random": lambda: both[int(torch.randint(len(both), (), generator=rng.generator(seed, "pair", index)))],
