@@ -1,7 +1,9 @@
 """IDC: turns at one optimiser, kernels' gradients, decoded images, and networks that learn from real ones."""
 
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 
 import pytest
 import torch
@@ -129,6 +131,35 @@ def test_a_network_learns_from_real_images_between_two_sweeps_and_no_longer(matc
     fresh.update(3)
     assert torch.equal(weights[3], flatten(fresh.net))  # of the second network nothing is left from the first
     assert all(parameter.grad is None for parameter in method.net.parameters())
+
+
+def test_the_stretches_of_a_network_are_one_training(matching_on):
+    """By hand: its optimiser, too, is the one of the stretch before; a fresh network has a fresh one."""
+    method = matching_on(IDC, sweeps=3)
+    for network in (0, 1):
+        method.update(3 * network)
+        plain = deepcopy(method.net).requires_grad_()
+        optimizer = torch.optim.SGD(plain.parameters(), 0.01, momentum=0.9, weight_decay=5e-4)
+        for sweep in (1, 2):
+            seed = rng.derive(method.seed, "network training", network, sweep)
+            for batch in islice(method.of_real.epoch([seed], 0), method.settings.network.steps):
+                optimizer.zero_grad()
+                F.cross_entropy(plain(batch.views[0]), batch.targets[0]).backward()
+                optimizer.step()
+            method.update(3 * network + sweep)
+            assert torch.allclose(flatten(method.net), flatten(plain), atol=1e-6)
+
+
+def test_a_restart_between_two_stretches_goes_on_bit_for_bit(matching_on):
+    whole, part, again = (matching_on(IDC, sweeps=4) for _ in range(3))
+    for step in range(4):
+        whole.update(step)
+    for step in range(2):
+        part.update(step)
+    again.restore({name: tensor.clone() for name, tensor in part.extra_tensors().items()})
+    for step in (2, 3):
+        again.update(step)
+    assert torch.equal(flatten(whole.net), flatten(again.net))
 
 
 def test_images_start_as_tiles_of_different_real_ones(matching_on):

@@ -16,14 +16,14 @@ from distill.methods.base import Inputs
 from distill.methods.matching.classes import WAYS
 from distill.methods.matching.gradient import with_gradient
 from distill.methods.matching.matcher import KERNELS, Matcher
-from distill.methods.matching.pixels import PixelMatching, PixelSettings
+from distill.methods.matching.pixels import PixelMatching, PixelSettings, named
 from distill.networks.base import restart, stateless
 from distill.networks.flat import FlatStudent, flatten
 from distill.sets.coreset import Coreset
 from distill.sizes import are_equal
 from distill.training.batch import Batches
 from distill.training.gradients import way_to_train
-from distill.training.loop import train
+from distill.training.loop import Progress, train
 from distill.training.recipe import Recipe
 
 
@@ -68,6 +68,7 @@ class IDC(PixelMatching):
                 "student=[convnet], with norm=instance"
             )
         self.shown = [min(shown, settings.batch_synthetic) for shown in self.shown]
+        self.momentum: Mapping[str, Tensor] = {}  # of the network's optimiser
 
     def images_a_step(self) -> float:
         trained = self.settings.network.updates(len(self.real)) * self.settings.network.batch
@@ -89,14 +90,20 @@ class IDC(PixelMatching):
         return with_gradient(self.pixels, loss, gradient)
 
     def move_network(self, network: int, sweep: int) -> None:
-        """A fresh network, and pixels that are such; or the network at hand after a stretch on real images."""
+        """A fresh network, and clamped pixels; or the one at hand after a further stretch of its training on real images."""
         if sweep == 0:
             with rng.seeded(self.seed, "network", network):
                 restart(self.net)
+            self.momentum = {}
             self.clamp()
             return
         seeds = [rng.derive(self.seed, "network training", network, sweep)]
-        train([self.net], self.of_real, seeds=seeds, compiled=self.compiled)
+        before = Progress(0, flatten(self.net)[None], self.momentum)
+        train([self.net], self.of_real, seeds=seeds, compiled=self.compiled, progress=before, after_epoch=self.roll_on)
+
+    def roll_on(self, now: Progress) -> None:
+        """Keep the momentum for the network's next stretch."""
+        self.momentum = now.optimizer
 
     def synthetic(self, step: int) -> list[Tensor]:
         """Of each class at most ``batch_synthetic`` decoded images, random ones where there are more."""
@@ -130,8 +137,11 @@ class IDC(PixelMatching):
         return self.fastest(matchers, work, ["kernels", self.settings.distance], compile)
 
     def extra_tensors(self) -> dict[str, Tensor]:
-        return {**super().extra_tensors(), **{f"net.{name}": each for name, each in self.net.state_dict().items()}}
+        own = {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
+        own |= {f"momentum.{name}": tensor for name, tensor in self.momentum.items()}
+        return {**super().extra_tensors(), **own}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         super().restore(tensors)
-        self.net.load_state_dict({name[4:]: each for name, each in tensors.items() if name.startswith("net.")})
+        self.net.load_state_dict(named(tensors, "net."))
+        self.momentum = named(tensors, "momentum.")

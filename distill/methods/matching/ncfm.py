@@ -22,7 +22,7 @@ from distill.methods.base import Inputs, Skip, given
 from distill.methods.matching.characteristic import Sampler, discrepancy
 from distill.methods.matching.classes import WAYS
 from distill.methods.matching.gradient import with_gradient
-from distill.methods.matching.pixels import PixelMatching, PixelSettings
+from distill.methods.matching.pixels import PixelMatching, PixelSettings, named
 from distill.networks.base import stateless
 from distill.networks.flat import FlatStudent
 from distill.sets.synthetic import SyntheticSet
@@ -208,8 +208,3 @@ def directions(features: Callable[[Tensor], Tensor], images: Tensor, together: i
     """Features (N, F) of images (N, C, H, W), each divided by its length; ``together`` images are one call's."""
     found = torch.cat([features(part).flatten(1) for part in images.split(together)])
     return F.normalize(found, dim=1)
-
-
-def named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Those whose names begin with ``prefix``, under the rest of their names."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
