@@ -34,6 +34,14 @@ def test_tiles_of_flat_images_decode_to_these_images():
     assert torch.allclose(again, flat.unflatten(0, (2, 4)).transpose(0, 1).flatten(0, 1), atol=1e-6)
 
 
+def test_a_cell_that_the_border_cuts_holds_a_whole_image():
+    """Four images of 7x7, numbered pixel by pixel: the middle row and column as IDC's code starts them."""
+    image = tiled(torch.arange(196.0).view(4, 1, 7, 7), 2)[0, 0]
+    assert image[3].tolist() == [35, 36, 38, 40, 84, 86, 88]
+    assert image[:, 4].tolist() == [49, 56, 70, 84, 147, 161, 175]
+    assert tiled(torch.rand(16, 3, 5, 5), 4).shape == (1, 3, 5, 5)  # cells of 2, of which the last row is not there
+
+
 def test_a_cell_is_interpolated_alone():
     image = torch.zeros(1, 1, 6, 6)
     image[:, :, :3, :3] = 1

@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.augment.tiles import stitched
-
 GREY = 0.5  # of what is added at the right and below, where a side is no multiple of the factor
 WHOLE = (1,)  # the factors of a set whose images are stored as they are trained on
 
@@ -52,15 +50,22 @@ def tiled(pixels: Tensor, factor: int) -> Tensor:
     """N / factor² images of factor² shrunk ones each, row by row, (n, C, H, W): where IDC's images start.
 
     Args:
-        pixels: (N, C, H, W), each shrunk to its nearest pixels; N is a multiple of factor².
+        pixels: (N, C, H, W), each shrunk to its nearest pixels, as far as its cell lies in the image; N is a multiple of
+            factor².
 
     >>> tiled(torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 2, 2), 2)[0, 0]
     tensor([[0., 1.],
             [2., 3.]])
     """
-    height, width = pixels.shape[2:]
-    small = F.interpolate(pixels, (-(-height // factor), -(-width // factor)), mode="nearest")
-    return stitched(small.unflatten(0, (-1, factor**2)).transpose(0, 1), factor)[:, :, :height, :width]
+    cells = pixels.unflatten(0, (-1, factor**2)).unbind(1)
+    images = torch.empty_like(cells[0])
+    height, width = (-(-side // factor) for side in pixels.shape[2:])
+    for place, cell in enumerate(cells):
+        row, column = place // factor * height, place % factor * width
+        room = images[:, :, row : row + height, column : column + width]
+        if room.numel():
+            room.copy_(F.interpolate(cell, room.shape[2:], mode="nearest"))
+    return images
 
 
 def check_factors(factors: Sequence[int], side: int) -> None:
