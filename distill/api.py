@@ -196,7 +196,8 @@ def evaluate(
         settings: of the protocol, which mark it with a plus: ``epochs=2``, ``labels="hard"``, or with their group as
             ``**{"protocol.students": 2}``; of a network: ``**{"convnet.width": 32}``; of the run:
             ``baselines=["random", "herding"]``, ``draws=5`` (of random real images), ``keep_students=True``, ``workers=2``;
-            of networks that label or that rules ask: ``**{"teachers.recipe.epochs": 10, "proxies.recipe.epochs": 10}``.
+            of networks that label or that rules ask: ``**{"teachers.recipe.epochs": 10, "proxies.recipe.epochs": 10}``; of
+            another real set to tune on: ``**{"data@onto": "cifar10", "onto.val": 0}``.
 
     Returns:
         All rows of ``out``.
@@ -212,13 +213,12 @@ def evaluate(
         ['dm', 'random real']
     """
     sets = [synsets] if isinstance(synsets, SyntheticSet | str) else list(synsets)
-    for synset in sets:  # before any is judged
+    for synset in sets:
         if not isinstance(synset, SyntheticSet):
             raise ValueError(f"{synset!r} is no set: give those of make or load; walks are baselines=['rs2']")
         check_fits(synset, real.train)
-    stated = [f"student=[{','.join(known('student', name) for name in students)}]"]
+    stated, of_protocol = [f"student=[{','.join(known('student', name) for name in students)}]"], {}
     stated += [] if protocol is None else [f"protocol={known('protocol', protocol)}"]
-    of_protocol = {}
     for name, value in settings.items():
         first = name.partition(".")[0]
         if first in students or first in (*RUN, "proxies", "teachers"):
@@ -269,8 +269,8 @@ def experiments() -> list[str]:
 
 
 RUN = (
-    "baselines", "compile", "draws", "keep_students", "labels_path", "logger", "precision", "scale", "student_epochs",
-    "student_rates", "threads", "workers",
+    "baselines", "compile", "data@onto", "draws", "keep_students", "labels_path", "logger", "onto", "precision", "scale",
+    "student_epochs", "student_rates", "threads", "workers",
 )  # fmt: skip
 
 

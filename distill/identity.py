@@ -75,6 +75,7 @@ LATER: Values = {
     "validate": False,
     "eight_bits": False,
     "kept": 1.0,
+    "pretraining": None,
 }  # what settings of before did not say
 UNSAID: Values = {**RECIPE, **EXPERTS, **TEACHERS, **PROTOCOL, **LABELLED, **LATER}
 

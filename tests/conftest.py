@@ -46,7 +46,7 @@ def _composed(*overrides):
 
 def changed(settings, **values):
     """Frozen settings with other values, wherever among their parts the names are."""
-    own = {each.name for each in fields(settings)}
+    own = [each.name for each in fields(settings)]
     new = {name: value for name, value in values.items() if name in own}
     inner = {each: new.get(each, getattr(settings, each)) for each in own}
     inner = {each: value for each, value in inner.items() if is_dataclass(value)}

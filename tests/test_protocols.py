@@ -5,19 +5,21 @@ from dataclasses import fields, is_dataclass, replace
 
 import pytest
 import torch
-from conftest import ROOT, composed, preset
+from conftest import ROOT, changed, composed, preset
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch.nn.utils import parameters_to_vector
 
 from distill.evaluation.entry import Entry, Network
 from distill.evaluation.evaluate import evaluate
+from distill.evaluation.pretraining import Source
 from distill.evaluation.trial import Trial
 from distill.identity import digits, flat_experts, flat_teachers, pathless
 from distill.presets import options
 from distill.report.rows import Report
 from distill.runs.checks import check_values, plain
 from distill.runs.composed import compose
+from distill.sets.coreset import Coreset
 from distill.sets.synthetic import SyntheticSet
 from distill.teachers.labels import Teaching
 from distill.teachers.lwf import continued
@@ -53,7 +55,12 @@ def toy(name, **changes):
     """A preset of few epochs, or steps, for a dozen images."""
     counted = "epochs" if preset(name).recipe.steps is None else "steps"
     values = {counted: 3, "batch": 8, "students": 2, "lr": 0.05, "batch_of_ipc": None, "candidates": {}}
-    return preset(name, **values, **changes)
+    made = preset(name, **values, **changes)
+    if made.pretraining is None:
+        return made
+    made = changed(made, temperature=2.0) if made.pretraining.data_free else made  # at 1 its square tells nothing
+    first = {part: getattr(made.pretraining, part).with_(epochs=3, batch=8) for part in ("vectors", "classes")}
+    return made.with_(pretraining=replace(made.pretraining, **first))
 
 
 def leaves(settings, path=()):
@@ -62,22 +69,26 @@ def leaves(settings, path=()):
         value = getattr(settings, each.name)
         if is_dataclass(value):
             yield from leaves(value, (*path, each.name))
-        elif each.name != "mix":  # None: no part
+        elif each.name not in ("mix", "pretraining"):  # None: no part
             yield (*path, each.name)
 
 
 def with_other(settings, path):
-    value = settings
-    for name in path:
-        value = getattr(value, name)
+    value = value_at(settings, path)
     if path[-1] in ("epochs", "steps") and value is None:  # one of them is counted
-        return settings.trained(**{"epochs": None, "steps": None, "extra_epochs": 0, path[-1]: OTHER[path[-1]]})
+        recipe = value_at(settings, path[:-1])
+        other = recipe.with_(**{"epochs": None, "steps": None, "extra_epochs": 0, path[-1]: OTHER[path[-1]]})
+        return set_at(settings, path[:-1], other)
     if path[-1] == "committee":
         other = {**value, "mode": "batch" if value["mode"] == "eval" else "eval"}
     else:
         other = not value if isinstance(value, bool) else OTHER[path[-1]]
     assert other != value, path
     return set_at(settings, path, other)
+
+
+def value_at(settings, path):
+    return value_at(getattr(settings, path[0]), path[1:]) if path else settings
 
 
 def set_at(settings, path, value):
@@ -98,12 +109,15 @@ def weights(real, teacher, synset, committee, tmp_path):
     """Of a student that was trained under a protocol."""
     asked = replace(committee, priors=(60.0, 58.0))
 
-    def trained(protocol):
+    def trained(protocol, vectors=False):
         teaching, data = Teaching(asked, tmp_path), synset.with_(lr=None)  # a learned rate would take the place of lr
-        trial = Trial(data, data.hash, protocol, real.val, 0, "student", 0, (0,), False, False, teaching)
+        data = data.with_(labels=4 * data.labels, label_kind="vectors") if vectors else data
+        tuned = Coreset.whole(real.train) if protocol.tunes else data
+        first = (data, Source(real.train, tmp_path / "pretrained")) if protocol.pretraining else None
+        trial = Trial(tuned, data.hash, protocol, real.val, 0, "student", 0, (0,), False, False, teaching, first=first)
         torch.manual_seed(0)
         net = teacher()
-        learner = continued(net, teacher()) if protocol.labels.continues else protocol.labels.learner(net, teaching)
+        learner = continued(net, teacher()) if protocol.labels.continues else trial.learner(net, 0)
         train([learner], trial.told()[0], seeds=trial.seeds)
         return parameters_to_vector(net.parameters())
 
@@ -131,7 +145,7 @@ def test_every_value_of_a_preset_changes_something(name, weights, rows, real):
     base = toy(name)
     trained, measured = weights(base), None
     for path in leaves(base):
-        if path[-1] == "extra_epochs" and base.recipe.steps is not None:
+        if path[-1] == "extra_epochs" and value_at(base, path[:-1]).steps is not None:
             with pytest.raises(ValueError, match="expected epochs with steps=null, or steps with"):
                 with_other(base, path)
             continue
@@ -140,7 +154,9 @@ def test_every_value_of_a_preset_changes_something(name, weights, rows, real):
                 with_other(base, path)
             continue
         other = with_other(base, path)
-        if path[-1] not in MEASURED:
+        if path[:2] == ("pretraining", "vectors"):
+            assert not torch.equal(weights(other, vectors=True), weights(base, vectors=True)), path
+        elif path[-1] not in MEASURED:
             assert not torch.equal(weights(other), trained), path
         elif path[-1] == "test_every":
             assert (
@@ -150,7 +166,7 @@ def test_every_value_of_a_preset_changes_something(name, weights, rows, real):
             )
         elif path[-1] == "batch_of_ipc":
             assert other.sized(12, 3, 48).recipe.batch != base.sized(12, 3, 48).recipe.batch
-        elif base.labels.committee is None:
+        elif base.labels.committee is None and base.pretraining is None:
             measured = measured or rows(base)
             assert rows(other) != measured, path
 

@@ -134,6 +134,7 @@ ORDER = [
     *(
         "distill.evaluation",
         "distill.evaluation.statistics",
+        "distill.evaluation.pretraining",
         "distill.evaluation.protocol",
         "distill.evaluation.kept",
         "distill.evaluation.attacks",
@@ -156,6 +157,7 @@ ORDER = [
     ),
     *(
         "distill.runs.recorded",
+        "distill.runs.stores",
         "distill.runs.line",
         "distill.runs.loggers",
         "distill.runs.stages",

@@ -42,7 +42,7 @@ def evaluate(
     """
     bench = bench or Bench()
     for each in entry.sets:
-        check_fits(each, real.train)
+        check_fits(each, real.train if bench.source is None else bench.source.split)
     device = real.train.labels.device
     entry = replace(entry, sets=[each.to(device) for each in entry.sets])
     sized, rows = plan(entry, real, students, protocol, bench)
@@ -77,7 +77,8 @@ def plan(
     Raises:
         ValueError: see `distill.evaluation.rehearsal.check_protocol`.
     """
-    sized = check_protocol(protocol, real, len(entry.sets[0].decoded), bool(entry.chosen_among))
+    images = protocol.trained_on(len(entry.sets[0].decoded), len(real.train))
+    sized = check_protocol(protocol, real, images, bool(entry.chosen_among))
     return sized, planned(entry, real, students, protocol, sized, bench)
 
 

@@ -17,6 +17,7 @@ from distill.data.real import RealData
 from distill.data.split import Split
 from distill.effort import operations, peak_bytes
 from distill.evaluation.kept import Kept
+from distill.evaluation.pretraining import Source
 from distill.evaluation.protocol import Protocol
 from distill.evaluation.statistics import by_class, statistics
 from distill.evaluation.trial import Trial, rate
@@ -24,6 +25,7 @@ from distill.parallel import crew
 from distill.progress import HowFar, silent
 from distill.report.rows import Row, Unfinished
 from distill.sets.base import TrainingSet
+from distill.sets.coreset import Coreset
 from distill.teachers.labels import Teaching
 from distill.training.batch import Batches
 from distill.training.gradients import way_to_train
@@ -42,6 +44,7 @@ class Bench:
         progress: called with (text, students done, students in all).
         keep: folder of trained students, which are kept there row by row; None keeps none.
         before: students that these go on from, one each; None for fresh ones.
+        source: where students are pre-trained, under a protocol that does; else None.
     """
 
     seed: int = 0
@@ -50,6 +53,7 @@ class Bench:
     progress: HowFar = silent
     keep: Path | None = None
     before: Kept | None = None
+    source: Source | None = None
 
 
 class Measurement:
@@ -121,7 +125,7 @@ class Measurement:
             "images": len(sets[0].images),
             **({"decoded": len(batches.data)} if sets[0].decoded is not sets[0] else {}),
             "image_bytes": sets[0].image_bytes,
-            "label_bytes": told.bytes(),
+            "label_bytes": told.bytes() if protocol.pretraining is None else sets[0].label_bytes,
             **self.took(trials, batches, protocol.labels.passes),
             "committee": dict(told.votes),
             "torch": torch.__version__,
@@ -192,14 +196,18 @@ class Measurement:
         also = self.real.val if protocol.validate and purpose == "student" and len(self.real.val) else None
         kept = self.kept if purpose == "student" else None
 
+        source = self.bench.source
+
         def trial(place: int, own: range, compiled: bool) -> Trial:
+            data = self.tuned_on(sets[place], protocol)
             return Trial(
-                sets[place], hashes[place], protocol, split, self.bench.seed, purpose, seeds[place], tuple(own), compiled,
+                data, hashes[place], protocol, split, self.bench.seed, purpose, seeds[place], tuple(own), compiled,
                 peak, self.bench.teaching, also, kept, place, self.bench.before,
+                None if source is None else (sets[place].decoded, source),
             )  # fmt: skip
 
         compiled, stack = False, 1
-        if protocol.labels.committee is None and self.bench.before is None:
+        if protocol.labels.committee is None and self.bench.before is None and source is None:
             batches, _ = trial(0, range(1), False).told()
             count = len(sets) * students
             most = math.ceil(students * math.gcd(len(sets), crew().size) / crew().size)  # each process gets as many
@@ -209,6 +217,10 @@ class Measurement:
             for place in range(len(sets))
             for first in range(0, students, stack)
         ]
+
+    def tuned_on(self, data: TrainingSet, protocol: Protocol) -> TrainingSet:
+        """What the protocol's recipe trains on: the set that is judged, or, of pre-trained students, all real images."""
+        return Coreset.whole(self.real.train) if protocol.tunes else data
 
     def hits(self, trials: list[Trial], what: str) -> list[list[int]]:
         """What each student classifies correctly, in order; each is trained once, by one process of the crew."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from distill.checks import check_ranges, setting, stated
+from distill.evaluation.pretraining import Pretraining
 from distill.identity import digits, flat_protocol, parts_of
 from distill.teachers.labels import Labels
 from distill.training.recipe import Recipe
@@ -80,6 +81,7 @@ class Protocol:
         labels: what they are told.
         choice: which snapshot counts.
         students: S, fresh students for each synthetic set.
+        pretraining: what students do before the recipe tunes them on another real set; None trains them on the set alone.
         validate: score students on the validation split, too; for choices between rows.
         artefact_lr: train at the rate learned with the synthetic set, where it has one.
         batch_of_ipc: the recipe's batch by images per class where a paper varies it (RDED: twice that from 100 classes on;
@@ -97,6 +99,7 @@ class Protocol:
     recipe: Recipe = setting(Recipe)
     labels: Labels = setting(Labels)
     choice: Choice = setting(Choice)
+    pretraining: Pretraining | None = setting(("null", Pretraining))
     students: int = setting("whole [1, 1000]")
     validate: bool = setting("true or false")
     artefact_lr: bool = setting("true or false")
@@ -121,6 +124,15 @@ class Protocol:
     def trained(self, **fields: Any) -> Protocol:
         """A copy whose recipe has other values."""
         return replace(self, recipe=self.recipe.with_(**fields))
+
+    @property
+    def tunes(self) -> bool:
+        """Whether the recipe is for all images of a real set, of students that learned the judged set before."""
+        return self.pretraining is not None and not self.pretraining.data_free
+
+    def trained_on(self, images: int, real: int) -> int:
+        """Images that the recipe is for, of a set with ``images`` that is judged beside so many real ones."""
+        return real if self.tunes else images
 
     def sized(self, images: int, classes: int, real: int) -> Protocol:
         """With the batch and the labels of a set of so many images, of ``real`` ones; no batch is larger than the set."""

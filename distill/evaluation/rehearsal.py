@@ -9,6 +9,7 @@ from torch import nn
 
 from distill.data.real import RealData
 from distill.data.split import Split
+from distill.evaluation.pretraining import Pretraining
 from distill.evaluation.protocol import Protocol
 from distill.teachers.committee import Committee, batch_norms
 from distill.teachers.labels import Teaching
@@ -65,6 +66,13 @@ def rehearse_student(
     protocol.labels.learner(net, Teaching(committee))
     if committee is not None and protocol.labels.committee["mode"] == "batch":
         rehearse_labels(committee, protocol.recipe, split, images)
+
+
+def rehearse_pretraining(net: nn.Module, pretraining: Pretraining, split: Split, images: int) -> None:
+    """Raise ValueError if ``net`` could not be pre-trained on so many images that are like the split's."""
+    for name, recipe in (("vectors", pretraining.vectors), ("classes", pretraining.classes)):
+        batch = min(recipe.batch, images)
+        rehearse(net, recipe.with_(batch=batch), split, images, f"protocol.pretraining.{name}")
 
 
 def rehearse_labels(committee: Committee, recipe: Recipe, split: Split, images: int) -> None:

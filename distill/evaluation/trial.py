@@ -9,7 +9,9 @@ from torch import nn
 from distill import rng
 from distill.data.split import Split
 from distill.evaluation.kept import Kept
+from distill.evaluation.pretraining import Source
 from distill.evaluation.protocol import Protocol
+from distill.networks.base import Student
 from distill.networks.flat import flatten
 from distill.sets.base import TrainingSet
 from distill.teachers.labels import Teaching, Told, told
@@ -27,12 +29,14 @@ class Trial:
     Each is a function of (seed, purpose, synthesis, student) and of what it is trained and measured on.
 
     Attributes:
-        data_hash: of the set.
+        data: what the protocol's recipe trains on.
+        data_hash: of the set that is judged.
         also: a split that they are scored on, too, once they are trained; None for none.
         peak: take the best of the tests on ``split`` that the protocol's choice asks for on the way.
         kept: where the students are kept once they are trained; None for nowhere.
         place: of the synthesis in its row.
         before: students that these go on from (`distill.teachers.lwf`); None for fresh ones.
+        first: what the students learn before, where the protocol pre-trains them, and in which real set's views; else None.
     """
 
     data: TrainingSet
@@ -50,6 +54,7 @@ class Trial:
     kept: Kept | None = None
     place: int = 0
     before: Kept | None = None
+    first: tuple[TrainingSet, Source] | None = None
 
     @property
     def seeds(self) -> list[int]:
@@ -64,9 +69,13 @@ class Trial:
 
     def learner(self, net: nn.Module, student: int) -> nn.Module:
         """What is trained: what the labels take of ``net``, or it and beside it the student whose weights it goes on from."""
-        if self.before is None:
-            return self.protocol.labels.learner(net, self.teaching)
-        return continued(net, self.before.load(self.place, student).to(self.data.images.device))
+        if self.before is not None:
+            return continued(net, self.before.load(self.place, student).to(self.data.images.device))
+        if self.first is not None:
+            assert self.protocol.pretraining is not None and isinstance(net, Student)
+            seed = rng.derive(self.seed, f"{self.purpose} pretraining", self.synthesis, student)
+            self.protocol.pretraining.begin(net, *self.first, seed)
+        return self.protocol.labels.learner(net, self.teaching)
 
     def run(self, make: Callable[[], nn.Module]) -> tuple[dict[str, list[int]], list[int]]:
         """Train the students.

@@ -21,7 +21,7 @@ from distill.parallel import crew
 
 Row = dict[str, Any]
 
-RANDOM, WHOLE = "random real", "whole real set"  # how the rows of the baselines are called
+RANDOM, WHOLE, SCRATCH = "random real", "whole real set", "from scratch"  # how the rows of the baselines are called
 
 PEAKED = ("maximum", "test")  # selections of snapshots that were chosen on the test split
 

@@ -212,7 +212,9 @@ def _cells(row: Row) -> dict[str, str]:
 def table(report: Report) -> Table:
     """The rows for people at a terminal."""
     seen = lines(report.rows)
-    title = Text(f"Accuracy on the test split, %  ({shown(report.path)})")
+    metrics = set(map(metric_of, report.rows))
+    metric = shown(metrics.pop()) if len(metrics) == 1 else "accuracy"
+    title = Text(f"{metric.capitalize()} on the test split, %  ({shown(report.path)})")
     whole = Table(title=title, caption=Text("\n".join([*LEGEND, *seen.notes])), caption_justify="left")
     for name in seen.columns:
         whole.add_column(name, justify="left" if name in TEXT else "right", overflow="fold")

@@ -84,7 +84,7 @@ def one_step(net: nn.Module, recipe: Recipe | None, data: Coreset, real: Split) 
 
 def experts(line: Line) -> list[Work]:
     """Experts and teachers that are not there."""
-    return list(stores(line).values())
+    return [*stores(line).values(), *(stores(line.judge).values() if line.judge is not line else ())]
 
 
 def stores(line: Line) -> dict[str, Work]:
@@ -136,7 +136,8 @@ def students(line: Line) -> list[Work]:
     alike = [len(line.synsets) or line.cfg.syntheses, *beside]  # each row's students are shared
     counted = [(size, count) for size in sizes for count in alike] + [(len(train), 1)] * ("whole" in named)
     for images, count in counted:
-        protocol = check_protocol(line.protocol(), line.real, images, snapshots=False)
+        images = line.protocol().trained_on(images, len(line.judge.real.train))
+        protocol = check_protocol(line.protocol(), line.judge.real, images, snapshots=False)
         for name in line.students:
             tries = math.prod(map(len, protocol.candidates.values())) if protocol.candidates else 0
             units, recipe = count * protocol.students, protocol.recipe

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from distill.checks import check_tree, stated
+from distill.checks import check_ranges, check_tree, stated
 from distill.data.settings import DataSettings
 from distill.evaluation.protocol import Protocol
 from distill.methods.base import Method
@@ -40,7 +40,7 @@ LOGGERS = {
     ),
 }
 
-UNMADE = ("random", "kd", "whole")  # baselines that need no file
+UNMADE = ("random", "kd", "whole", "scratch")  # baselines that need no file
 
 RANGES = {  # of the run; what a group takes is stated where its class is
     "task": "text",
@@ -66,6 +66,7 @@ RANGES = {  # of the run; what a group takes is stated where its class is
     "compile": "one of true, false, auto",
     "workers": "one of auto or whole [1, 1024]",
     "data": stated(DataSettings),
+    "onto": ("absent or null", stated(DataSettings)),
     "student": "map of text to anything",
     "method": Method,
     "protocol": Protocol,
@@ -74,6 +75,19 @@ RANGES = {  # of the run; what a group takes is stated where its class is
     "proxies": TEACHERS,
     "logger": LOGGERS,
 }
+
+
+def given_sets(values: Any) -> list[str]:
+    """The paths that ``synset`` lists, or ``union``, of a run's values.
+
+    Raises:
+        ValueError: both are given, or they are no paths.
+    """
+    check_ranges("", values, {name: RANGES[name] for name in ("synset", "union")})
+    if values["synset"] is not None and values["union"] is not None:
+        raise ValueError("synset and union are both given: give syntheses of one method, or sets of different classes")
+    named = values["synset"] or values["union"] or []
+    return [named] if isinstance(named, str) else named
 
 
 def check_values(values: Mapping[str, Any]) -> None:
@@ -107,6 +121,23 @@ def check_run(cfg: DictConfig, stated: Mapping[str, Any]) -> None:
     for name in ("out", "experts_path", "labels_path"):
         if Path(cfg[name]).is_file():
             raise ValueError(f"{name} is {cfg[name]}, which is a file: expected a folder")
+    check_transfer(cfg)
+
+
+def check_transfer(cfg: DictConfig) -> None:
+    """Raise ValueError if a run of pre-trained students, or of others, has what is for the other kind alone."""
+    pretraining, name = cfg.protocol.pretraining, cfg.protocol.name
+    if pretraining is None and cfg.get("onto") is not None:
+        raise ValueError(
+            f"data@onto is {cfg.onto.name}, and protocol {name} tunes students on no other real set: take protocol=transfer"
+        )
+    if "scratch" in cfg.baselines and (pretraining is None or pretraining.data_free):
+        raise ValueError(
+            f"baseline scratch is of students that a real set tunes, protocol {name} tunes none on all of one: take "
+            "protocol=transfer"
+        )
+    if "kd" in cfg.baselines and pretraining is not None:
+        raise ValueError(f"baseline kd has labels of its own, protocol {name} those of its tuning: leave it out")
 
 
 def check_packages(loggers: Iterable[str]) -> None:
@@ -129,9 +160,9 @@ def baselines(cfg: DictConfig) -> dict[str, int]:
     >>> baselines(compose("baselines=[random,herding]", "syntheses=3").cfg)
     {'random': 5, 'herding': 3}
     """
-    unmade = {"random": cfg.draws, "kd": cfg.draws, "whole": 1}
+    unmade = {"random": cfg.draws, "kd": cfg.draws, "whole": 1, "scratch": 1}
     named = dict.fromkeys(cfg.baselines)
-    if "random" in named and "vote_temperature" in cfg.protocol.labels:
+    if "random" in named and "vote_temperature" in cfg.protocol.labels and cfg.protocol.pretraining is None:
         named["kd"] = None  # the fair opponent of soft labels
     return {name: unmade.get(name, cfg.syntheses) for name in named}
 

@@ -146,5 +146,5 @@ def protocol_override(name: str, value: Any, stated: Sequence[str]) -> list[str]
     if (CONFIGS / "protocol" / name).is_dir():
         return [f"protocol/{name}={value}"]
     found = [] if "." in name else places(compose(*stated).cfg.protocol, name)
-    found = [place for place in found if not place.startswith("candidates.")]
+    found = [place for place in found if not place.startswith(("candidates.", "pretraining."))]
     return overrides("protocol", {found[0] if found else name: value})

@@ -14,7 +14,7 @@ from distill import rng
 from distill.evaluation.entry import Entry
 from distill.evaluation.statistics import outer_steps
 from distill.methods.synthesis import iterates
-from distill.report.rows import RANDOM, WHOLE
+from distill.report.rows import RANDOM, SCRATCH, WHOLE
 from distill.runs.cells import protocol_changes, published, told
 from distill.runs.checks import UNMADE, baselines
 from distill.runs.line import Line
@@ -28,29 +28,36 @@ from distill.text import shown
 
 def entries(line: Line, quiet: bool = False) -> Iterator[tuple[Line, Entry]]:
     """What is judged, in the order of the report, and the line that says how."""
-    named = baselines(line.cfg)
+    named, judge = baselines(line.cfg), line.judge
     whole = "whole" in named
     for size in [None] if line.synsets else line.ipcs:
         own = entry(line, size, quiet)
-        yield line, own
+        yield judge, own
         drawn = [name for name in ("random", "kd") if name in named]
         if own.ipc is None:  # random images, as many as it walks, are all of them
             whole, drawn = whole or "random" in named, []
         for name in drawn:
-            judge = line if name == "random" else distilled(line)
+            teller = judge if name == "random" else distilled(line)
             subsets = random_subsets(line, own.sets[0].counts, named[name])
-            yield judge, Entry(subsets, RANDOM, subsets[0].ipc, about=about(judge), twins=name == "random")
+            yield teller, Entry(subsets, RANDOM, subsets[0].ipc, about=about(line), twins=name == "random")
         for rival in named:
             if rival not in UNMADE:
                 other = beside(line, rival)
-                yield other, entry(other, other.ipcs[0] if size is None else size, quiet)
+                teller = other if judge is line else judge
+                yield teller, entry(other, other.ipcs[0] if size is None else size, quiet)
     if whole:
-        yield line, Entry([Coreset.whole(line.real.train)], WHOLE, None, about=about(line))
+        yield judge, Entry([Coreset.whole(line.real.train)], WHOLE, None, about=about(line))
+    if "scratch" in named:
+        nothing = Coreset(line.real.train, torch.arange(0))
+        yield judge, Entry([nothing], SCRATCH, None, about=about(line))
 
 
 def about(line: Line) -> dict[str, Any]:
-    """What rows say of their making."""
-    return {"command": line.command, "protocol_changes": told(protocol_changes(line.run))}
+    """What rows say of their making; those of pre-trained students name both real sets."""
+    made = {"command": line.command, "protocol_changes": told(protocol_changes(line.run))}
+    if line.cfg.protocol.pretraining is None:
+        return made
+    return made | {"data": f"{line.real.train.name} to {line.judge.real.train.name}", "metric": "transfer accuracy"}
 
 
 def entry(line: Line, size: Size | None, quiet: bool) -> Entry:

@@ -27,7 +27,7 @@ def first(run: SuiteRun, left: Sequence[Job]) -> dict[str, tuple[Line, ahead.Wor
             for work in ahead.sets(line):
                 found |= {subject.id: (line, work)} if work.images else {}
     for line in (run.line(job) for job in left if not job.cell.of):  # whose teachers are the set's
-        asked = {} if line.judges is None else line.teacher_stores(line.judges)
+        asked = {} if line.judges is None else line.judge.teacher_stores(line.judges)
         judges = {store.folder.name for store in asked.values()}
         found |= {name: (line, work) for name, work in ahead.stores(line).items() if name in judges}
     return found

@@ -20,6 +20,7 @@ from distill.evaluation.evaluate import evaluate as train_students
 from distill.evaluation.evaluate import plan
 from distill.evaluation.measure import Bench
 from distill.evaluation.planned import Planned
+from distill.evaluation.pretraining import Source
 from distill.page.written import write_page
 from distill.report.rows import RANDOM, Report, Row
 from distill.report.runs import collect, is_collected
@@ -66,7 +67,7 @@ def left(line: Line) -> bool:
 def waits(line: Line) -> bool:
     """Whether teachers or sets that the rows need are not there yet."""
     judges = [line, distilled(line)] if "kd" in baselines(line.cfg) else [line]
-    teachers = [store for each in judges if each.judges for store in each.teacher_stores(each.judges).values()]
+    teachers = [store for each in judges if each.judges for store in each.judge.teacher_stores(each.judges).values()]
     return any(store.missing for store in teachers) or not all(are_made(each) for each in [line, *rivals(line)])
 
 
@@ -95,7 +96,8 @@ def bench(line: Line, entry: Entry) -> Bench:
     committee = None if line.judges is None else line.committee(line.judges)
     teaching = Teaching(committee, labels_path(line, entry.method))
     keep = line.out / "students" if line.cfg.keep_students else None
-    return Bench(line.cfg.seed, teaching, line.cfg.compile, line.progress, keep)
+    source = None if line.source is None else Source(line.source.train, line.out / "pretrained")
+    return Bench(line.cfg.seed, teaching, line.cfg.compile, line.progress, keep, source=source)
 
 
 def written(line: Line, report: Report) -> None:

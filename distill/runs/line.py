@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,24 +13,22 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from distill.checks import check_ranges
 from distill.data.real import RealData
 from distill.data.real import load as load_data
 from distill.evaluation.protocol import Protocol
-from distill.evaluation.rehearsal import check_protocol, rehearse, rehearse_student
+from distill.evaluation.rehearsal import check_protocol, rehearse, rehearse_pretraining, rehearse_student
 from distill.files import digest
-from distill.identity import flat_experts, flat_teachers, pathless
 from distill.methods.base import Inputs, Method
 from distill.parallel import Crew, crew
 from distill.presets import CONFIGS, options, unknown
 from distill.progress import stage
 from distill.runs.cells import protocol_changes
-from distill.runs.checks import RANGES, baselines, check_run, check_values, device_of, named, plain, sizes
+from distill.runs.checks import baselines, check_run, check_values, device_of, given_sets, named, plain, sizes
 from distill.runs.composed import Composed
 from distill.runs.progress import Shown
 from distill.runs.recorded import of_all_classes, other_data, stated, take_values
+from distill.runs.stores import store_of
 from distill.sets.reading import load as load_set
-from distill.sets.synthetic import SyntheticSet
 from distill.sets.union import united
 from distill.sizes import Size, percent, short
 from distill.teachers.committee import Committee, check_settings
@@ -40,12 +39,21 @@ from distill.training.dynamics import Dynamics
 
 
 class Line:
-    """The straight line of one configuration; each method is an arrow, and skips what its file already answers."""
+    """The straight line of one configuration; each method is an arrow, and skips what its file already answers.
+
+    Attributes:
+        judge: whose real images and teachers tell what sets are worth: itself, or, of students that are pre-trained on the
+            sets, the line of the real set that they are tuned on, which makes none.
+    """
+
+    judges_alone = False
+    source: RealData | None = None  # of students that are pre-trained
 
     def __init__(self, run: Composed, progress: Shown, real: RealData | None = None):
         cfg = run.cfg
         self.run, self.cfg, self.choices, self.progress = run, cfg, run.choices, progress
-        self.synsets = self.given_sets()
+        self.paths = given_sets(OmegaConf.to_container(cfg))
+        self.synsets = [load_set(path) for path in self.paths] if cfg.task == "evaluate" else []
         if self.synsets:
             records = [synset.record for synset in self.synsets]
             take_values(run, [of_all_classes(each) for each in records] if cfg.union else records)
@@ -56,40 +64,62 @@ class Line:
         self.device = device_of(cfg.device)
         if cfg.threads is not None:
             torch.set_num_threads(cfg.threads)
-        self.real = self.read() if real is None else real
+        self.real = self.read(self.cfg.data) if real is None else real
         if cfg.union and self.synsets:
             self.synsets = [united(self.synsets, self.real.train.class_names)]
         notes = [*self.real.notes, *other_data([each.record for each in self.synsets], self.real.fingerprint)]
         for note in notes if self.crew.first else ():
             progress.say(note)
-        self.check()
         self.command = shlex.join([*command().split(), *run.stated])
         self.written: list[Path] = []
         self.left_out: set[str] = set()  # loggers whose service failed
+        self.judge = self.tuned_on() if self.cfg.protocol.pretraining is not None else self
+        self.check()
 
     @property
     def crew(self) -> Crew:
         return crew()
 
-    def read(self) -> RealData:
-        """The real images, in the space of the sets that are judged."""
-        prepare = self.synsets[0].preprocessing if self.synsets else None
-        settings: dict[str, Any] = OmegaConf.to_container(self.cfg.data, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-        with stage(f"reading {self.cfg.data.name}"):
+    def read(self, data: DictConfig, own: bool = True) -> RealData:
+        """Real images; the run's own in the space of the sets that are judged."""
+        prepare = self.synsets[0].preprocessing if self.synsets and own else None
+        settings: dict[str, Any] = OmegaConf.to_container(data, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+        with stage(f"reading {data.name}"):
             return load_data(settings.pop("name"), **settings, prepare=prepare, device=self.device)
+
+    def tuned_on(self) -> Line:
+        """The line of the real set that pre-trained students are tuned on: ``data@onto``, or the run's own."""
+        other, onto = copy(self), self.cfg.get("onto")
+        other.judges_alone, other.source, other.asked, other.judge = True, self.real, {}, other
+        if onto is not None:
+            other.real = self.read(onto, own=False)
+            other.choices = {**self.choices, "data": self.choices["data@onto"]}
+            shape, own = other.real.train.shape, self.real.train.shape
+            if shape != own:
+                raise ValueError(
+                    f"images of {onto.name}, which students are tuned on, are {shape}, those of the set {own}: onto.size="
+                    f"{own[1]} makes squares of that side"
+                )
+        return other
 
     def check(self) -> None:
         """Let what is impossible fail now rather than after the experts are trained."""
         check_run(self.cfg, stated(self.run.stated))
+        self.check_teachers()
+        if self.cfg.task != "evaluate" and not self.teachers_alone:
+            self.check_making()
+        if self.judge is not self:
+            self.judge.check_teachers()
+        if self.cfg.task in ("evaluate", "all"):
+            self.check_judging(self.protocol())
+
+    def check_teachers(self) -> None:
+        """Let fail what networks that are asked would find impossible."""
         train = self.real.train
         for node in self.committees():
             check_settings(plain(node))
             for name in self.members(node):
                 rehearse(self.student(name)(), instantiate(node.recipe), train, len(train), "committee.recipe")
-        if self.cfg.task != "evaluate" and not self.teachers_alone:
-            self.check_making()
-        if self.cfg.task in ("evaluate", "all"):
-            self.check_judging(self.protocol())
 
     def check_making(self) -> None:
         """Let fail what the method and its experts would find impossible."""
@@ -109,13 +139,17 @@ class Line:
 
     def check_judging(self, protocol: Protocol) -> None:
         """Let fail what the students' training would find impossible."""
-        train, students = self.real.train, [self.student(name)() for name in self.students]
-        judges = None if self.judges is None else self.untrained(self.judges)
-        made = {len(synset.decoded) for synset in self.synsets} or {sum(train.asked(ipc)) for ipc in self.ipcs}
-        for images in made | ({len(train)} if "whole" in baselines(self.cfg) else set()):
-            sized = check_protocol(protocol, self.real, images, snapshots=self.cfg.task == "all")
+        own, real = self.real.train, self.judge.real
+        students = [self.judge.student(name)() for name in self.students]
+        judges = None if self.judges is None else self.judge.untrained(self.judges)
+        made = {len(synset.decoded) for synset in self.synsets} or {sum(own.asked(ipc)) for ipc in self.ipcs}
+        for size in made | ({len(own)} if "whole" in baselines(self.cfg) else set()):
+            images = protocol.trained_on(size, len(real.train))
+            sized = check_protocol(protocol, real, images, snapshots=self.cfg.task == "all")
             for net in students:
-                rehearse_student(net, judges, sized, train, images)
+                rehearse_student(net, judges, sized, real.train, images)
+                if protocol.pretraining is not None:
+                    rehearse_pretraining(net, protocol.pretraining, own, size)
 
     # --- real images -> experts ---------------------------------------------------------------------------------------
 
@@ -126,34 +160,13 @@ class Line:
         return self.store(self.cfg.method.experts, self.first_student)
 
     def store(self, experts: DictConfig, network: str, seed: int | None = None) -> ExpertStore:
-        """Where ``experts`` of this network are or will be: trajectories, which have a loss of their own, or teachers.
-
-        Args:
-            seed: None is the run's.
-        """
-        known = flat_experts if "loss" in experts else flat_teachers
-        train, views = self.real.train, instantiate(experts.recipe.views)
-        usual = OmegaConf.load(CONFIGS / "data" / f"{self.choices['data']}.yaml").strategy
-        identity = {
-            "data": {"name": train.name, "fingerprint": self.real.fingerprint, "classes": list(train.class_names)},
-            "preprocessing": str(train.preprocessing),
-            "shape": list(train.shape),
-            "student": self.network(network),
-            "recipe": known(pathless(plain(experts))),
-            "seed": self.cfg.seed if seed is None else seed,
-        }
-        if experts.get("dynamics"):
-            identity["dynamics"] = "margins and errors"
-        seen = views.families(train.strategy)
-        if seen != views.families(usual):  # a store that tells none saw the usual ones
-            identity["families"] = seen
-        if train.shape[1] != train.shape[2]:  # a store that tells none saw rotations that sheared such images
-            identity["geometry"] = "exact"
-        return ExpertStore(Path(self.cfg.experts_path), identity, experts.count)
+        """Where ``experts`` of this network are or will be, by ``seed``, or by the run's."""
+        root, own = Path(self.cfg.experts_path), self.cfg.seed if seed is None else seed
+        return store_of(experts, root, self.real, self.choices["data"], self.network(network), own)
 
     @property
     def makes(self) -> bool:
-        return not self.synsets and bool(self.ipcs)  # sets, or walks; else there are others'
+        return not self.synsets and bool(self.ipcs) and not self.judges_alone  # sets, or walks; else there are others'
 
     @property
     def teachers_alone(self) -> bool:
@@ -170,7 +183,7 @@ class Line:
         if self.teachers_alone:
             return [self.cfg.experts]
         nodes = [self.cfg.method.get("committee"), self.cfg.method.get("proxies")] if self.makes else []
-        if self.cfg.task != "distill":
+        if self.cfg.task != "distill" and self.judge is self:
             nodes.append(self.judges)
         return [node for node in nodes if node is not None]
 
@@ -258,18 +271,6 @@ class Line:
         return self.out / f"{self.real.train.name}-{name}-ipc{short(ipc)}-seed{seed}"
 
     # --- what the configuration names ---------------------------------------------------------------------------------
-
-    def given_sets(self) -> list[SyntheticSet]:
-        """Those that ``synset`` lists, or ``union``."""
-        values: Any = OmegaConf.to_container(self.cfg)
-        check_ranges("", values, {name: RANGES[name] for name in ("synset", "union")})
-        if values["synset"] is not None and values["union"] is not None:
-            raise ValueError(
-                "synset and union are both given: give syntheses of one method, or sets of different classes"
-            )
-        named = values["synset"] or values["union"] or []
-        self.paths = [named] if isinstance(named, str) else named
-        return [load_set(path) for path in self.paths] if self.cfg.task == "evaluate" else []
 
     @property
     def ipcs(self) -> list[Size]:

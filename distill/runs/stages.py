@@ -41,6 +41,8 @@ def experts(line: Line) -> None:
                 recipe, pretext = (instantiate(node.get(each), _convert_="all") for each in ("recipe", "pretext"))
                 train_teachers(store, line.real, line.student(name), recipe, seed, line.progress, kept, pretext)
         line.written.append(store.folder)
+    if line.judge is not line:
+        experts(line.judge)
 
 
 def is_to_train(line: Line, store: ExpertStore) -> bool:

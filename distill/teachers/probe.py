@@ -44,6 +44,18 @@ class Probe(Hard):
         return probe(net, teaching.committee.nets)
 
 
+@dataclass(frozen=True)
+class Frozen(Hard):
+    """Classes, for linear classifiers on the features that students come with, which stay as they are (linear probe)."""
+
+    name = "frozen"
+    passes: ClassVar[int] = 1
+
+    def learner(self, net: nn.Module, teaching: Teaching) -> nn.Module:
+        assert isinstance(net, Student)
+        return Head(net)
+
+
 class Head(nn.Module):
     """The logits of a student whose features are frozen, in evaluation mode; its parameters are the classifier's alone."""
 

@@ -140,6 +140,14 @@ class TwoDistances(Loss):
 
 
 @dataclass(frozen=True)
+class Squares(Loss):
+    """Mean square of what outputs lack to vectors (B, D)."""
+
+    def __call__(self, net: Net, images: Tensor, logits: Tensor, targets: Tensor, epoch: Tensor) -> Tensor:
+        return (logits - targets).square().mean(1)
+
+
+@dataclass(frozen=True)
 class Regression(Loss):
     """Mean square of what logits lack to a teacher's + ``hard`` cross-entropy, from a label and these side by side (B, 2 K).
 
