@@ -196,6 +196,7 @@ TOYS: Mapping[str, list[str]] = {  # what makes a method of the configs a matter
     "IDC": ["idc", *CLASSES, "sweeps=2", "augment.name=siamese-compound", "network.steps=2", "network.batch=8"],
     "Recovery": ["sre2l", *RECOVERY],
     "LinearGradientMatching": ["lgm", *SHORT, "views=2", "batch_real=8", "grow_every=2"],
+    "KRRST": ["krrst", *SHORT, "batch_real=8", "lr_img=0.01", "lr_targets=0.01", "pool.count=2", "pool.steps=3"],
     "NRR": ["nrr", *RECOVERY, "area=null", "curriculum=none", "critical=12"],
     "RDED": ["rded", *SHORT[1:], "pool=16", "patches=3"],
 }

@@ -101,6 +101,12 @@ ORDER = [
         "distill.methods.decoupled.*",
     ),
     *(
+        "distill.methods.selfsupervised",
+        "distill.methods.selfsupervised.pool",
+        "distill.methods.selfsupervised.krrst",
+        "distill.methods.selfsupervised.source",
+    ),
+    *(
         "distill.report",
         "distill.report.rows",
         "distill.report.differences",

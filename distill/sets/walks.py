@@ -60,7 +60,10 @@ class Walked(Coreset):
         rule: how it is walked.
         losses: of each image when it was last seen, (N,).
         epochs, batch, part: of the training, see `walk`.
+        described_by: what gave it vectors for labels (`described`), if anything.
     """
+
+    described_by = ""
 
     def __init__(self, split: Split, rule: Walk, counts: Sequence[int]):
         super().__init__(split, torch.arange(len(split)))
@@ -82,12 +85,23 @@ class Walked(Coreset):
 
     @cached_property
     def hash(self) -> str:  # type: ignore[override]
-        return digest({"images": self.images_hash, "walk": parts_of(self.rule), "round": self.round})
+        own = {"images": self.images_hash, "walk": parts_of(self.rule), "round": self.round}
+        return digest(own | ({"vectors": self.described_by} if self.has_vectors else {}))
 
     @cached_property
     def members(self) -> tuple[Tensor, ...]:
         """Places of the images of each class."""
-        return self.labels.cpu().argsort(stable=True).split(self.split.counts)
+        return self.classes.cpu().argsort(stable=True).split(self.split.counts)
+
+    def described(self, vectors: Tensor, by: str) -> "Walked":
+        """A copy whose labels are vectors (N, D) of its images.
+
+        Args:
+            by: stands for the network that gave them; no digits of theirs do, which are a machine's own.
+        """
+        own = copy.copy(self)
+        own.labels, own.label_kind, own.described_by = vectors, "vectors", by
+        return own
 
     def walk(self, epochs: int, batch: int, part: int) -> "Walked":
         own = copy.copy(self)

@@ -1,0 +1,1 @@
+"""Methods that learn from a network which was never told a class."""
