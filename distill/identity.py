@@ -36,7 +36,7 @@ PARTS: dict[str, Values] = {  # what a part says by being of its kind
     "MixUp": {"mix": "mixup"},
     **{"Own": {"labels": "own"}, "Hard": {"labels": "hard"}, "SmoothedHard": {"labels": "hard"}},
     **{"OnTheFly": {"soft": "on_the_fly"}, "Stored": {"soft": "stored"}, "Once": {"soft": "once"}},
-    **{"StoredLevels": {"soft": "quantised"}, "StoredDistances": {"soft": "dbr"}},
+    **{"StoredLevels": {"soft": "quantised"}, "StoredDistances": {"soft": "dbr"}, "SoftHardSoft": {"soft": "hald"}},
     **{"KnowledgeDistillation": {"soft": "kd"}, "Reinforced": {"soft": "reinforced"}, "Fixed": {"soft": "fixed"}},
     **{"Last": {"iterate": "last"}, "OnVal": {"iterate": "val"}, "OnTest": {"iterate": "test"}},
 }

@@ -67,6 +67,7 @@ ORDER = [
     *("distill.teachers.lwf", "distill.teachers.probe"),
     *(
         "distill.teachers.stored",
+        "distill.teachers.calibrated",
         "distill.teachers.once",
         "distill.teachers.regressed",
         "distill.teachers.reinforced",

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.func import grad
@@ -162,6 +163,28 @@ class Regression(Loss):
     def __call__(self, net: Net, images: Tensor, logits: Tensor, targets: Tensor, epoch: Tensor) -> Tensor:
         own, teacher = targets.chunk(2, 1)
         return (logits - teacher).square().mean(1) + self.hard * F.cross_entropy(logits, own, reduction="none")
+
+
+@dataclass(frozen=True)
+class Calibrated(Divergence):
+    """`Divergence`, or in some epochs cross-entropy, from a label and a teacher's logits side by side (B, 2 K).
+
+    Attributes:
+        first, last: the epochs of the label, without the last.
+        smoothing: share of a label's probability that all K classes have alike.
+
+    Source: HALD, arXiv:2512.15647.
+    """
+
+    first: int = setting("whole [0, 100000000]")
+    last: int = setting("whole [0, 100000000]")
+    smoothing: float = setting("[0, 1]")
+
+    def __call__(self, net: Net, images: Tensor, logits: Tensor, targets: Tensor, epoch: Tensor) -> Tensor:
+        own, teacher = targets.chunk(2, 1)
+        soft = super().__call__(net, images, logits, teacher, epoch)
+        hard = F.cross_entropy(logits, own, reduction="none", label_smoothing=self.smoothing)
+        return torch.where((epoch >= self.first) & (epoch < self.last), hard, soft)
 
 
 def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
