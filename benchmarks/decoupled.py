@@ -1,8 +1,8 @@
-"""Views inside tiles, crops of critical regions and refinement beside plain loops; a part of ``benchmarks/speed.py``."""
+"""Views inside tiles, critical crops and refinement beside plain loops, EDC's parts beside none; of ``benchmarks/speed.py``."""
 
 import copy
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,6 @@ from distill.data.preprocessing import Preprocessing
 from distill.data.split import Split
 from distill.methods.base import Inputs
 from distill.methods.decoupled.critical import critical_composites
-from distill.methods.decoupled.nrr import NRR
 from distill.networks.resnet import ResNet
 from distill.teachers.committee import Committee
 
@@ -27,7 +26,7 @@ POOL = 40  # images of a class
 
 
 def decoupled(repeat: int) -> None:
-    """PCA's views, NRR-DD's start and its steps, at CIFAR-10 size."""
+    """PCA's views, NRR-DD's start and its steps, EDC's parts, at CIFAR-10 size."""
     tile_views(repeat)
     net = ResNet((3, 32, 32), 10, depth=18, norm="batch").eval()
     as_built = copy.deepcopy(net).requires_grad_(False)  # the committee's is channels last
@@ -42,6 +41,7 @@ def decoupled(repeat: int) -> None:
     )
     starts(real, net, as_built, repeat)
     refinement(real, net, as_built, repeat)
+    parts(real, net, repeat)
 
 
 def tile_views(repeat: int) -> None:
@@ -111,20 +111,46 @@ def refinement(real: Split, net: ResNet, as_built: ResNet, repeat: int) -> None:
             with torch.no_grad():
                 images.copy_(before + mask * (images - before))
 
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        make = instantiate(compose("config", ["method=nrr", "data=cifar10", "precision=fp32"]).method)
-    inputs = Inputs(real=real, ipc=4, student=lambda: net, seed=0, committee=Committee(("resnet18",), (net,), (50.0,)))
     values = {"area": 0.08, "roll": 4, "init": "real", "pool": POOL, "critical": 20, "together": 4}
-    method = NRR.make(inputs, {**make.keywords, **values})
-    method.log_dict = lambda *values, **named: None  # type: ignore[method-assign]
+    ours = stepping("nrr", real, [net], values)
+    compare("refinement, 40 images, one teacher", {"plain": plainly, "four groups stacked": ours}, repeat)
+
+
+def parts(real: Split, net: ResNet, repeat: int) -> None:
+    """A step of recovery on four groups of ten images without EDC's parts and with each; class statistics are made before."""
+    flat = {"flatness": 0.25, "flatness_average": 0.99, "flatness_temperature": 4.0}
+    own: dict[str, dict[str, object]] = {
+        "without": {},
+        "statistics of classes": {"class_share": 0.5},
+        "averages": {"statistics_average": 0.8},
+        "flatness": flat,
+        "all three": {"class_share": 0.5, "statistics_average": 0.8, **flat},
+    }
+    usual = {"area": 0.5, "roll": 0, "init": "real", "together": 4}
+    ways = {name: stepping("sre2l", real, [net], {**usual, **values}) for name, values in own.items()}
+    for pairs in ("all", "in_turn"):
+        ways[f"two teachers: {pairs}"] = stepping("sre2l", real, [net, copy.deepcopy(net)], {**usual, "pairs": pairs})
+    compare("parts of EDC, 40 images", ways, repeat)
+
+
+def stepping(name: str, real: Split, nets: list[ResNet], values: Mapping[str, object]) -> Callable[[], object]:
+    """A step of recovery by these teachers, at four images of each class."""
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        make = instantiate(compose("config", [f"method={name}", "data=cifar10", "precision=fp32"]).method)
+    names = tuple(f"resnet18 {number}" for number in range(len(nets)))
+    committee = Committee(names, tuple(nets), (50.0,) * len(nets))
+    inputs = Inputs(real=real, ipc=4, student=lambda: nets[0], seed=0, committee=committee)
+    method = make.func.make(inputs, {**make.keywords, **values})
+    method.log_dict = lambda *values, **named: None
     method.begin()
     optimizer = method.configure_optimizers()
 
-    def ours() -> None:
+    def step() -> None:
         optimizer.zero_grad()
         method.update(0).backward()
         optimizer.step()
+        method.averages.take(torch.tensor(False))
         with torch.no_grad():
             method.settle()
 
-    compare("refinement, 40 images, one teacher", {"plain": plainly, "four groups stacked": ours}, repeat)
+    return step

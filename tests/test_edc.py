@@ -1,5 +1,6 @@
 """EDC's parts of recovery: statistics of classes, teachers in turn, averages that pass gradients on, flatness, restarts."""
 
+import doctest
 from dataclasses import replace
 
 import pytest
@@ -250,3 +251,8 @@ def test_values_that_are_none_are_refused(asked_on):
     ]:
         with pytest.raises(ValueError, match=message):
             asked_on(Recovery, **changes)
+
+
+def test_the_examples_are_true():
+    found = doctest.testmod(edc)
+    assert found.attempted and not found.failed

@@ -32,6 +32,7 @@ OWN_PROTOCOLS = {
     "cvdd": "cvdd",
     "rded": "rded",
     "nrr": "nrr",
+    "edc": "edc",
     "lgm": "lgm",
 }
 TEACHERS = ["networks=[convnet]", "count=2", "minimum=0", "recipe.epochs=2"]

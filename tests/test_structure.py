@@ -340,6 +340,7 @@ CONSTANTS = {
     ("dc", "cifar100"): CIFAR100, ("dsa", "cifar100"): CIFAR100, ("dm", "cifar100"): CIFAR100,
     ("cvdd", "cifar10"): (FIELD[0], [0.2470, 0.2435, 0.2616]),
     ("cvdd", "cifar100"): ([0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761]),
+    ("edc", "cifar100"): ([0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761]),
     ("rded", "cifar10"): IMAGENET, ("rded", "cifar100"): IMAGENET,
 }  # fmt: skip
 POOLED = ("dc", "dsa", "dcc", "dsac", "dm")  # five syntheses of twenty students stand behind each of their numbers
@@ -424,6 +425,24 @@ def test_ncfms_cells_have_the_values_of_its_table(name):
     assert [experts.rate(epoch, 60) for epoch in (39, 40, 50)] == pytest.approx([0.01, 0.002, 0.0004])
 
 
+@pytest.mark.parametrize("name", [name for name in CELLS if name.startswith("edc_")])
+def test_edcs_cells_have_the_values_of_its_table(name):
+    cfg = composed(f"experiment={name}")
+    method, recipe, small = cfg.method, cfg.protocol.recipe, cfg.data.name == "cifar10"
+    assert (method.iterations, method.committee.recipe.epochs) == ((75, 5) if small else (2000, 50))
+    batch = {"cifar10": 25, "cifar100": 50, "tiny_imagenet": 100}[cfg.data.name]
+    long = cfg.ipc == 1 or cfg.data.name != "tiny_imagenet"
+    assert (recipe.epochs, recipe.batch, recipe.schedule.stretch) == (1000 if long else 300, batch, 2.0)
+    shared = dict(
+        lr_img=0.05, bn_weight=0.01, batch=100, area=0.5, curriculum="none", roll=0, init="real", pairs="in_turn"
+    )
+    parts = dict(
+        class_share=0.5, statistics_average=0.8, flatness=0.25, flatness_average=0.99, flatness_temperature=4.0
+    )
+    assert {key: method[key] for key in shared | parts} == shared | parts
+    assert (method.committee.recipe.lr, method.first_bn_weight) == (0.05, 10.0)
+
+
 def test_all_published_cells_of_the_specification_are_there():
     cells = {
         "mtt": ["cifar10 1 10 50", "cifar100 1 10 50", "tiny_imagenet 1 10 50"],
@@ -440,6 +459,7 @@ def test_all_published_cells_of_the_specification_are_there():
         "idc": ["mnist 1 10 50", "fashion_mnist 1 10 50", "svhn 1 10 50", "cifar10 1 10 50", "cifar100 10"],
         "ncfm": ["cifar10 1 10 50", "cifar100 1 10 50", "tiny_imagenet 1 10 50"],
         "pca": ["imagenet 10 50 100"],
+        "edc": ["cifar10 1 10 50", "cifar100 1 10 50", "tiny_imagenet 1 10 50"],
         "nrr": ["cifar10 10", "cifar100 10", "tiny_imagenet 1 10 50"],
         "rded": ["cifar10 1 10 50", "cifar100 1 10 50", "tiny_imagenet 1 10 50"],
         "dm": [
