@@ -9,12 +9,13 @@ from torch import nn
 
 from distill.methods.base import Method
 from distill.methods.decoupled import edc
-from distill.methods.decoupled.edc import Averages, class_statistics, divergence, smoothed, straight_through
+from distill.methods.decoupled.edc import Averages, class_statistics, smoothed, straight_through
 from distill.methods.decoupled.moments import gathered_statistics
 from distill.methods.decoupled.recovery import Recovery
 from distill.methods.synthesis import distill
 from distill.sets.reading import load
 from distill.teachers.committee import Committee, batch_norms
+from distill.training.losses import divergence
 
 PARTS = dict(
     pairs="in_turn",

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.checks import setting
@@ -125,13 +124,3 @@ def smoothed(moments: Moments, averages: Averages, share: float, teacher: int) -
             straight_through(variance, averages.of(f"{name}.variance", variance, share)),
         )
     return found
-
-
-def divergence(logits: Tensor, still: Tensor, temperature: float) -> Tensor:
-    """KL(softmax(still / T) || softmax(logits / T)), (N,), of logits (N, K).
-
-    >>> divergence(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 3.0]]), 4.0)
-    tensor([0.])
-    """
-    said, meant = ((each / temperature).log_softmax(1) for each in (logits, still))
-    return F.kl_div(said, meant, reduction="none", log_target=True).sum(1)

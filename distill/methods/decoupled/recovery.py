@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from distill import rng
 from distill.checks import setting
 from distill.methods.base import Inputs, Method, given
-from distill.methods.decoupled.edc import Averages, EDCSettings, class_statistics, divergence, of_batches, smoothed
+from distill.methods.decoupled.edc import Averages, EDCSettings, class_statistics, of_batches, smoothed
 from distill.methods.decoupled.moments import Moments, gathered_statistics, statistics_distance
 from distill.methods.decoupled.rded import check_pool, composites
 from distill.methods.decoupled.units import Unit, stacks_of
 from distill.methods.decoupled.views import ViewSettings, displayable, unit_views
 from distill.sets.synthetic import SyntheticSet
 from distill.teachers.committee import batch_norms
+from distill.training.losses import divergence
 from distill.training.recipe import PRECISIONS, TEACHERS
 
 
