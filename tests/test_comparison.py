@@ -341,12 +341,17 @@ def test_the_command_compares_folders_and_refuses_those_without_rows(shell, tmp_
     )
 
 
-def test_accuracy_under_an_attack_is_left_out(tmp_path):
+def test_accuracy_under_an_attack_is_left_out_and_that_of_transfer_has_a_table(tmp_path):
     report = Report(tmp_path / "report.json")
-    for each in (row("dm", 0.5), row(RANDOM, 0.3), row("dm", 0.1, metric="accuracy under PGD", student_hash="t")):
+    tuned = {"data": "toy to other", "protocol": "transfer", "protocol_hash": "t", "metric": "transfer accuracy"}
+    for each in (
+        *(row("dm", 0.5), row(RANDOM, 0.3), row("dm", 0.1, metric="accuracy under PGD", student_hash="t")),
+        *(row("dm", 0.7, **tuned), row(RANDOM, 0.6, **tuned)),
+    ):
         report.add(each)
     found = compare(report)
-    assert [arm.row["mean"] for arm in found.arms] == pytest.approx([0.5, 0.3])
+    assert [arm.row["mean"] for arm in found.arms] == pytest.approx([0.5, 0.3, 0.7, 0.6])
+    assert len(main(found)) == 2
     report.write()
     assert compare(str(tmp_path)).arms == found.arms
 

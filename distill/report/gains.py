@@ -8,6 +8,11 @@ import numpy as np
 from distill.report.differences import difference
 from distill.report.rows import PEAKED, RANDOM, WHOLE, Row
 
+ACCURACY, TRANSFER = (
+    "accuracy",
+    "transfer accuracy",
+)  # of students as they are; rows under conditions have names of their own
+
 SAME = ("data", "data_hash", "ipc", "counts", "student", "student_hash", "seed")
 
 
@@ -28,7 +33,7 @@ def gains(rows: Sequence[Row]) -> list[tuple[float, float | None] | None]:
 
 def metric_of(row: Row) -> str:
     """What the row measures; rows of before tell none, and measure accuracy."""
-    return str(row.get("metric", "accuracy"))
+    return str(row.get("metric", ACCURACY))
 
 
 def trainings(rows: Sequence[Row]) -> list[str]:

@@ -12,7 +12,7 @@ from rich.text import Text
 from distill.comparison.arms import Comparison
 from distill.comparison.forms import Form, contrasts, main
 from distill.comparison.written import write
-from distill.report.gains import metric_of
+from distill.report.gains import ACCURACY, TRANSFER, metric_of
 from distill.report.rows import Report
 from distill.runs.judging import reports_below, reports_of
 from distill.text import harmless
@@ -58,8 +58,8 @@ def report(cfg: DictConfig) -> list[Path]:
 
 
 def of(reports: Sequence[Report]) -> Comparison:
-    """Their accuracies; rows of another metric, as accuracy under an attack, are not of the same thing and are left out."""
-    return Comparison.of(row for report in reports for row in report.rows if metric_of(row) == "accuracy")
+    """Their accuracies; rows under conditions, as accuracy under an attack, are of the same students and left out."""
+    return Comparison.of(row for report in reports for row in report.rows if metric_of(row) in (ACCURACY, TRANSFER))
 
 
 def _write(found: Comparison, folder: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from distill import rng
 from distill.evaluation.entry import Entry
 from distill.evaluation.statistics import outer_steps
 from distill.methods.synthesis import iterates
+from distill.report.gains import TRANSFER
 from distill.report.rows import RANDOM, SCRATCH, WHOLE
 from distill.runs.cells import protocol_changes, published, told
 from distill.runs.checks import UNMADE, baselines
@@ -57,7 +58,7 @@ def about(line: Line) -> dict[str, Any]:
     made = {"command": line.command, "protocol_changes": told(protocol_changes(line.run))}
     if line.cfg.protocol.pretraining is None:
         return made
-    return made | {"data": f"{line.real.train.name} to {line.judge.real.train.name}", "metric": "transfer accuracy"}
+    return made | {"data": f"{line.real.train.name} to {line.judge.real.train.name}", "metric": TRANSFER}
 
 
 def entry(line: Line, size: Size | None, quiet: bool) -> Entry:
