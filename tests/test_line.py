@@ -34,6 +34,7 @@ OWN_PROTOCOLS = {
     "nrr": "nrr",
     "edc": "edc",
     "lgm": "lgm",
+    **dict.fromkeys(("krrst", "krrst_initial", "krrst_targets"), "transfer"),
 }
 TEACHERS = ["networks=[convnet]", "count=2", "minimum=0", "recipe.epochs=2"]
 
@@ -79,6 +80,12 @@ def toy(method, *more):
     if "committee" in node:
         experts = ["student.convnet.norm=batch", *(f"method.committee.{setting}" for setting in TEACHERS)]
     rows = ["method.log_every=1"] if "log_every" in node else []
+    if OWN_PROTOCOLS.get(method) == "transfer":  # of one target network, whose students learn twice
+        rows += ["method.committee.count=1", "method.committee.pretext.widths=[8,8]", "method.pool.steps=3"]
+        rows += [
+            "protocol.recipe.steps=null",
+            *(f"protocol.pretraining.{kind}.epochs=2" for kind in ("vectors", "classes")),
+        ]
     return [*TOY, f"method={method}", *experts, *rows, *more]
 
 

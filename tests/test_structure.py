@@ -327,6 +327,7 @@ PROTOCOLS = {
     "sre2l": "sre2l-cifar",
     "cda": "sre2l-cifar",
     "pca": "rth-hard",
+    "krrst": "transfer",
 }  # others are called as their method
 
 
@@ -369,7 +370,7 @@ def test_a_published_cell_is_complete_and_has_its_papers_values(name):
         ]
     if method in ("sre2l", "cda", "rded", "nrr"):
         assert list(cfg.method.committee.networks) == ["resnet18_bn_kaiming"] == [*cfg.student]
-    if method == "ast":  # none of the paper's numbers could be read
+    if method == "ast" or name in ("krrst_tiny_imagenet_ipc10", "krrst_imagenet64_ipc1"):  # no number could be read
         assert cfg.published is None
     else:
         assert re.fullmatch(r"\d+\.\d( ± \d\.\d)?( recalled)?", cfg.published)
@@ -443,6 +444,24 @@ def test_edcs_cells_have_the_values_of_its_table(name):
     assert (method.committee.recipe.lr, method.first_bn_weight) == (0.05, 10.0)
 
 
+@pytest.mark.parametrize("name", [name for name in CELLS if name.startswith("krrst_")])
+def test_krrsts_cells_have_the_values_of_its_table(name):
+    cfg = composed(f"experiment={name}", f"data.path={ROOT}")
+    method, small = cfg.method, name == "krrst_cifar100_ipc10"
+    assert (method.lr_img, method.lr_targets) == ((1e-4, 1e-4) if small else (1e-5, 1e-5))
+    assert cfg.student.convnet_doubling.width == ([128, 256, 512] if small else [64, 128, 256, 512])
+    assert (method.steps, method.batch_real, method.ridge, method.clip, method.raw_start) == (
+        160000,
+        1024,
+        1e-6,
+        None,
+        True,
+    )
+    pool = method.pool
+    assert (pool.count, pool.steps, pool.lr, pool.momentum, pool.weight_decay) == (10, 1000, 0.1, 0.9, 1e-3)
+    assert [*method.committee.networks] == ["resnet18_bn_kaiming"] and method.committee.pretext.weight == 5e-3
+
+
 def test_all_published_cells_of_the_specification_are_there():
     cells = {
         "mtt": ["cifar10 1 10 50", "cifar100 1 10 50", "tiny_imagenet 1 10 50"],
@@ -460,6 +479,7 @@ def test_all_published_cells_of_the_specification_are_there():
         "ncfm": ["cifar10 1 10 50", "cifar100 1 10 50", "tiny_imagenet 1 10 50"],
         "pca": ["imagenet 10 50 100"],
         "edc": ["cifar10 1 10 50", "cifar100 1 10 50", "tiny_imagenet 1 10 50"],
+        "krrst": ["cifar100 10", "tiny_imagenet 10", "imagenet64 1"],
         "nrr": ["cifar10 10", "cifar100 10", "tiny_imagenet 1 10 50"],
         "rded": ["cifar10 1 10 50", "cifar100 1 10 50", "tiny_imagenet 1 10 50"],
         "dm": [
