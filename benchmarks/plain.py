@@ -210,3 +210,37 @@ def ncfm_sweep(
         apart = (2 * (one * other - a * c - b * d)).clamp(min=1e-12)
         (300 * (0.5 * (one - other) ** 2 + 0.5 * apart).sqrt().mean()).backward()
         optimizer.step()
+
+
+def ridge_step(
+    net: nn.Module,
+    target: nn.Module,
+    real: Tensor,
+    images: Tensor,
+    vectors: Tensor,
+    outer: torch.optim.Optimizer,
+    inner: torch.optim.Optimizer,
+) -> None:
+    """A step of KRR-ST: regression by an inverse, slopes in images, vectors and the body's weights, and its own step."""
+    pad = real.shape[2] // 8
+    padded = F.pad(real, [pad] * 4)
+    views = []
+    for x in padded:
+        r, c = random.randint(0, 2 * pad), random.randint(0, 2 * pad)
+        x = x[:, r : r + real.shape[2], c : c + real.shape[3]]
+        views.append(x.flip(2) if random.random() < 0.5 else x)
+    net.eval()
+    outer.zero_grad()
+    with torch.no_grad():
+        wanted = target.features(torch.stack(views)).flatten(1)
+        rows = net.features(torch.stack(views)).flatten(1)
+    own = net.features(images).flatten(1)
+    own, rows = (torch.cat([each, torch.ones(len(each), 1)], 1) for each in (own, rows))
+    kernel = own @ own.T
+    inverse = torch.linalg.inv(kernel + 1e-6 * kernel.trace().detach() * torch.eye(len(own)))
+    F.mse_loss(rows @ own.T @ inverse @ vectors, wanted).backward()
+    outer.step()
+    net.train()
+    inner.zero_grad()
+    F.mse_loss(net(images.detach()), vectors.detach()).backward()
+    inner.step()

@@ -26,6 +26,7 @@ from benchmarks.decoupled import decoupled
 from benchmarks.rate import rate
 from benchmarks.selection import selection
 from benchmarks.training import AUGMENT, added, compare, experts, net, stack, students
+from benchmarks.transfer import transfer
 from benchmarks.workers import workers
 from distill import rng
 from distill.augment.families import DSA
@@ -249,6 +250,7 @@ def main() -> None:
         "workers": workers,
         "selection": selection,
         "decoupled": decoupled,
+        "krrst": transfer,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=3)

@@ -85,7 +85,8 @@ class KRRST(Method):
 
     def body(self) -> Student:
         """A fresh network with as many outputs as the target has features."""
-        return with_head(self.student(), self.synset.labels.shape[1]).to(self.real.images.device)
+        net = with_head(self.student(), self.synset.labels.shape[1])
+        return net.to(self.real.images.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def pair(self) -> tuple[Tensor, Tensor]:
