@@ -12,7 +12,7 @@ from distill.methods.matching import pyramid
 from distill.methods.matching.lgm import LinearGradientMatching, head_gradient
 from distill.networks.base import Student
 from distill.teachers.committee import Committee
-from distill.training.views import Augmented
+from distill.training.views import Augmented, Cropped, Noised
 
 BARE = Augmented("none")
 
@@ -27,8 +27,9 @@ def test_the_gradient_is_that_of_autograd_and_so_is_its_own_gradient():
     g = Generator().manual_seed(0)
     rows = torch.randn(9, 5, generator=g, dtype=torch.float64, requires_grad=True)
     head, labels = torch.randn(4, 5, generator=g, dtype=torch.float64), torch.randint(4, (9,), generator=g)
-    plain = grad(lambda weight: F.cross_entropy(rows.detach() @ weight.T, labels))(head)
-    torch.testing.assert_close(head_gradient(rows, labels, head).detach(), plain)
+    told = lambda weight, bias: F.cross_entropy(F.linear(rows.detach(), weight, bias), labels)  # noqa: E731
+    weights, biases = grad(told, argnums=(0, 1))(head, torch.zeros(4, dtype=torch.float64))
+    torch.testing.assert_close(head_gradient(rows, labels, head).detach(), torch.cat([weights, biases[:, None]], 1))
     assert torch.autograd.gradcheck(lambda x: head_gradient(x, labels, head), rows)
 
 
@@ -42,7 +43,8 @@ def test_with_a_linear_backbone_the_loss_is_a_closed_form(asked_on, real):
 
     def by_hand(images, labels):
         rows = images.detach().flatten(1).double().numpy() @ weight.T
-        return ((softmax(rows @ head.T, 1) - np.eye(3)[labels.numpy()]).T @ rows / len(rows)).ravel()
+        wrong = softmax(rows @ head.T, 1) - np.eye(3)[labels.numpy()]
+        return np.concatenate([(wrong.T @ rows).ravel(), wrong.sum(0)]) / len(rows)
 
     ours = by_hand(method.images(method.there(5)), method.synset.classes)
     theirs = by_hand(real.train.images, real.train.labels)  # a batch beyond the set is the set
@@ -68,7 +70,7 @@ def test_levels_come_in_one_after_another_and_the_teachers_stay(asked_on, commit
     method = begun(asked_on, grow_every=2)
     sizes = [tuple(level.shape[2:]) for level in method.levels]
     assert sizes == [(1, 1), (2, 2), (4, 4), (8, 8)]
-    for step, there in ((0, 1), (1, 1), (2, 2), (5, 3), (6, 4), (99, 4)):
+    for step, there in ((0, 1), (2, 1), (3, 2), (6, 3), (7, 4), (99, 4)):
         for level in method.levels:
             level.grad = None
         method.update(step).backward()
@@ -79,35 +81,62 @@ def test_levels_come_in_one_after_another_and_the_teachers_stay(asked_on, commit
         assert not any(each.requires_grad for each in net.parameters())
 
 
+def driven(method, steps):
+    method.optimizers = method.configure_optimizers
+    method.manual_backward = lambda loss: loss.backward()
+    for step in range(steps):
+        method.learn(step)
+    return method
+
+
 def test_the_set_is_what_the_levels_are(asked_on):
     method = begun(asked_on, grow_every=1, lr_img=0.5)
-    method.optimizers = lambda: optimizer
-    method.manual_backward = lambda loss: loss.backward()
-    optimizer = method.configure_optimizers()
-    grey = method.synset.images.detach().clone()
-    assert (method.real.preprocessing.inverse(grey) - 0.5).abs().max() < 0.03
-    for step in range(4):
-        method.learn(step)
-        torch.testing.assert_close(method.synset.images.detach(), method.images(method.levels[: step + 1]).detach())
-    assert not torch.allclose(method.synset.images, grey, atol=0.1)
+    flat = method.synset.images.detach().clone()
+    assert torch.allclose(flat, flat[:, :, :1, :1].expand_as(flat)) and flat[:, :, 0, 0].std() > 0.1  # of colours
+    for steps in (1, 2, 4):
+        method = driven(begun(asked_on, grow_every=1, lr_img=0.5), steps)
+        there = method.levels[: max(1, steps - 1)]
+        torch.testing.assert_close(method.synset.images.detach(), method.images(there).detach())
+
+
+def test_levels_weigh_alike_as_they_come_in_and_adam_starts_afresh(asked_on):
+    """At a rate of next to nothing: whatever was there is scaled down, a level of variance 1 / n² comes in."""
+    still = dict(grow_every=2, lr_img=1e-12)
+    first = [level.detach().clone() for level in begun(asked_on, **still).levels]
+    for steps, there in ((3, 1), (4, 2), (6, 3), (8, 4), (12, 4)):
+        method = driven(begun(asked_on, **still), steps)
+        for level, start in zip(method.levels[:there], first, strict=False):
+            torch.testing.assert_close(level.detach(), start / there)
+        taken = [int(method.optimizer.state[level]["step"]) for level in method.levels[:there]]
+        assert taken == [steps - (2 * there - 1 if there > 1 else 0)] * there
+        assert not any(level in method.optimizer.state for level in method.levels[there:])
 
 
 def test_a_pyramid_is_the_sum_of_its_levels():
     shape, colours = (3, 8, 8), torch.eye(3)
     levels = [torch.zeros(2, 3, *size) for size in pyramid.sides(shape)]
     levels[0] += torch.tensor([1.0, 0.0, -2.0]).view(3, 1, 1)
-    assert torch.allclose(pyramid.pixels(levels, shape, colours)[0, :, 3, 5], torch.tensor([1.0, 0.0, -2.0]).sigmoid())
-    levels[3][:, :, 2, 6] += 5
+    assert torch.allclose(pyramid.pixels(levels, shape, colours)[0, :, 3, 5], torch.tensor([2.0, 0.0, -4.0]).sigmoid())
+    levels[3][:, :, 2, 6] += 2.5
     one = pyramid.pixels(levels, shape, colours).logit() - pyramid.pixels(levels[:1], shape, colours).logit()
     assert (
         one[0, 0, 2, 6] == pytest.approx(5, abs=1e-3) and one.abs().gt(1e-3).sum() == 6
     )  # one pixel of three channels
     blocks = [torch.zeros(1, 1, 1, 1), torch.randn(1, 1, 2, 2)]
     corners = pyramid.pixels(blocks, (1, 8, 8), torch.eye(1)).logit()[0, 0][[0, 0, -1, -1], [0, -1, 0, -1]]
-    torch.testing.assert_close(corners, blocks[1].flatten(), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(corners / 2, blocks[1].flatten(), atol=1e-5, rtol=1e-4)
     slope = torch.tensor([0.0, 1.0]).expand(1, 1, 2, 2)  # centres of the small pixels lie at 1.5 and 5.5 of eight
     row = pyramid.pixels([slope], (1, 8, 8), torch.eye(1)).logit()[0, 0, 3]
-    torch.testing.assert_close(row, ((torch.arange(8) - 1.5) / 4).clamp(0, 1), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(row / 2, ((torch.arange(8) - 1.5) / 4).clamp(0, 1), atol=1e-5, rtol=1e-4)
+
+
+def test_pixels_are_those_of_the_public_code():
+    """What its decoder makes of three levels, and its colours."""
+    colours = pyramid.scaled(torch.tensor(pyramid.IMAGENET))
+    levels = [torch.arange(3.0 * side**2).view(1, 3, side, side).cos() / 3 for side in (1, 2, 4)]
+    found = pyramid.pixels(levels, (3, 4, 4), colours)[0]
+    assert found[:, 0, 0].tolist() == pytest.approx([0.7299599, 0.7593800, 0.7891581], abs=1e-6)
+    assert found[:, 1, 3].tolist() == pytest.approx([0.6783842, 0.6910184, 0.6583108], abs=1e-6)
 
 
 def test_colours_are_correlated_as_the_images_are():
@@ -115,7 +144,7 @@ def test_colours_are_correlated_as_the_images_are():
     mixing = np.array([[0.2, 0.1, 0.0], [0.15, 0.2, 0.05], [0.1, 0.1, 0.1]])
     found = torch.tensor(np.einsum("dc,nchw->ndhw", mixing, g.normal(size=(200, 3, 9, 9))))
     root = pyramid.colours_of(found)
-    assert root.norm(dim=1).max() == pytest.approx(1)
+    assert root.norm(dim=0).max() == pytest.approx(1)
     expected = mixing @ mixing.T
     ratio = (root @ root.T).numpy() / expected
     np.testing.assert_allclose(ratio / ratio[0, 0], 1, rtol=0.05)
@@ -141,7 +170,19 @@ def test_every_step_has_a_head_real_images_and_views_of_its_own(asked_on):
     for step in (0, 1):
         bare.update(step)
     assert not torch.equal(seen[0], seen[2])  # other images, not other views alone
-    assert method.heads(0)[0].abs().max() <= method.nets[0].classifier.in_features ** -0.5  # nn.Linear's
+    assert torch.cat(method.heads(0)).std().item() == pytest.approx(0.01, rel=0.1)
+
+
+def test_noise_is_on_the_pixels_of_some_views(real):
+    split, images = real.train, real.train.images[:1].expand(400, 3, 8, 8)
+    cropped = Cropped(0.5, 1).on(split)(images, 3)
+    views = [Noised(0.5, 1, share, 0.5, 0.2).on(split)(images, 3) for share in (0.0, 0.5, 1.0)]
+    added = [split.preprocessing.inverse(each) - split.preprocessing.inverse(cropped) for each in views]
+    assert added[0].abs().max() < 1e-6
+    assert (added[1].flatten(1).abs().amax(1) > 0.1).float().mean().item() == pytest.approx(0.5, abs=0.08)
+    assert added[2].mean().item() == pytest.approx(0.5, abs=0.005) and added[2].std().item() == pytest.approx(
+        0.2, abs=0.005
+    )
 
 
 def test_gradients_come_closer(asked_on):

@@ -108,6 +108,31 @@ class Coloured(Cropped):
 
 
 @dataclass(frozen=True)
+class Noised(Cropped):
+    """The same, and noise on the pixels of some images (linear gradient matching's code, arXiv:2511.16674).
+
+    Attributes:
+        noise_probability: of an image having it.
+        noise_mean, noise_std: of what is added to each of its pixels, which are in [0, 1] before.
+    """
+
+    noise_probability: float = setting("[0, 1]")
+    noise_mean: float = setting("[-1, 1]")
+    noise_std: float = setting("[0, 1]")
+
+    def on(self, split: Split) -> Augment:
+        cropped, space = super().on(split), split.preprocessing
+
+        def view(images: Tensor, draw: int) -> Tensor:
+            g, views = rng.generator(draw, "noise"), cropped(images, draw)
+            some = torch.rand(len(views), 1, 1, 1, generator=g) < self.noise_probability
+            noise = some * (self.noise_mean + self.noise_std * torch.randn(views.shape, generator=g))
+            return space(space.inverse(views) + noise.to(views, non_blocking=True))
+
+        return view
+
+
+@dataclass(frozen=True)
 class OnPixels(Views):
     """Views of the pixels behind the preprocessing (`distill.augment.policies.OnPixels`).
 

@@ -1,4 +1,7 @@
-"""Linear gradient matching on a frozen backbone (Cazenavette, Torralba & Sitzmann, NeurIPS 2025, arXiv:2511.16674)."""
+"""Linear gradient matching on a frozen backbone (Cazenavette, Torralba & Sitzmann, NeurIPS 2025, arXiv:2511.16674).
+
+As its code has it, for small images.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from distill import rng
 from distill.checks import setting
@@ -19,6 +22,7 @@ from distill.training.recipe import PRECISIONS, TEACHERS
 from distill.training.views import Views
 
 MOST = 5000  # real images whose colours are looked at
+HEAD = 0.01  # standard deviation of a fresh classifier's weights; its biases are zero
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,16 +32,18 @@ class LGMSettings(LoopSettings):
     Attributes:
         augment: of real and synthetic images, each with a draw of its own.
         views: of each synthetic image at an outer step.
-        batch_real: real images at an outer step, of all classes; all where there are fewer.
+        batch_real: real images at an outer step, of all classes; null: as many as there are views. All where there are fewer.
         grow_every: outer steps between a level of the pyramid and the next, finer one.
+        colours: that channels without correlation become: ``imagenet``'s, of sets with three channels, or those ``measured``.
         lr_img, betas: Adam on the levels.
         precision: of the real images' forward pass, ``fp32`` or ``bf16`` (autocast); the synthetic images' is fp32.
     """
 
     augment: Views = setting(Views)
     views: int = setting("whole [1, 10000]")
-    batch_real: int = setting("whole [1, 1000000]")
+    batch_real: int | None = setting("null or whole [1, 1000000]")
     grow_every: int = setting("whole [1, 100000000]")
+    colours: str = setting("one of imagenet, measured")
     lr_img: float = setting("(0, 1000000]")
     betas: tuple[float, float] = setting("two of [0, 1)")
     precision: str = setting(f"one of {', '.join(PRECISIONS)}")
@@ -47,7 +53,7 @@ class LinearGradientMatching(Method):
     """Make the gradient of a fresh linear classifier on synthetic images' features that on real images'.
 
     The features are those of a frozen teacher; of several, each has a classifier, and the loss is their mean. Images are
-    pyramids (`distill.methods.matching.pyramid`), whose levels come in one after another.
+    pyramids (`distill.methods.matching.pyramid`), whose levels come in one after another; each time Adam starts afresh.
     """
 
     RANGES: ClassVar[Mapping[str, Any]] = {"committee": TEACHERS}
@@ -58,17 +64,21 @@ class LinearGradientMatching(Method):
         super().__init__(inputs, settings)
         self.nets = given(inputs.committee, "committee").nets
         self.augment = settings.augment.on(self.real)
+        shown = settings.views * sum(self.counts)
+        self.batch_real = min(settings.batch_real or shown, len(self.real))
 
     @property
     def real_each(self) -> int:
         return 0
 
     def images_a_step(self) -> float:
-        return min(self.settings.batch_real, len(self.real)) / 3 + self.settings.views * sum(self.counts)
+        return self.batch_real / 3 + self.settings.views * sum(self.counts)
 
     def begin(self, synset: SyntheticSet | None = None) -> None:
         super().begin(synset)
         self.levels = [level.requires_grad_() for level in self.first_levels()]
+        levels = {"name": "images", "params": self.levels}
+        self.optimizer = torch.optim.Adam([levels], self.settings.lr_img, self.settings.betas)
 
     def initial_set(self) -> SyntheticSet:
         return SyntheticSet.blank(self.real, self.inputs.ipc).with_(images=self.images(self.first_levels()[:1]))
@@ -80,7 +90,9 @@ class LinearGradientMatching(Method):
 
     @cached_property
     def colours(self) -> Tensor:
-        """From uncorrelated channels to those of the real images, (C, C)."""
+        """From uncorrelated channels to those of images, (C, C)."""
+        if self.settings.colours == "imagenet" and self.real.shape[0] == 3:
+            return pyramid.scaled(torch.tensor(pyramid.IMAGENET)).to(self.real.images)
         every = torch.arange(0, len(self.real), -(-len(self.real) // MOST))
         return pyramid.colours_of(self.real.preprocessing.inverse(self.real.images[every]))
 
@@ -90,12 +102,12 @@ class LinearGradientMatching(Method):
 
     def there(self, step: int) -> list[Tensor]:
         """The levels that have come in by outer step ``step``."""
-        return self.levels[: 1 + step // self.settings.grow_every]
+        return self.levels[: 1 + max(step - 1, 0) // self.settings.grow_every]
 
     def update(self, step: int) -> Tensor:
         labels = self.synset.classes.repeat(self.settings.views)
         order = torch.randperm(len(self.real), generator=rng.generator(self.seed, "real batch", step))
-        order = order[: self.settings.batch_real].to(labels.device, non_blocking=True)
+        order = order[: self.batch_real].to(labels.device, non_blocking=True)
         real = self.augment(self.real.images[order], rng.derive(self.seed, "real views", step))
         images = self.images(self.there(step)).repeat(self.settings.views, 1, 1, 1)
         views = self.augment(images, rng.derive(self.seed, "views", step))
@@ -109,10 +121,9 @@ class LinearGradientMatching(Method):
         return loss
 
     def heads(self, step: int) -> list[Tensor]:
-        """Weights (K, F) of a linear classifier for each teacher, as a fresh student's are."""
-        with rng.seeded(self.seed, "head", step):
-            sizes = [net.classifier.in_features for net in self.nets]
-            fresh = [nn.Linear(size, self.real.num_classes, bias=False).weight.detach() for size in sizes]
+        """Weights (K, F) of a linear classifier for each teacher."""
+        g, sizes = rng.generator(self.seed, "head", step), [net.classifier.in_features for net in self.nets]
+        fresh = [HEAD * torch.randn(self.real.num_classes, size, generator=g) for size in sizes]
         return [weight.to(self.real.images.device) for weight in fresh]
 
     @torch.no_grad()
@@ -123,13 +134,15 @@ class LinearGradientMatching(Method):
             return features(net, images)
 
     def learn(self, step: int) -> None:
+        if len(self.there(step)) > len(self.there(step - 1)):
+            pyramid.grow(self.there(step))
+            self.optimizer.state.clear()
         super().learn(step)
         with torch.no_grad():
             self.synset.images.copy_(self.images(self.there(step)))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        levels = {"name": "images", "params": self.levels}
-        return torch.optim.Adam([levels], self.settings.lr_img, self.settings.betas)
+        return self.optimizer
 
     def extra_tensors(self) -> dict[str, Tensor]:
         return {f"level {place}": level.detach() for place, level in enumerate(self.levels)}
@@ -146,7 +159,9 @@ def features(net: Student, images: Tensor) -> Tensor:
 
 
 def head_gradient(features: Tensor, labels: Tensor, head: Tensor) -> Tensor:
-    """Gradient (K, F) of the mean cross-entropy of a linear classifier in its weights, differentiable in the features.
+    """Gradient (K, F + 1) of the mean cross-entropy of a linear classifier, of zero biases: in its weights and its biases.
+
+    Differentiable in the features.
 
     Args:
         features: (B, F).
@@ -154,4 +169,5 @@ def head_gradient(features: Tensor, labels: Tensor, head: Tensor) -> Tensor:
         head: weights (K, F).
     """
     said = (features @ head.T).softmax(1)
-    return (said - F.one_hot(labels, len(head)).to(said)).T @ features / len(features)
+    wrong = said - F.one_hot(labels, len(head)).to(said)
+    return wrong.T @ torch.cat([features, torch.ones_like(features[:, :1])], 1) / len(features)
