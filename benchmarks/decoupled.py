@@ -2,7 +2,7 @@
 
 import copy
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,8 @@ from distill.data.preprocessing import Preprocessing
 from distill.data.split import Split
 from distill.methods.base import Inputs
 from distill.methods.decoupled.critical import critical_composites
+from distill.networks.base import Student
+from distill.networks.convnet import ConvNet
 from distill.networks.resnet import ResNet
 from distill.teachers.committee import Committee
 
@@ -41,7 +43,7 @@ def decoupled(repeat: int) -> None:
     )
     starts(real, net, as_built, repeat)
     refinement(real, net, as_built, repeat)
-    parts(real, net, repeat)
+    parts(real, repeat)
 
 
 def tile_views(repeat: int) -> None:
@@ -116,7 +118,7 @@ def refinement(real: Split, net: ResNet, as_built: ResNet, repeat: int) -> None:
     compare("refinement, 40 images, one teacher", {"plain": plainly, "four groups stacked": ours}, repeat)
 
 
-def parts(real: Split, net: ResNet, repeat: int) -> None:
+def parts(real: Split, repeat: int) -> None:
     """A step of recovery on four groups of ten images without EDC's parts and with each; class statistics are made before."""
     flat = {"flatness": 0.25, "flatness_average": 0.99, "flatness_temperature": 4.0}
     own: dict[str, dict[str, object]] = {
@@ -126,6 +128,7 @@ def parts(real: Split, net: ResNet, repeat: int) -> None:
         "flatness": flat,
         "all three": {"class_share": 0.5, "statistics_average": 0.8, **flat},
     }
+    net = ConvNet(real.shape, 10, depth=3, width=32, norm="batch", pooling="avg", activation="relu").eval()
     usual = {"area": 0.5, "roll": 0, "init": "real", "together": 4}
     ways = {name: stepping("sre2l", real, [net], {**usual, **values}) for name, values in own.items()}
     for pairs in ("all", "in_turn"):
@@ -133,11 +136,11 @@ def parts(real: Split, net: ResNet, repeat: int) -> None:
     compare("parts of EDC, 40 images", ways, repeat)
 
 
-def stepping(name: str, real: Split, nets: list[ResNet], values: Mapping[str, object]) -> Callable[[], object]:
+def stepping(name: str, real: Split, nets: Sequence[Student], values: Mapping[str, object]) -> Callable[[], object]:
     """A step of recovery by these teachers, at four images of each class."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         make = instantiate(compose("config", [f"method={name}", "data=cifar10", "precision=fp32"]).method)
-    names = tuple(f"resnet18 {number}" for number in range(len(nets)))
+    names = tuple(f"teacher {number}" for number in range(len(nets)))
     committee = Committee(names, tuple(nets), (50.0,) * len(nets))
     inputs = Inputs(real=real, ipc=4, student=lambda: nets[0], seed=0, committee=committee)
     method = make.func.make(inputs, {**make.keywords, **values})
