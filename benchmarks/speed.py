@@ -145,7 +145,8 @@ def linear_gradients(repeat: int) -> None:
 
     def ours(precision: str) -> Callable[[], None]:
         with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-            words = ["method=lgm", "data=cifar10", "precision=fp32", f"method.precision={precision}"]
+            own = f"method=lgm method.precision={precision} method.batch_real=256"
+            words = [*own.split(), "data=cifar10", "precision=fp32"]
             make = instantiate(compose("config", words).method)
         method = LinearGradientMatching.make(Inputs(real, 1, net, 0, committee=committee), make.keywords)
         method.log = lambda *values, **named: None

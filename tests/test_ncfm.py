@@ -54,6 +54,20 @@ def test_gaussian_features_have_a_gaussian_amplitude():
     assert torch.allclose(length(*mean_wave(own, frequencies)), expected, atol=5e-3)
 
 
+@pytest.mark.parametrize(
+    ("amplitude", "phase", "value", "first"),
+    [(0.5, 0.5, 0.8780128830507, 0.1583929147), (0.2, 0.9, 0.9917974339265, 0.7555955879)],
+)
+def test_value_and_gradient_are_those_of_the_public_code(amplitude, phase, value, first):
+    """Which gave these numbers for features and frequencies that are written here."""
+    ramp = torch.arange(1.0, 16, dtype=torch.float64)
+    real = F.normalize(ramp[:12].view(4, 3).sin(), dim=1)
+    synthetic = F.normalize(ramp[:6].view(2, 3).cos(), dim=1).requires_grad_()
+    found = discrepancy(real, synthetic, 2 * ((ramp - 1).view(5, 3) * 0.7).cos(), amplitude, phase)
+    assert found.item() == pytest.approx(value, rel=1e-11)
+    assert torch.autograd.grad(found, synthetic)[0][0, 0].item() == pytest.approx(first, rel=1e-8)
+
+
 def test_its_gradient_is_right():
     real, synthetic = features(9, 0), features(4, 1).requires_grad_()
     frequencies = FREQUENCIES[:7].clone().requires_grad_()
