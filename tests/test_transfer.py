@@ -109,13 +109,15 @@ def test_a_student_of_no_images_is_one_from_scratch(real, onto, judged):
     assert (tuned["images"], tuned["image_bytes"], tuned["optimizer_steps"]) == (0, 0, 6)
 
 
-def test_what_is_learned_before_moves_the_accuracy_and_what_it_takes_is_the_sets(real, vectors, judged):
+def test_what_is_learned_before_moves_the_accuracy_and_what_it_takes_is_the_sets(real, vectors, judged, tmp_path):
     first = judged(vectors, transfer())
     second = judged(vectors.with_(labels=-vectors.labels), transfer())
     hard = judged(vectors.with_(labels=vectors.classes, label_kind="hard"), transfer())
     assert len({tuple(each["accuracies"]) for each in (first, second, hard)}) > 1
     assert first["image_bytes"] == vectors.image_bytes and first["label_bytes"] == 6 * 7 * 4
     assert len({each["synset_hash"] for each in (first, second, hard)}) == 3
+    judged(vectors, transfer(epochs=7))
+    assert len(list((tmp_path / "pretrained").iterdir())) == 8  # of each set, and each recipe, two students of their own
 
 
 def test_a_linear_probe_leaves_the_features_as_they_are(vectors, judged, tmp_path):
@@ -148,6 +150,7 @@ def test_without_data_of_the_other_set_no_image_of_it_is_learned(real, onto, vec
     blind = replace(onto, train=replace(onto.train, images=torch.full_like(onto.train.images, float("nan"))))
     after = judged(vectors, transfer("transfer-free"), "blind", target=blind, **asked)
     assert before["accuracies"] == after["accuracies"] and before["labels"] == "on_the_fly"
+    assert before["seen"] == 4 * len(vectors)
 
 
 WORDS = [

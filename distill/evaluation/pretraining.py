@@ -58,9 +58,8 @@ class Pretraining:
         check_ranges("protocol.pretraining", vars(self), stated(type(self)))
 
     def recipe(self, data: TrainingSet) -> Recipe:
-        """That of a set of this kind; no batch is larger than the set."""
-        own = self.vectors if data.has_vectors else self.classes
-        return own.with_(batch=min(own.batch, max(1, len(data))))
+        """That of a set of this kind."""
+        return self.vectors if data.has_vectors else self.classes
 
     def begin(self, net: Student, data: TrainingSet, source: Source, seed: int) -> None:
         """Give ``net`` the features that it has after learning ``data``, which are found, or trained and kept.

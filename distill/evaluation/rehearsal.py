@@ -71,8 +71,7 @@ def rehearse_student(
 def rehearse_pretraining(net: nn.Module, pretraining: Pretraining, split: Split, images: int) -> None:
     """Raise ValueError if ``net`` could not be pre-trained on so many images that are like the split's."""
     for name, recipe in (("vectors", pretraining.vectors), ("classes", pretraining.classes)):
-        batch = min(recipe.batch, images)
-        rehearse(net, recipe.with_(batch=batch), split, images, f"protocol.pretraining.{name}")
+        rehearse(net, recipe, split, images, f"protocol.pretraining.{name}")
 
 
 def rehearse_labels(committee: Committee, recipe: Recipe, split: Split, images: int) -> None:
