@@ -117,7 +117,9 @@ def test_what_is_learned_before_moves_the_accuracy_and_what_it_takes_is_the_sets
     assert first["image_bytes"] == vectors.image_bytes and first["label_bytes"] == 6 * 7 * 4
     assert len({each["synset_hash"] for each in (first, second, hard)}) == 3
     judged(vectors, transfer(epochs=7))
-    assert len(list((tmp_path / "pretrained").iterdir())) == 8  # of each set, and each recipe, two students of their own
+    assert (
+        len(list((tmp_path / "pretrained").iterdir())) == 8
+    )  # of each set, and each recipe, two students of their own
 
 
 def test_a_linear_probe_leaves_the_features_as_they_are(vectors, judged, tmp_path):
