@@ -130,7 +130,7 @@ def flat_protocol(protocol: Mapping[str, Any]) -> Values:
     if twin != asked:
         values |= {"twin": False} if asked else {"labels": "both"}
     if values.get("committee"):
-        committee = {name: value for name, value in values["committee"].items() if name != "name"}
+        committee = {name: value for name, value in values["committee"].items() if name not in ("name", "pretext")}
         values["committee"] = committee | {"recipe": flat_teachers(values["committee"])}
     block = {**TEACHERS, **LABELLED} if protocol["recipe"]["schedule"]["kind"] in ("Cosine", "WarmCosine") else {}
     taken = {"name": own["name"], **_taken(values, {**RECIPE, **PROTOCOL, **block})}

@@ -9,6 +9,9 @@ from hydra.utils import instantiate
 
 from distill.experts.train import TEACHERS, paired, train_teachers
 from distill.identity import canonical, digits, flat_teachers, pathless
+from distill.runs.composed import compose
+from distill.runs.line import Line
+from distill.runs.progress import Shown
 from distill.teachers.committee import Committee
 from distill.teachers.store import ExpertStore
 from distill.training.loop import train
@@ -229,3 +232,11 @@ def test_probing_leaves_the_features_alone(real, teacher):
         "classifier.bias",
     ]
     assert (net(real.train.images).argmax(1) == real.train.labels).float().mean() > 0.9
+
+
+def test_a_protocol_that_asks_the_methods_teachers_asks_the_very_target():
+    """A network of the target's recipe that was told classes would be another, under the same name."""
+    line = Line(compose("task=all", "method=krrst", "protocol=rded", "protocol.labels.twin=false", "ipc=1"), Shown())
+    nodes = line.committees()
+    assert len(nodes) == 2 and len({store.folder for _, _, _, store in line.asked_stores()}) == 1
+    assert all(node.pretext is not None for node in nodes)
