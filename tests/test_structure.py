@@ -174,6 +174,7 @@ ORDER = [
         "distill.runs.comparing",
         "distill.runs.ahead",
         "distill.runs.cost",
+        "distill.runs.plan",
         "distill.runs.ranking",
         "distill.runs.workers",
     ),

@@ -1,7 +1,7 @@
 """What lies ahead of a run: networks that are to be trained or asked, and how long a step of one takes here."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from torch import nn
 
 from distill.data.split import Split
+from distill.effort import operations
 from distill.evaluation.rehearsal import check_protocol
 from distill.methods.synthesis import is_finished
 from distill.networks.flat import flatten
@@ -80,6 +81,12 @@ def one_step(net: nn.Module, recipe: Recipe | None, data: Coreset, real: Split) 
         train([net], Batches(data, short, recipe.views.on(real)), seeds=[0])
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+def needed_by(line: Line, works: Sequence[Work]) -> float:
+    """About how many floating-point operations these are."""
+    image = line.real.train.images[:2].cpu()
+    return sum(work.images * operations(work.make, image) for work in works)
 
 
 def experts(line: Line) -> list[Work]:

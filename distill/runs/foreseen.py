@@ -7,7 +7,7 @@ from distill.effort import peak_bytes
 from distill.runs import ahead
 from distill.runs.line import Line
 from distill.runs.progress import duration
-from distill.runs.suite import Job, SuiteRun, needed_by
+from distill.runs.suite import Job, SuiteRun
 
 
 def check_room(run: SuiteRun) -> None:
@@ -46,7 +46,7 @@ def plan(run: SuiteRun) -> list[str]:
         works.append((work, seconds))
 
     for name, (line, work) in before.items():
-        tell(name, needed_by(line, [work]), work.seconds(line.real.train), f"before: {work.text}")
+        tell(name, ahead.needed_by(line, [work]), work.seconds(line.real.train), f"before: {work.text}")
     once = {job.work: (needed, job) for needed, job in reversed(left)}
     cells = sorted(once.values(), key=lambda each: each[0])
     for needed, job in cells:

@@ -20,6 +20,7 @@ from distill.runs.line import Line
 from distill.runs.progress import Shown, shown
 
 OF_THEIR_OWN_WORDS = (
+    "plan",
     "suite",
     "continual",
     "robustness",

@@ -12,7 +12,6 @@ from typing import Any
 from distill.comparison.forms import Form
 from distill.comparison.written import write_tables
 from distill.data.real import RealData
-from distill.effort import operations
 from distill.files import flat
 from distill.presets import options
 from distill.report.rows import Report, Row
@@ -188,7 +187,7 @@ class SuiteRun:
     def operations(self, job: Job) -> float:
         """About how many floating-point operations the cell's students take."""
         line = self.line(job)
-        return needed_by(line, ahead.students(line))
+        return ahead.needed_by(line, ahead.students(line))
 
     def go(self, index: int = 0, count: int = 1) -> None:
         """Try once each what is left, or the ``index``-th of ``count`` shares of it; what fails is noted, and the others go on.
@@ -240,9 +239,3 @@ class SuiteRun:
             told = {"intervals": {name: list(pair) for name, pair in ends.items()}} if ends else {}
             found.append({"method": subject.name, "ipc": subject.size, **self.suite.score(rows, random), **told})
         return found
-
-
-def needed_by(line: Line, works: Sequence[ahead.Work]) -> float:
-    """About how many floating-point operations these are."""
-    image = line.real.train.images[:2].cpu()
-    return sum(work.images * operations(work.make, image) for work in works)

@@ -1,0 +1,31 @@
+"""`distill plan`: its words are those of the run that it plans."""
+
+from collections.abc import Sequence
+
+from distill.cli.artefacts import values_of
+from distill.presets import unknown
+from distill.runs.comparing import show
+from distill.runs.composed import compose, literal
+from distill.runs.explained import words_explained
+from distill.runs.line import Line
+from distill.runs.pipeline import at_work
+from distill.runs.plan import ARROWS, AT_ONCE, plan
+from distill.runs.recorded import complete_overrides
+
+
+def carried_out(arguments: Sequence[str]) -> list[str]:
+    """Show what the run would take."""
+    first, *others = arguments or ["all"]
+    values = values_of([first if "=" in first else f"task={first}", *others])
+    task = values.get("task", "all")
+    if task not in ARROWS:
+        raise ValueError(f"{unknown('task of a plan', str(task), list(ARROWS))}; a suite has plan=true")
+    words = complete_overrides([f"{name}={literal(value)}" for name, value in values.items()])
+    with words_explained(words), at_work() as progress:
+        line = Line(compose(*words), progress)
+        form = plan(line, AT_ONCE if line.cfg.workers == "auto" else [1, line.cfg.workers])
+    show([form])
+    return []
+
+
+TASKS = {"plan": carried_out}

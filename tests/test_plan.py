@@ -1,0 +1,53 @@
+"""The plan of a command: what is left, counted and timed; nothing is trained and nothing is written."""
+
+import pytest
+from test_line import line, succeeds, toy  # noqa: F401
+
+from distill.runs.composed import compose
+from distill.runs.line import Line
+from distill.runs.plan import Part, notes, parts, plan
+from distill.runs.progress import Shown
+
+
+def words_of(method, tmp_path, *more):
+    own = [each for each in toy(method) if not each.startswith("task=")]
+    return [*own, "device=cpu", f"out={tmp_path / 'outputs'}", *more]
+
+
+def test_a_plan_counts_what_is_left_of_each_arrow(line, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    words = words_of("mtt", tmp_path, "method.experts.count=2", "syntheses=3", "protocol.students=2", "draws=4")
+
+    def left(task):
+        return [(each.arrow, each.units) for each in parts(Line(compose(*words, f"task={task}"), Shown()))]
+
+    assert left("all") == [("experts", 2), ("distill", 3), ("evaluate", 6), ("evaluate", 8)]
+    assert left("experts") == [("experts", 2)]
+    assert not (tmp_path / "outputs").exists()
+    succeeds(line("task=experts", *words))
+    assert left("all") == [("distill", 3), ("evaluate", 6), ("evaluate", 8)]
+    succeeds(line("task=all", *words))
+    assert left("all") == [] and plan(Line(compose(*words), Shown()), [1]).notes == [
+        "Nothing is left: all of it is there."
+    ]
+
+
+def test_work_is_counted_from_the_networks_passes(tmp_path):
+    words = words_of("mtt", tmp_path, "method.experts.count=2", "task=experts")
+    (two,), (four,) = (
+        parts(Line(compose(*words, f"method.experts.recipe.epochs={epochs}"), Shown())) for epochs in (2, 4)
+    )
+    assert four.images == pytest.approx(2 * two.images) and four.operations == pytest.approx(2 * two.operations)
+    assert two.operations / two.images == pytest.approx(four.operations / four.images) and two.disk < four.disk
+
+
+def test_times_of_arrows_add_up_and_no_unit_is_divided():
+    found = [Part("experts", "", 10, 0.0, 1e12, 100.0, 10**9), Part("distill", "", 1, 0.0, 1e12, 60.0, 0)]
+    told = notes(found, [1, 4])[0]
+    assert "2 TFLOP and 1 GB" in told and "1 in 2 min 40 s, 4 in 1 min 30 s" in told
+    assert told.endswith("any number takes 1 min 10 s.")
+
+
+def test_what_has_no_plan_is_told(line):  # noqa: F811
+    code, _, said = line("task=plan", "task=report")
+    assert code == 1 and "task" in said
