@@ -195,7 +195,7 @@ ORDER = [
     ),
     "distill",
     *("distill.cli", "distill.cli.habits", "distill.cli.typed", "distill.cli.listing", "distill.cli.errors"),
-    *("distill.cli.sweeps", "distill.cli.jobs", "distill.cli.artefacts", "distill.cli.suites"),
+    *("distill.cli.sweeps", "distill.cli.jobs", "distill.cli.artefacts", "distill.cli.planning", "distill.cli.suites"),
     *("distill.cli.robustness", "distill.cli.ranking", "distill.cli.continual", "distill.cli.main"),
     *("distill.__main__", "run"),
 ]

@@ -110,6 +110,7 @@ def test_nothing_is_written_into_a_store_that_is_complete(experts):
         crew=Crew(), teachers_alone=False, expert_store=lambda: experts, written=[],
         asked_stores=lambda: [({}, "other", 0, SimpleNamespace(missing=[], folder="other"))],
     )  # fmt: skip
+    line.judge = line
     stages.experts(line)
     assert line.written == [experts.folder, "other"]
     assert before == {path.name: path.stat().st_mtime_ns for path in [experts.folder, *experts.folder.iterdir()]}

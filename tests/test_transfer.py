@@ -1,6 +1,7 @@
 """Transfer: students learn a set, keep all but their last layer, and are tuned on another real set."""
 
 import json
+import os
 import re
 from dataclasses import replace
 from functools import partial
@@ -139,6 +140,13 @@ def test_features_are_kept_for_other_ways_and_a_damaged_file_is_told(vectors, ju
     monkeypatch.setattr("distill.evaluation.pretraining.train", None)
     judged(vectors, transfer("transfer-probe"), "probe")
     assert judged(vectors, transfer(), "again")["accuracies"] == first["accuracies"]
+    parts = [tmp_path / "pretrained" / f".{name}.safetensors.0.part" for name in ("old", "new")]
+    for part in parts:
+        part.touch()
+    os.utime(parts[0], (0, 0))
+    monkeypatch.undo()
+    judged(vectors.with_(labels=-vectors.labels), transfer(), "others")
+    assert [part.exists() for part in parts] == [False, True]  # what a killed process left, and what another one writes
     files[0].write_bytes(files[0].read_bytes()[:-9])
     with pytest.raises(ValueError, match=files[0].name):
         judged(vectors, transfer(), "damaged")

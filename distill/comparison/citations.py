@@ -5,14 +5,18 @@ from collections.abc import Iterable
 from functools import cache
 
 from distill.presets import CONFIGS
-from distill.report.rows import RANDOM, WHOLE
+from distill.report.rows import BASELINES, RANDOM, SCRATCH, WHOLE
 from distill.text import harmless
 
 FAMILIES = {  # in the order of a table
     RANDOM: "baseline",
-    **{name: name for name in ("selection", "sampling", "gradient", "distribution", "trajectory", "decoupled")},
+    **{
+        name: name
+        for name in ("selection", "sampling", "gradient", "distribution", "trajectory", "decoupled", "transfer")
+    },
     "other": "other",
     WHOLE: "baseline",
+    SCRATCH: "baseline",
 }
 
 
@@ -23,7 +27,7 @@ def family(method: str) -> str:
         >>> family("mtt"), family("random real"), family("somebody's")
         ('trajectory', 'random real', 'other')
     """
-    if method in (RANDOM, WHOLE):
+    if method in BASELINES:
         return method
     return next((found[1] for found in [_about(method)] if found), "other")
 
@@ -68,7 +72,7 @@ def bibtex(methods: Iterable[str]) -> str:
         <BLANKLINE>
     """
     known, names = entries(), list(dict.fromkeys(methods))
-    unknown = [harmless(name) for name in names if not cited(name) and name != WHOLE]
+    unknown = [harmless(name) for name in names if not cited(name) and name not in (WHOLE, SCRATCH)]
     parts = [f"% No citation is known of: {', '.join(unknown)}"] if unknown else []
     parts += [known[key] for key in dict.fromkeys(key for name in names for key in cited(name))]
     return "\n\n".join(parts) + "\n"

@@ -13,7 +13,7 @@ from torch import Tensor
 from distill import rng
 from distill.checks import check_ranges, setting, stated
 from distill.data.split import Split
-from distill.files import digest, hash_tensors, load_tensors, save_tensors
+from distill.files import clear_abandoned, digest, hash_tensors, load_tensors, save_tensors
 from distill.identity import digits, parts_of
 from distill.networks.base import Student, with_head
 from distill.sets.base import TrainingSet
@@ -76,6 +76,7 @@ class Pretraining:
         about = [digits(parts_of(self.recipe(data))), data.hash, data.label_kind, seed]
         path = source.folder / f"{digest([hash_tensors(net.state_dict()), repr(net), *about])}.safetensors"
         if not path.exists():
+            clear_abandoned(source.folder, ".*.part")
             save_tensors(path, self.learned(net, data, source.split, seed))
         net.features.load_state_dict(load_tensors(path)[0])
 

@@ -74,6 +74,15 @@ def rehearse_pretraining(net: nn.Module, pretraining: Pretraining, split: Split,
         rehearse(net, recipe, split, images, f"protocol.pretraining.{name}")
 
 
+def check_shape(name: str, shape: tuple[int, ...], own: tuple[int, ...]) -> None:
+    """Raise ValueError if images of the real set ``name``, which students are tuned on, are of another shape than a set's."""
+    if shape != own:
+        raise ValueError(
+            f"images of {name}, which students are tuned on, are {shape}, those of the set {own}: onto.size={own[1]} makes "
+            "squares of that side"
+        )
+
+
 def rehearse_labels(committee: Committee, recipe: Recipe, split: Split, images: int) -> None:
     """Raise ValueError if teachers that normalise with the batch at hand would be asked about a single image."""
     if any((size - 1) % math.ceil(size / recipe.micro_batches) == 0 for size in batches(images, recipe.batch)):

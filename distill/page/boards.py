@@ -7,7 +7,7 @@ from functools import cached_property
 from distill.comparison.arms import Comparison, compared, named
 from distill.comparison.pivots import Labels, Pivot, pivots
 from distill.report.gains import metric_of
-from distill.report.rows import RANDOM, WHOLE, Report, Row
+from distill.report.rows import BASELINES, Report, Row
 from distill.report.table import MARKS, spelt_out
 from distill.text import shown
 
@@ -114,7 +114,7 @@ class Boards:
             cells = [self._cell(line.rows[key]) if key in line.rows else None for key in pivot.columns]
             first = next(iter(line.rows.values()))
             chosen = "" if first["selection"] == "last" else f", {first['selection']}"
-            lines.append(Line(shown(line.name), line.family + shown(chosen), first["method"] in (RANDOM, WHOLE), cells))
+            lines.append(Line(shown(line.name), line.family + shown(chosen), first["method"] in BASELINES, cells))
         return Board(self._facets(pivot.rows[0]), list(dict.fromkeys(changes)), columns, lines)
 
     def _cell(self, row: Row) -> Cell:

@@ -15,7 +15,7 @@ from distill.page.boards import Boards
 from distill.page.details import Packed, artefacts, by_class, facts
 from distill.page.figures import intervals
 from distill.page.made import Made, sets
-from distill.report.rows import RANDOM, WHOLE, Report, Row
+from distill.report.rows import BASELINES, Report, Row
 from distill.report.table import LEGEND, TEXT, lines, write_csv
 from distill.text import harmless, shown
 
@@ -68,7 +68,7 @@ def _parts(home: Path, runs: Sequence[Report], rows: Sequence[Row], command: str
         choices=boards.choices,
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        baselines=(RANDOM, WHOLE),
+        baselines=BASELINES,
         legend=[*LEGEND, *seen.notes],
         intervals=intervals(rows),
         any_made=bool(paths),
@@ -87,9 +87,7 @@ def _packing(found: Iterator[Made], templates: jinja2.Environment, packed: Packe
 
 
 def _title(rows: Sequence[Row]) -> str:
-    about = list(
-        dict.fromkeys(f"{row['method']} on {row['data']}" for row in rows if row["method"] not in (RANDOM, WHOLE))
-    )
+    about = list(dict.fromkeys(f"{row['method']} on {row['data']}" for row in rows if row["method"] not in BASELINES))
     return f"distill: {', '.join(about[:3])}{f' and {len(about) - 3} more' if about[3:] else ''}"
 
 

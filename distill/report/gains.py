@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from distill.report.differences import difference
-from distill.report.rows import PEAKED, RANDOM, WHOLE, Row
+from distill.report.rows import BASELINES, PEAKED, RANDOM, Row
 
 ACCURACY, TRANSFER = (
     "accuracy",
@@ -47,7 +47,7 @@ def trainings(rows: Sequence[Row]) -> list[str]:
 
 def _gain(row: Row, judged: Sequence[str], randoms: Mapping[Any, Row]) -> tuple[float, float | None] | None:
     beside = randoms.get((*judged, row["labels"]), randoms.get((*judged, "hard")))
-    if row["method"] in (RANDOM, WHOLE) or row["selection"] in PEAKED or beside is None:
+    if row["method"] in BASELINES or row["selection"] in PEAKED or beside is None:
         return None
     found = difference(sample(row), sample(beside))
     half = None if found.low is None or found.high is None else (found.high - found.low) / 2

@@ -21,7 +21,7 @@ from distill.parallel import crew
 
 Row = dict[str, Any]
 
-RANDOM, WHOLE, SCRATCH = "random real", "whole real set", "from scratch"  # how the rows of the baselines are called
+RANDOM, WHOLE, SCRATCH = BASELINES = "random real", "whole real set", "from scratch"  # how their rows are called
 
 PEAKED = ("maximum", "test")  # selections of snapshots that were chosen on the test split
 

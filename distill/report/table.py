@@ -14,7 +14,7 @@ from rich.text import Text
 
 from distill.files import replacing
 from distill.report.gains import gains, metric_of
-from distill.report.rows import RANDOM, WHOLE, Report, Row, gap_to_published
+from distill.report.rows import BASELINES, Report, Row, gap_to_published
 from distill.text import shown, spreadsheet
 
 MARKS = {"maximum": "†", "test": "‡"}
@@ -150,7 +150,7 @@ def _stated(row: Row) -> dict[str, str]:
     except ValueError:  # a quotation that does not end
         items = []
     values = {name.lstrip("+"): value for name, equals, value in items if equals}
-    if row["method"] in (RANDOM, WHOLE):
+    if row["method"] in BASELINES:
         values = {name: value for name, value in values.items() if not name.startswith("method.")}
     values |= {name: str(row[name]) for name in ("seed", "source") if name in row}
     return {name: value for name, value in values.items() if name not in UNTOLD}

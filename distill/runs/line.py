@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from distill.data.real import RealData
 from distill.data.real import load as load_data
 from distill.evaluation.protocol import Protocol
-from distill.evaluation.rehearsal import check_protocol, rehearse, rehearse_pretraining, rehearse_student
+from distill.evaluation.rehearsal import check_protocol, check_shape, rehearse, rehearse_pretraining, rehearse_student
 from distill.files import digest
 from distill.methods.base import Inputs, Method
 from distill.parallel import Crew, crew
@@ -42,8 +42,7 @@ class Line:
     """The straight line of one configuration; each method is an arrow, and skips what its file already answers.
 
     Attributes:
-        judge: whose real images and teachers tell what sets are worth: itself, or, of students that are pre-trained on the
-            sets, the line of the real set that they are tuned on, which makes none.
+        tuner: of students that are pre-trained on the sets, the line of the real set that they are tuned on; it makes none.
     """
 
     judges_alone = False
@@ -73,12 +72,17 @@ class Line:
         self.command = shlex.join([*command().split(), *run.stated])
         self.written: list[Path] = []
         self.left_out: set[str] = set()  # loggers whose service failed
-        self.judge = self.tuned_on() if self.cfg.protocol.pretraining is not None else self
+        self.tuner = self.tuned_on() if self.cfg.protocol.pretraining is not None else None
         self.check()
 
     @property
     def crew(self) -> Crew:
         return crew()
+
+    @property
+    def judge(self) -> Line:
+        """Whose real images and teachers tell what sets are worth."""
+        return self if self.tuner is None else self.tuner
 
     def read(self, data: DictConfig, own: bool = True) -> RealData:
         """Real images; the run's own in the space of the sets that are judged."""
@@ -90,16 +94,11 @@ class Line:
     def tuned_on(self) -> Line:
         """The line of the real set that pre-trained students are tuned on: ``data@onto``, or the run's own."""
         other, onto = copy(self), self.cfg.get("onto")
-        other.judges_alone, other.source, other.asked, other.judge = True, self.real, {}, other
+        other.judges_alone, other.source, other.asked, other.tuner = True, self.real, {}, None
         if onto is not None:
             other.real = self.read(onto, own=False)
             other.choices = {**self.choices, "data": self.choices["data@onto"]}
-            shape, own = other.real.train.shape, self.real.train.shape
-            if shape != own:
-                raise ValueError(
-                    f"images of {onto.name}, which students are tuned on, are {shape}, those of the set {own}: onto.size="
-                    f"{own[1]} makes squares of that side"
-                )
+            check_shape(onto.name, other.real.train.shape, self.real.train.shape)
         return other
 
     def check(self) -> None:
