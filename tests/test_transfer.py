@@ -176,6 +176,7 @@ def test_a_run_tunes_on_another_real_set_beside_students_from_scratch(line, tmp_
     assert [row["method"] for row in rows] == ["random", "random real", "whole real set", "from scratch"]
     assert {(row["data"], row["metric"]) for row in rows} == {("digits to digits", "transfer accuracy")}
     assert [len(row["accuracy_by_class"]) for row in rows] == [3] * 4
+    assert [(row["ipc"], row["ipc_range"]) for row in rows] == [(1, "1"), (1, "1"), (None, None), (0, "0")]
     code, table, said = line(*WORDS, "protocol=transfer", "baselines=[random,whole,scratch]")
     assert code == 0 and "all rows were there" in said and "Transfer accuracy on the test split" in table
 

@@ -45,7 +45,7 @@ ROW = {
     **{"seconds": "[-1e12, 1e12]", "assumed": "absent or any number of any text"},  # seconds: a clock went back
     **dict.fromkeys(("sd_synthesis", "sd_student"), "absent or null or [0, 10]"),
     **dict.fromkeys(("student_hash", "protocol_hash", "training_hash", "synset_hash"), "absent or null or text"),
-    **{"ipc": "null or (0, 1e9]", "ipc_range": "absent or null or text", "data_hash": "absent or text"},
+    **{"ipc": "null or [0, 1e9]", "ipc_range": "absent or null or text", "data_hash": "absent or text"},
     **dict.fromkeys(("counts", "synthesis_seeds"), "absent or null or any number of whole [0, 1e20]"),
     **{"mean": "[0, 1]", "balanced_accuracy": "absent or [0, 1]", "sd": "null or [0, 10]", "ci95": "null or [0, 10]"},
     **dict.fromkeys(("accuracies", "validation_accuracies"), "absent or any number of [0, 1]"),

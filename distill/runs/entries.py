@@ -50,7 +50,7 @@ def entries(line: Line, quiet: bool = False) -> Iterator[tuple[Line, Entry]]:
         yield judge, Entry([Coreset.whole(line.real.train)], WHOLE, None, about=about(line))
     if "scratch" in named:
         nothing = Coreset(line.real.train, torch.arange(0))
-        yield judge, Entry([nothing], SCRATCH, None, about=about(line))
+        yield judge, Entry([nothing], SCRATCH, 0, about=about(line))
 
 
 def about(line: Line) -> dict[str, Any]:
