@@ -218,7 +218,7 @@ def asked_by(*overrides):
 def test_a_protocols_teachers_are_the_methods_unless_they_are_stated():
     settings = ["networks=[vgg11_bn]", "count=3", "minimum=0.5", "priors=[40]", "recipe.epochs=7", "recipe.lr=0.2"]
     once = ["method=sre2l", "data=cifar10", *(f"method.committee.{setting}" for setting in settings)]
-    method = OmegaConf.to_container(composed(*once), resolve=True)["method"]["committee"]
+    method = OmegaConf.to_container(composed(*once), resolve=True)["method"]["committee"] | {"pretext": None}
     for protocol, mode in (("sre2l-cifar", "batch"), ("rded", "eval"), ("cvdd", "batch")):
         assert asked_by(*once, f"protocol={protocol}") == (protocol, method | {"mode": mode})
     _, stated = asked_by(
