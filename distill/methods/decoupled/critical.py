@@ -101,7 +101,7 @@ def critical_composites(
     _, height, width = real.shape
     tall, wide = height // factor, width // factor
     images = []
-    for cls, count in enumerate(counts):
+    for cls, count in ((cls, count) for cls, count in enumerate(counts) if count):
         own = real.sample(cls, pool, rng.generator(seed, "pool", cls))
         g = rng.generator(seed, "patches", cls)
         maps = activation_maps(net, own, torch.full((len(own),), cls, device=own.device))
