@@ -41,6 +41,12 @@ def test_work_is_counted_from_the_networks_passes(tmp_path):
     assert two.operations / two.images == pytest.approx(four.operations / four.images) and two.disk < four.disk
 
 
+def test_a_protocol_that_counts_steps_has_a_time_too(tmp_path):
+    words = words_of("dm", tmp_path, "protocol.recipe.epochs=null", "protocol.recipe.extra_epochs=0", "baselines=[]")
+    (part,) = parts(Line(compose(*words, "protocol=dcb-dsa", "protocol.recipe.steps=30", "task=all"), Shown()))[-1:]
+    assert part.arrow == "evaluate" and part.seconds > 0
+
+
 def test_times_of_arrows_add_up_and_no_unit_is_divided():
     found = [Part("experts", "", 10, 0.0, 1e12, 100.0, 10**9), Part("distill", "", 1, 0.0, 1e12, 60.0, 0)]
     told = notes(found, [1, 4])[0]

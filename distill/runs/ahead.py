@@ -77,7 +77,7 @@ def one_step(net: nn.Module, recipe: Recipe | None, data: Coreset, real: Split) 
     if recipe is None:
         F.cross_entropy(net(data.images[:]), data.targets).backward()
     else:
-        short = recipe.with_(epochs=1, extra_epochs=0)
+        short = recipe.with_(epochs=1, steps=None, extra_epochs=0)
         train([net], Batches(data, short, recipe.views.on(real)), seeds=[0])
     if torch.cuda.is_available():
         torch.cuda.synchronize()
