@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from distill.data.split import Split
-from distill.networks.base import Student, laid_out
+from distill.networks.base import Student
 from distill.teachers.committee import Committee
 from distill.training.dynamics import Dynamics
 
@@ -53,7 +53,7 @@ class Proxies:
 
 @torch.no_grad()
 def _features(net: Student, images: Tensor) -> Tensor:
-    return net.features(laid_out(images)).flatten(1)
+    return net.embedding(images)
 
 
 def _parts(real: Split, index: Tensor) -> Iterator[Tensor]:

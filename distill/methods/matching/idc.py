@@ -16,14 +16,14 @@ from distill.methods.base import Inputs
 from distill.methods.matching.classes import WAYS
 from distill.methods.matching.gradient import with_gradient
 from distill.methods.matching.matcher import KERNELS, Matcher
-from distill.methods.matching.pixels import PixelMatching, PixelSettings, named
+from distill.methods.matching.pixels import PixelMatching, PixelSettings
 from distill.networks.base import restart, stateless
 from distill.networks.flat import FlatStudent, flatten
 from distill.sets.coreset import Coreset
 from distill.sizes import are_equal
 from distill.training.batch import Batches
 from distill.training.gradients import way_to_train
-from distill.training.loop import Progress, train
+from distill.training.loop import Progress, named, train
 from distill.training.recipe import Recipe
 
 

@@ -22,11 +22,11 @@ from distill.methods.base import Inputs, Skip, given
 from distill.methods.matching.characteristic import Sampler, discrepancy
 from distill.methods.matching.classes import WAYS
 from distill.methods.matching.gradient import with_gradient
-from distill.methods.matching.pixels import PixelMatching, PixelSettings, named
+from distill.methods.matching.pixels import PixelMatching, PixelSettings
 from distill.networks.base import stateless
 from distill.networks.flat import FlatStudent
 from distill.sets.synthetic import SyntheticSet
-from distill.training.loop import optimizer_tensors, restore_optimizer
+from distill.training.loop import named, optimizer_tensors, restore_optimizer
 from distill.training.recipe import EXPERTS
 
 SCALE = 300.0  # of the discrepancy

@@ -114,8 +114,3 @@ class PixelMatching(ClassMatching):
         """Make the set's images those of the pixels."""
         with torch.no_grad():
             self.synset.images.copy_(self.real.preprocessing(self.pixels))
-
-
-def named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Those whose names begin with ``prefix``, under the rest of their names."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -11,7 +11,7 @@ from distill import rng
 from distill.checks import check_ranges, setting, stated
 from distill.networks.base import Student
 from distill.progress import tell
-from distill.training.loop import optimizer_tensors, restore_optimizer
+from distill.training.loop import named, optimizer_tensors, restore_optimizer
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,8 @@ class Body:
         return {**net, **momentum, "steps": torch.tensor(self.steps)}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        net, momentum = (
-            {n[len(k) :]: t for n, t in tensors.items() if n.startswith(k)} for k in ("net.", "optimizer.")
-        )
-        self.net.load_state_dict(net)
-        restore_optimizer(self.optimizer, momentum)
+        self.net.load_state_dict(named(tensors, "net."))
+        restore_optimizer(self.optimizer, named(tensors, "optimizer."))
         self.steps = int(tensors["steps"])
 
 
@@ -122,5 +119,4 @@ class Pool:
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         for place, body in enumerate(self.bodies):
-            own = f"{place}."
-            body.restore({name[len(own) :]: each for name, each in tensors.items() if name.startswith(own)})
+            body.restore(named(tensors, f"{place}."))
