@@ -174,9 +174,9 @@ ORDER = [
         "distill.runs.comparing",
         "distill.runs.ahead",
         "distill.runs.cost",
-        "distill.runs.plan",
         "distill.runs.ranking",
         "distill.runs.workers",
+        "distill.runs.plan",
     ),
     *(
         "distill.runs.explained",

@@ -141,6 +141,7 @@ def students(line: Line) -> list[Work]:
     sizes = [len(line.synsets[0])] if line.synsets else [sum(train.asked(ipc)) for ipc in line.ipcs]
     beside = [count for name, count in named.items() if name != "whole"]
     alike = [len(line.synsets) or line.cfg.syntheses, *beside]  # each row's students are shared
+    found += pretraining(line, [(size, count) for size in sizes for count in alike])
     counted = [(size, count) for size in sizes for count in alike] + [(len(train), 1)] * ("whole" in named)
     for images, count in counted:
         images = line.protocol().trained_on(images, len(line.judge.real.train))
@@ -153,6 +154,31 @@ def students(line: Line) -> list[Work]:
             batch = min(recipe.batch, images)
             found.append(Work(text, units, (units + tries) * passes * images, batch, line.student(name), recipe))
     return found
+
+
+def pretraining(line: Line, counted: Sequence[tuple[int, int]]) -> list[Work]:
+    """What students do before they are tuned, where the protocol says so; what is found again is counted, too.
+
+    Args:
+        counted: sizes, and how many sets there are of each.
+    """
+    protocol = line.protocol()
+    if protocol.pretraining is None:
+        return []
+    vectors = line.synsets[0].has_vectors if line.synsets else line.kind.has_vectors
+    recipe = protocol.pretraining.vectors if vectors else protocol.pretraining.classes
+    return [
+        Work(
+            f"{count * protocol.students} students {name} before, of {recipe.passes(size)} epochs",
+            count * protocol.students,
+            count * protocol.students * recipe.passes(size) * size,
+            min(recipe.batch, size),
+            line.student(name),
+            recipe,
+        )
+        for size, count in counted
+        for name in line.students
+    ]
 
 
 AHEAD: Mapping[str, Callable[[Line], list[Work]]] = {

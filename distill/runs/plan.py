@@ -5,17 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from distill.comparison.forms import Form, plain
-from distill.runs import ahead
+from distill.runs import ahead, workers
 from distill.runs.cost import millions
 from distill.runs.line import Line
 from distill.runs.progress import duration
 
-ARROWS: Mapping[str, Sequence[str]] = {  # of each task
-    "experts": ("experts",),
-    "distill": ("distill",),
-    "evaluate": ("evaluate",),
-    "all": ("experts", "distill", "evaluate"),
-}
+ARROWS: Mapping[str, Sequence[str]] = {
+    **{task: [task] for task in workers.TASKS},
+    "all": list(workers.TASKS),
+}  # of each task
 
 AT_ONCE = (1, 4, 16)  # processes that a plan tells of, where none are asked for
 
