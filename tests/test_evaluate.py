@@ -267,7 +267,7 @@ def test_a_published_number_stands_beside_the_network_it_was_measured_with(real,
 
 def test_vectors_are_no_labels_for_cross_entropy(rows, real):
     vectors = subset(real).with_(labels=torch.zeros(9, 5), label_kind="vectors")
-    with pytest.raises(ValueError, match="vectors of 5 numbers, expected classes: judge it by transfer"):
+    with pytest.raises(ValueError, match="labels are vectors, expected classes: judge it by transfer"):
         rows(vectors, protocol())
     assert rows(vectors, protocol(labels=Hard()))[0]["labels"] == "hard"
 

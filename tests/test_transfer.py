@@ -21,6 +21,10 @@ from distill.evaluation.pretraining import Source
 from distill.files import load_tensors
 from distill.networks.convnet import ConvNet
 from distill.report.rows import Report
+from distill.runs.ahead import students
+from distill.runs.composed import compose
+from distill.runs.line import Line
+from distill.runs.progress import Shown
 from distill.sets.coreset import Coreset
 from distill.sets.synthetic import SyntheticSet
 from distill.teachers.committee import Committee
@@ -210,3 +214,28 @@ def test_what_cannot_be_tuned_is_told_before_anything_is_trained(line, tmp_path,
     assert code == 1
     assert re.search(message, said), said
     assert not (tmp_path / "outputs" / "experts").exists()
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["method=krrst", "protocol=tesla"], "own labels are vectors, expected classes"),
+        (["method=krrst_full", "protocol=tesla"], "own labels are vectors, expected classes"),
+        (["method=pca", "method.factor=2", "protocol=rded", "protocol/labels=once"], "students are shown one tile"),
+    ],
+)
+def test_labels_that_a_methods_sets_cannot_have_are_told_before_there_is_a_set(words, message):
+    with pytest.raises(ValueError, match=message):
+        Line(compose("data=digits", "ipc=1", "device=cpu", *words), Shown())
+
+
+def test_teachers_that_are_named_alone_are_those_of_the_sets_real_set():
+    words = ["task=experts", "experts=target", "method=krrst", "data@onto=digits", "onto.classes=[5,6,7]"]
+    run = Line(compose("data=digits", "data.classes=[0,1,2]", "device=cpu", *words), Shown())
+    assert run.judge is run and len(list(run.asked_stores())) == 1
+
+
+def test_what_students_learn_before_is_ahead_of_a_run():
+    run = Line(compose(*WORDS, "protocol=transfer", "baselines=[random]", "draws=3"), Shown())
+    before = [work for work in students(run) if "before" in work.text]
+    assert [(work.units, work.images) for work in before] == [(1, 2 * 5), (3, 3 * 2 * 5)]

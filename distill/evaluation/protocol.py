@@ -134,6 +134,11 @@ class Protocol:
         """Images that the recipe is for, of a set with ``images`` that is judged beside so many real ones."""
         return real if self.tunes else images
 
+    def check_labels(self, has_vectors: bool, is_shown_whole: bool) -> None:
+        """Raise ValueError if the recipe is for sets of a kind that its labels are not for (`Labels.check`)."""
+        if not self.tunes:
+            self.labels.check(has_vectors, is_shown_whole)
+
     def sized(self, images: int, classes: int, real: int) -> Protocol:
         """With the batch and the labels of a set of so many images, of ``real`` ones; no batch is larger than the set."""
         batch = self.recipe.batch

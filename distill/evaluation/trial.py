@@ -71,8 +71,8 @@ class Trial:
         """What is trained: what the labels take of ``net``, or it and beside it the student whose weights it goes on from."""
         if self.before is not None:
             return continued(net, self.before.load(self.place, student).to(self.data.images.device))
-        if self.first is not None:
-            assert self.protocol.pretraining is not None and isinstance(net, Student)
+        if self.protocol.pretraining is not None:
+            assert self.first is not None and isinstance(net, Student), "pre-training needs the bench's source"
             seed = rng.derive(self.seed, f"{self.purpose} pretraining", self.synthesis, student)
             self.protocol.pretraining.begin(net, *self.first, seed)
         return self.protocol.labels.learner(net, self.teaching)

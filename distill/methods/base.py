@@ -135,6 +135,7 @@ class Method(LightningModule):
 
     learns: ClassVar[bool] = True  # else it picks, and is quick enough to stand beside others as a baseline
     makes_sets: ClassVar[bool] = True  # else students walk the real one, as `walk` says
+    has_vectors: ClassVar[bool] = False  # whether the labels of its sets are vectors
     settings_type: ClassVar[type[Settings]] = Settings
     settings: Settings
 
@@ -167,6 +168,11 @@ class Method(LightningModule):
     def real_each(self) -> int:
         """Different real images of a class that one of `initial_set` is made of; 0 where it starts from noise."""
         return 1
+
+    @property
+    def is_shown_whole(self) -> bool:
+        """Whether views are made of the whole of its sets' images."""
+        return True
 
     def begin(self, synset: SyntheticSet | None = None) -> None:
         """Go on with ``synset``, or start from `initial_set`; what is learned becomes leaves of the graph."""

@@ -43,10 +43,10 @@ class Line:
 
     Attributes:
         tuner: of students that are pre-trained on the sets, the line of the real set that they are tuned on; it makes none.
+        source: of such a line, the sets' real set; None for every other.
     """
 
-    judges_alone = False
-    source: RealData | None = None  # of students that are pre-trained
+    source: RealData | None = None
 
     def __init__(self, run: Composed, progress: Shown, real: RealData | None = None):
         cfg = run.cfg
@@ -72,7 +72,7 @@ class Line:
         self.command = shlex.join([*command().split(), *run.stated])
         self.written: list[Path] = []
         self.left_out: set[str] = set()  # loggers whose service failed
-        self.tuner = self.tuned_on() if self.cfg.protocol.pretraining is not None else None
+        self.tuner = self.tuned_on() if cfg.protocol.pretraining is not None and not self.teachers_alone else None
         self.check()
 
     @property
@@ -94,7 +94,7 @@ class Line:
     def tuned_on(self) -> Line:
         """The line of the real set that pre-trained students are tuned on: ``data@onto``, or the run's own."""
         other, onto = copy(self), self.cfg.get("onto")
-        other.judges_alone, other.source, other.asked, other.tuner = True, self.real, {}, None
+        other.source, other.asked, other.tuner = self.real, {}, None
         if onto is not None:
             other.real = self.read(onto, own=False)
             other.choices = {**self.choices, "data": self.choices["data@onto"]}
@@ -135,6 +135,7 @@ class Line:
             method = self.method(ipc, self.cfg.seed, self.untrained)
             if self.cfg.task != "distill":
                 method.check_choice(self.protocol().choice.val)
+                self.protocol().check_labels(method.has_vectors, method.is_shown_whole)
 
     def check_judging(self, protocol: Protocol) -> None:
         """Let fail what the students' training would find impossible."""
@@ -165,7 +166,7 @@ class Line:
 
     @property
     def makes(self) -> bool:
-        return not self.synsets and bool(self.ipcs) and not self.judges_alone  # sets, or walks; else there are others'
+        return not self.synsets and bool(self.ipcs) and self.source is None  # sets, or walks; else there are others'
 
     @property
     def teachers_alone(self) -> bool:

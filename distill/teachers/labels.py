@@ -89,6 +89,9 @@ class Labels(ABC):
         """What of a fresh student is trained; its parameters are some of the student's own."""
         return net
 
+    def check(self, has_vectors: bool, is_shown_whole: bool) -> None:  # noqa: B027  # most kinds go with any set
+        """Raise ValueError if these are no labels of sets that have vectors, or whose views are made of parts of images."""
+
     def takes(self, images: int, classes: int, passes: int, own: int) -> int:
         """About the bytes that labels of so many images take, as `Told` counts them once they are there.
 
@@ -138,16 +141,19 @@ class Own(Labels):
     def rows(self, soft: bool) -> list[Labels]:
         return [self, Hard()] if self.twin and soft else [self]
 
+    def check(self, has_vectors: bool, is_shown_whole: bool) -> None:
+        if has_vectors:
+            raise ValueError(
+                "the set's own labels are vectors, expected classes: judge it by transfer (protocol=transfer), or by the "
+                "classes of its images (protocol/labels=hard)"
+            )
+
     def takes(self, images: int, classes: int, passes: int, own: int) -> int:
         return own
 
     def on(self, batches: Batches, seed: int, teaching: Teaching) -> Told:
         data = batches.data
-        if data.has_vectors:
-            raise ValueError(
-                f"the set's labels are vectors of {data.labels.shape[1]} numbers, expected classes: judge it by transfer "
-                "(protocol=transfer), or by the classes of its images (protocol/labels=hard)"
-            )
+        self.check(data.has_vectors, data.is_shown_whole)
         return Told(OwnLabels(data.targets, data.num_classes), CrossEntropy(), lambda: data.label_bytes)
 
 

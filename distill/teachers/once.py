@@ -22,12 +22,15 @@ class Once(Matched):
     def takes(self, images: int, classes: int, passes: int, own: int) -> int:
         return 4 * images * classes
 
-    def on(self, batches: Batches, seed: int, teaching: Teaching) -> Told:
-        if not batches.data.is_shown_whole:
+    def check(self, has_vectors: bool, is_shown_whole: bool) -> None:
+        if not is_shown_whole:
             raise ValueError(
                 f"protocol/labels is {self.name}, one label for each image, and students are shown one tile of an image: "
                 "protocol/labels=on_the_fly, or hard"
             )
+
+    def on(self, batches: Batches, seed: int, teaching: Teaching) -> Told:
+        self.check(batches.data.has_vectors, batches.data.is_shown_whole)
         data, ask = batches.data, self.ask(teaching, batches.recipe.micro_batches)
         known = _Known(lambda: ask(data.images[:]), self.temperature)
         return self.told(known, lambda: self.takes(len(data.labels), data.num_classes, 0, 0), teaching)

@@ -63,6 +63,10 @@ class PCA(RealPixels):
     def real_each(self) -> int:
         return self.settings.factor**2
 
+    @property
+    def is_shown_whole(self) -> bool:
+        return self.settings.factor == 1
+
     def check_choice(self, val: bool) -> None:
         self.pruned.check_choice(val)
 

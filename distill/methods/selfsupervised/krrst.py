@@ -57,6 +57,7 @@ class KRRST(Method):
     """
 
     RANGES: ClassVar[Mapping[str, Any]] = {"committee": TEACHERS}
+    has_vectors = True
     settings_type = KRRSTSettings
     settings: KRRSTSettings
 

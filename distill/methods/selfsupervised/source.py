@@ -27,7 +27,7 @@ class FullSource(Method):
     """A walk of all real images, with vectors that the target network gives them as they are."""
 
     RANGES: ClassVar[Mapping[str, Any]] = {"committee": TEACHERS}
-    learns, makes_sets = False, False
+    learns, makes_sets, has_vectors = False, False, True
     settings_type = SourceSettings
     settings: SourceSettings
 
