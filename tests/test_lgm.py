@@ -8,9 +8,12 @@ from scipy.special import softmax
 from torch import Generator, nn
 from torch.func import grad
 
+from distill.methods.base import Method
 from distill.methods.matching import pyramid
 from distill.methods.matching.lgm import LinearGradientMatching, head_gradient
+from distill.methods.synthesis import distill
 from distill.networks.base import Student
+from distill.sets.reading import load
 from distill.teachers.committee import Committee
 from distill.training.views import Augmented, Cropped, Noised
 
@@ -194,3 +197,24 @@ def test_gradients_come_closer(asked_on):
     for step in range(60):
         method.learn(step)
     assert sum(method.update(step).item() for step in range(100, 110)) < 0.6 * first
+
+
+@pytest.mark.parametrize("cut", [2, 3, 4])  # before a level comes in with step 3, as it does, and after
+def test_a_run_killed_as_a_level_comes_in_ends_in_the_same_set(asked_on, tmp_path, monkeypatch, cut):
+    def run(folder):
+        method = asked_on(LinearGradientMatching, steps=6, grow_every=2, snapshot_every=1)
+        return load(distill(method, tmp_path / folder, {"method": "lgm"}, [], "cpu", lambda *a: None))
+
+    step_of = Method.training_step
+
+    def power_cut(method, step):
+        if int(step) == cut:
+            raise RuntimeError("power cut")
+        step_of(method, step)
+
+    whole = run("whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(Method, "training_step", power_cut)
+        with pytest.raises(RuntimeError, match="power cut"):
+            run("cut")
+    assert run("cut").hash == whole.hash
