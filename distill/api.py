@@ -213,7 +213,7 @@ def evaluate(
         ['dm', 'random real']
     """
     sets = [synsets] if isinstance(synsets, SyntheticSet | str) else list(synsets)
-    for synset in sets:
+    for synset in sets:  # before any is judged
         if not isinstance(synset, SyntheticSet):
             raise ValueError(f"{synset!r} is no set: give those of make or load; walks are baselines=['rs2']")
         check_fits(synset, real.train)
