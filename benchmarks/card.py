@@ -1,9 +1,10 @@
 """What a GPU reaches with students, experts and outer steps, beside its convolutions alone, within ten minutes.
 
-python benchmarks/card.py [--tiny] [--seconds 540] [--only rate,training,graphs,outer,updates,recovery,evaluation]
+python benchmarks/card.py [--tiny] [--eager] [--seconds 540] [--only rate,training,graphs,outer,updates,recovery,evaluation]
 
 ConvNet-3 of width 128 at 32 px. ``of rate`` is the time of the step's convolutions alone, forward and backward, measured in
-the same run, over the time of the step: 1 is the limit. ``--tiny`` goes through everything small, on a CPU too.
+the same run, over the time of the step: 1 is the limit. Of a GPU the most memory is told, too. ``--tiny`` goes through
+everything small, on a CPU too; ``--eager`` leaves the compiler out, which takes most of the time.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from benchmarks import speed, training
 from distill.autotune import EAGER
 from distill.data.preprocessing import Preprocessing
 from distill.data.split import Split
+from distill.effort import peak_bytes
 from distill.methods.base import Inputs
 from distill.methods.decoupled.recovery import Recovery
 from distill.methods.matching.unroll import CompiledDerivatives, Derivatives
@@ -56,12 +58,12 @@ class Card:
         rates: seconds of the convolutions alone, by (images, precision).
     """
 
-    def __init__(self, device: torch.device, seconds: float, tiny: bool):
+    def __init__(self, device: torch.device, seconds: float, tiny: bool, eager: bool):
         self.device, self.tiny, self.end = device, tiny, time.monotonic() + seconds
         self.warm, self.repeat, self.images = (1, 1, [2]) if tiny else (3, 20, [10, 100, 256, 1024])
         self.kinds = KINDS if device.type == "cuda" else ("fp32", "bf16")
         self.usual = self.kinds[-2]  # what torch makes of float32 here, unless it is told otherwise
-        self.compiled = (False,) if tiny else (False, True)
+        self.compiled = (False,) if tiny or eager else (False, True)
         self.rates: dict[tuple[int, str], float] = {}
 
     def wait(self) -> None:
@@ -87,6 +89,8 @@ class Card:
             print(f"{what:52} left out: the time is over", flush=True)
             return
         try:
+            if self.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(self.device)
             with self.device:
                 work = make()
             taken = self.seconds(work) / steps
@@ -94,7 +98,8 @@ class Card:
             print(f"{what:52} fails: {str(error).strip().splitlines()[0][:120]}", flush=True)
             return
         share = f"{self.rates[rate] / taken:6.2f} of rate" if rate in self.rates else ""
-        print(f"{what:52} {1000 * taken:10.3f} ms  {share}", flush=True)
+        memory = f"{peak_bytes(self.device) / 1e6:10,.0f} MB" if self.device.type == "cuda" else ""
+        print(f"{what:52} {1000 * taken:10.3f} ms{memory}  {share}", flush=True)
 
 
 def rate(card: Card) -> None:
@@ -209,7 +214,7 @@ def updates(card: Card) -> None:
     """Image updates at ipc 10 with 256 real images of each class."""
     for kind in ("dm",) if card.tiny else ("dsa", "dsac", "dm"):
         for name, way in speed.WAYS.items():
-            if name == EAGER or (not card.tiny and "wide" in name):
+            if name == EAGER or (not card.tiny and "wide" in name and way[0] in card.compiled):
                 card.line(f"{kind}, ipc 10, {name}", partial(speed.matching_update, kind, 10, way, "fp32"))
 
 
@@ -265,13 +270,14 @@ PARTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--eager", action="store_true")
     parser.add_argument("--seconds", type=float, default=540)
     parser.add_argument("--only", default=",".join(PARTS))
     arguments = parser.parse_args()
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     print(f"{name}, torch {torch.__version__}, CUDA {torch.version.cuda}; medians")
-    card = Card(device, arguments.seconds, arguments.tiny)
+    card = Card(device, arguments.seconds, arguments.tiny, arguments.eager)
     torch.manual_seed(0)
     for part in arguments.only.split(","):
         PARTS[part](card)
