@@ -73,7 +73,13 @@ ORDER = [
         "distill.teachers.reinforced",
         "distill.teachers.given",
     ),
-    *("distill.methods", "distill.methods.base", "distill.methods.synthesis", "distill.methods.sampling"),
+    *(
+        "distill.methods",
+        "distill.methods.base",
+        "distill.methods.synthesis",
+        "distill.methods.sampling",
+        "distill.methods.picked",
+    ),
     *(
         "distill.methods.matching",
         "distill.methods.matching.unroll",

@@ -285,14 +285,3 @@ class Method(LightningModule):
     def train_dataloader(self) -> DataLoader:
         """The numbers of the outer steps that are left."""
         return DataLoader(range(self.start_step, self.steps), batch_size=None)  # type: ignore[arg-type]
-
-
-class RealPixels(Method):
-    """Puts real pixels together in `learn`, optimises nothing, and is stored and judged in eight bits, as real images are."""
-
-    def artefact(self) -> SyntheticSet:
-        return super().artefact().quantised()
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        images = {"name": "images", "params": [self.synset.images]}
-        return torch.optim.SGD([images], 0.0)  # the outer loop asks for one

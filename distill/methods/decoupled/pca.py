@@ -10,8 +10,9 @@ from torch import Tensor
 from distill.augment.crops import resize_boxes
 from distill.augment.tiles import stitched
 from distill.checks import setting
-from distill.methods.base import Inputs, RealPixels, Settings
+from distill.methods.base import Inputs, Settings
 from distill.methods.decoupled.rded import check_factor
+from distill.methods.picked import RealPixels
 from distill.methods.selection.method import Selection, SelectionSettings
 from distill.methods.selection.rules import Rule
 from distill.sets.synthetic import SyntheticSet

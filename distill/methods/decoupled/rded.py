@@ -13,7 +13,8 @@ from distill.augment.crops import boxes, resize_boxes
 from distill.augment.tiles import stitched
 from distill.checks import setting
 from distill.data.split import Split
-from distill.methods.base import Inputs, LoopSettings, RealPixels, given
+from distill.methods.base import Inputs, LoopSettings, given
+from distill.methods.picked import RealPixels
 from distill.sizes import Size
 from distill.teachers.committee import Committee
 from distill.training.recipe import TEACHERS

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from distill.checks import setting
 from distill.data.split import Split
-from distill.methods.base import Inputs, RealPixels, Settings
+from distill.methods.base import Inputs, Settings
+from distill.methods.picked import RealPixels
 from distill.methods.selection.rules import Pool, Rule
 from distill.sets.synthetic import SyntheticSet
 from distill.training.recipe import TEACHERS
