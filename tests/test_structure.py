@@ -75,6 +75,7 @@ ORDER = [
     ),
     *(
         "distill.methods",
+        "distill.methods.peers",
         "distill.methods.base",
         "distill.methods.synthesis",
         "distill.methods.sampling",
@@ -83,6 +84,7 @@ ORDER = [
     *(
         "distill.methods.matching",
         "distill.methods.matching.unroll",
+        "distill.methods.matching.sliced",
         "distill.methods.matching.ways",
         "distill.methods.matching.classes",
         "distill.methods.matching.matcher",

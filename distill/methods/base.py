@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from distill import rng
 from distill.checks import check_ranges, setting, stated
 from distill.data.split import Split
+from distill.methods.peers import ALONE, Peers
 from distill.networks.base import Student
 from distill.sets.base import TrainingSet
 from distill.sets.synthetic import SyntheticSet
@@ -136,6 +137,7 @@ class Method(LightningModule):
     learns: ClassVar[bool] = True  # else it picks, and is quick enough to stand beside others as a baseline
     makes_sets: ClassVar[bool] = True  # else students walk the real one, as `walk` says
     has_vectors: ClassVar[bool] = False  # whether the labels of its sets are vectors
+    peers: Peers = ALONE  # who go through each outer step with this process
     settings_type: ClassVar[type[Settings]] = Settings
     settings: Settings
 
@@ -173,6 +175,17 @@ class Method(LightningModule):
     def is_shown_whole(self) -> bool:
         """Whether views are made of the whole of its sets' images."""
         return True
+
+    @property
+    def most_peers(self) -> tuple[int, str]:
+        """Processes that an outer step can be split over, at most, and why no more."""
+        return 1, "an outer step of this method is one process's, leave split out"
+
+    def check_split(self, split: int) -> None:
+        """Raise ValueError if an outer step cannot be split over so many processes."""
+        most, why = self.most_peers
+        if split > most:
+            raise ValueError(f"split is {split}, expected at most {most}: {why}")
 
     def begin(self, synset: SyntheticSet | None = None) -> None:
         """Go on with ``synset``, or start from `initial_set`; what is learned becomes leaves of the graph."""

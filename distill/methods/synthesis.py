@@ -178,6 +178,8 @@ class _Home(Callback):
 
     def write(self, method: Method, step: int, optimizer: Mapping[str, Tensor]) -> None:
         """Snapshot, set and state after ``step`` outer steps; the state last, so that what it promises is there."""
+        if not method.peers.first:
+            return
         synset, artefact = method.synset.copy(), method.artefact()
         spent = time.monotonic() - self.began
         took = {"seconds": spent, "peak_bytes": peak_bytes(synset.images.device)}

@@ -65,6 +65,7 @@ RANGES = {  # of the run; what a group takes is stated where its class is
     "precision": f"one of auto, {', '.join(PRECISIONS)}",
     "compile": "one of true, false, auto",
     "workers": "one of auto or whole [1, 1024]",
+    "split": "whole [1, 1024]",
     "data": stated(DataSettings),
     "onto": ("absent or null", stated(DataSettings)),
     "student": "map of text to anything",

@@ -133,6 +133,7 @@ class Line:
             rehearse(self.student(self.first_student)(), recipe, train, len(train), "method.experts.recipe")
         for ipc in self.ipcs:
             method = self.method(ipc, self.cfg.seed, self.untrained)
+            method.check_split(self.cfg.split)
             if self.cfg.task != "distill":
                 method.check_choice(self.protocol().choice.val)
                 self.protocol().check_labels(method.has_vectors, method.is_shown_whole)
@@ -255,8 +256,7 @@ class Line:
     @property
     def kind(self) -> type[Method]:
         """The method's class."""
-        kind: type[Method] = instantiate(self.cfg.method).func
-        return kind
+        return instantiate(self.cfg.method).func  # type: ignore[no-any-return]
 
     def learned_from(self, store: ExpertStore | None, seed: int) -> Any:
         """Names of the stores whose experts, teachers or proxies stand behind a synthesis."""

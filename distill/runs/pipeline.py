@@ -18,6 +18,7 @@ from distill.runs import cost, rivals, workers
 from distill.runs.composed import Composed
 from distill.runs.line import Line
 from distill.runs.progress import Shown, shown
+from distill.runs.stages import check_split
 
 OF_THEIR_OWN_WORDS = (
     "plan",
@@ -51,6 +52,8 @@ def carry_out(run: Composed, real: RealData | None = None, arrows: Sequence[str]
         line = Line(run, progress, real)
         if {"evaluate", "judge", "rank"} & set(arrows):
             rivals.check(line)
+        if "distill" in arrows:
+            check_split(line)
         if crew().first and not cost.is_chosen(line):
             with stage("measuring what this will cost"):
                 told = cost.cost(line)

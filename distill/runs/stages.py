@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from pytorch_lightning.loggers import Logger
 
 from distill.experts.train import PROXIES, TEACHERS, train_experts, train_teachers
 from distill.files import alone_in
+from distill.methods.peers import Peers
 from distill.methods.synthesis import claim, join, kept_step
 from distill.methods.synthesis import distill as run_method
 from distill.runs.checks import plain
@@ -49,6 +52,16 @@ def is_to_train(line: Line, store: ExpertStore) -> bool:
     return line.crew.agree(lambda: bool(store.missing))
 
 
+def check_split(line: Line) -> None:
+    """Raise ValueError if the processes at hand do not make whole groups of ``split``."""
+    size, split = line.crew.size, line.cfg.split
+    if size % split:
+        raise ValueError(
+            f"split is {split}, expected a divisor of the processes, which are {size}: begin them by "
+            f"torchrun --nproc-per-node={split} run.py ..."
+        )
+
+
 def distill(line: Line) -> None:
     """Make the synthetic sets of every size and seed, where the method makes some."""
     if not line.kind.makes_sets:
@@ -57,13 +70,16 @@ def distill(line: Line) -> None:
     if store is not None:
         store.complete()
     every = [(ipc, line.cfg.seed + i) for ipc in line.ipcs for i in range(line.cfg.syntheses)]
-    # Processes share the images of each set where the method can, else the sets.
-    for ipc, seed in every if "share" in line.cfg.method else line.crew.share(every):
-        synthesis(line, ipc, seed, store)
+    # Processes share the images of each set where the method can, else the sets; peers make one together.
+    split = line.cfg.split
+    peers = Peers.of(line.crew, split, line.device)
+    shares = replace(line.crew, rank=line.crew.rank // split, size=line.crew.size // split)
+    for ipc, seed in every if "share" in line.cfg.method else shares.share(every):
+        synthesis(line, ipc, seed, store, peers)
     line.written += [line.folder(*each) / "synset.safetensors" for each in every]
 
 
-def synthesis(line: Line, ipc: Size, seed: int, store: ExpertStore | None) -> None:
+def synthesis(line: Line, ipc: Size, seed: int, store: ExpertStore | None, peers: Peers) -> None:
     """Make the set of one size and seed, or find it."""
     folder = line.folder(ipc, seed)
     identity = {
@@ -95,21 +111,29 @@ def synthesis(line: Line, ipc: Size, seed: int, store: ExpertStore | None) -> No
     }
     csv = instantiate(line.cfg.logger.csv, save_dir=str(folder), name="metrics")
     with services(line, folder.name, "distill", "distill", about) as found:
-        carried_out(line, folder, identity, record, [csv, *found])
+        carried_out(line, folder, identity, record, [csv, *found], peers)
         for service in found:
             if service.begun:  # else the set was there before
                 service.keep(folder / "synset.safetensors")
 
 
 def carried_out(
-    line: Line, folder: Path, identity: Mapping[str, Any], record: Mapping[str, Any], loggers: Sequence[Logger]
+    line: Line,
+    folder: Path,
+    identity: Mapping[str, Any],
+    record: Mapping[str, Any],
+    loggers: Sequence[Logger],
+    peers: Peers,
 ) -> None:
     """Make the set of a record, in this process or together with the others of a torchrun."""
     ipc, seed, device, crew = record["ipc"], record["seed"], str(line.device), line.crew
     if crew.size == 1 or "share" not in line.cfg.method:
-        with goes_on(lambda: snapshot(folder)), alone_in(folder):
-            claim(folder, identity)
-            run_method(line.method(ipc, seed), folder, record, loggers, device, line.progress)
+        with goes_on(lambda: snapshot(folder)), alone_in(folder) if peers.first else nullcontext():
+            if peers.first:
+                claim(folder, identity)
+            method = line.method(ipc, seed)
+            method.peers = peers
+            run_method(method, folder, record, loggers if peers.first else [], device, line.progress)
         return
     shares = [folder / f"share_{rank}_of_{crew.size}" for rank in range(crew.size)]
     own = shares[crew.rank]

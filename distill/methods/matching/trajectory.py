@@ -147,6 +147,13 @@ class TrajectoryMatching(Method):
         batch = min(self.settings.batch_syn or images, images)
         return 3.0 * self.settings.student_steps * batch  # the gradient's own gradient is twice the work again
 
+    @property
+    def most_peers(self) -> tuple[int, str]:
+        images = sum(self.counts)
+        batch = min(self.settings.batch_syn or images, images)
+        least = images % batch or batch
+        return least, f"an inner step has {least} images, more with another ipc or method.batch_syn"
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         values = self.settings
         images = {"params": [self.synset.images], "lr": values.lr_img, "momentum": values.momentum_img}
@@ -167,7 +174,7 @@ class TrajectoryMatching(Method):
             self.inner_scale(epoch),
             [steps for steps, _, _ in landings],
         )
-        images, labels = self.synset.images, self.synset.labels
+        images, labels = self.peers.shared(self.synset.images), self.peers.shared(self.synset.labels)
         landed = unroll(loop, start, images, labels, self.learned_rate, self.way.mode)
         error = sum(
             weight * trajectory_error(student, start, self.weights(expert, epoch + epochs))
@@ -196,11 +203,12 @@ class TrajectoryMatching(Method):
         """To the inner loop's derivatives, the fastest here."""
         n, steps = len(self.synset), self.settings.student_steps
         batch = min(self.settings.batch_syn or n, n)
-        images, labels = self.synset.images.detach()[:batch], self.synset.labels.detach()[:batch]
+        own = self.peers.rows(batch)
+        images, labels = self.synset.images.detach()[own], self.synset.labels.detach()[own]
         loss = inner_loss(self.net, self.synset.label_kind)
         about = {"inner loop": repr(self.net.net), "images": list(images.shape), "labels": self.synset.label_kind}
         case = Case(loss, self.weights(0, 0), images, labels, steps, self.steps, about)
-        return choose(case, self.settings.memory, self.settings.compile)
+        return choose(case, self.settings.memory, self.settings.compile, self.peers)
 
     def pick(self, step: int) -> tuple[int, int]:
         """Expert and start epoch of an outer step, both uniform."""

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from distill.autotune import EAGER, fastest, memory_of
+from distill.methods.matching.sliced import Sliced
 from distill.methods.matching.unroll import CompiledDerivatives, Derivatives, InnerLoss
+from distill.methods.peers import ALONE, Peers
 from distill.parallel import crew
 
 SHARE = 0.5  # of the machine's memory that graphs may take
@@ -28,7 +30,7 @@ class Case(NamedTuple):
     Attributes:
         loss: of one batch.
         theta: weights (P,).
-        images: one batch (B, C, H, W), labels with it.
+        images: one batch (B, C, H, W), or this process's slice of one; labels with it.
         steps: of an inner loop.
         loops: inner loops ahead.
         about: what tells this case from others on this machine: network, shapes, kind of labels.
@@ -43,19 +45,21 @@ class Case(NamedTuple):
     about: Mapping[str, object]
 
 
-def choose(case: Case, memory: str, compile: bool | str) -> Way:
-    """The fastest way here.
+def choose(case: Case, memory: str, compile: bool | str, peers: Peers = ALONE) -> Way:
+    """The fastest way here; of peers, all take that of their first.
 
     Args:
         memory: a mode of `distill.methods.matching.unroll`, or ``auto``: ``recompute``, or one that is faster and fits.
         compile: see `distill.autotune.fastest`.
     """
-    modes = fitting(case) if memory == "auto" else [memory]
+    modes = peers.agree(lambda: fitting(case)) if memory == "auto" else [memory]
     made = {EAGER: Derivatives(case.loss), "compiled": CompiledDerivatives(case.loss, len(case.images))}
     ways = {_name(kind, mode, modes[0]): Way(each, mode) for kind, each in made.items() for mode in modes}
     about = {**case.about, "memory": memory}
     todo = {name: partial(step, case, way) for name, way in ways.items()}
-    return ways[fastest(todo, about, case.loops * case.steps, case.images.device, compile)]
+    name = fastest(todo, about, case.loops * case.steps, case.images.device, compile)
+    way = ways[peers.agree(lambda: name)]
+    return way if peers.size == 1 else Way(Sliced(way.derivatives, peers), way.mode)
 
 
 def fitting(case: Case) -> list[str]:
