@@ -7,13 +7,14 @@ JSON had none. What was written in this one does not pass for such a file when i
 
 import hashlib
 import json
+import math
 import os
 import reprlib
 import shutil
 import stat
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,18 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+
+from distill.filed import Filed
 
 FORMAT = "distill 2"
 MOST_NESTED = 50  # lists and objects within each other; a record of ours has ten
 DAMAGED = "make or fetch it again"
 ABANDONED_SECONDS = 3600.0
+PART = 2**24  # bytes that are hashed or written at once, at least an item
+CODES = {  # of safetensors
+    **{torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.bool: "BOOL"},
+    **{torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8"},
+}
 
 
 @contextmanager
@@ -65,7 +71,7 @@ def alone_in(folder: Path) -> Iterator[None]:
             f"another run is writing to {folder}: wait until it ends, or choose another folder with out=DIR"
         ) from None
     with lock:
-        for pattern in (".*.part", ".tmp??????"):  # ours, and that of safetensors' writer
+        for pattern in (".*.part", ".tmp??????"):  # ours, and that of safetensors' writer, which versions before used
             for part in [*folder.glob(pattern), *folder.glob(f"snapshots/{pattern}")]:
                 part.unlink(missing_ok=True)
         yield
@@ -181,45 +187,52 @@ def flat(record: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
-def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes."""
+def hash_tensors(tensors: Mapping[str, Any]) -> str:
+    """SHA-256 over names, types, shapes and bytes of tensors, or of what stands where they stand (`distill.filed.Filed`)."""
     sha = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        sha.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)} ".encode())
+        for part in _parts(tensors[name]):
+            sha.update(part)
     return sha.hexdigest()
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any] | None = None) -> None:
-    """Write tensors and a JSON record into one safetensors file."""
-    stored = _apart({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    header = sealed({"record": json.dumps(record or {})}, hash_tensors(stored))
+def save_tensors(path: Path, tensors: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> None:
+    """Write tensors, or what stands where they stand, and a JSON record into one safetensors file."""
+    header = sealed({"record": json.dumps(record or {})}, hash_tensors(tensors))
     with replacing(path) as part:
-        write_safetensors(part, stored, header)
+        write_safetensors(part, tensors, header)
 
 
-def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors, each in memory of its own, as a safetensors file wants them."""
-    own: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in tensors.items():
-        place = tensor.untyped_storage().data_ptr()
-        own[name] = tensor.clone() if place in seen else tensor
-        seen.add(place)
-    return own
+def write_safetensors(path: Path, tensors: Mapping[str, Any], header: Mapping[str, str]) -> None:
+    """A safetensors file, part by part, so that no tensor is copied whole; its content is laid out as safetensors' own does."""
+    about: dict[str, Any] = {"__metadata__": dict(header)}
+    names, end = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name)), 0
+    for name in names:
+        dtype, shape = tensors[name].dtype, tuple(tensors[name].shape)
+        begin, end = end, end + math.prod(shape) * dtype.itemsize
+        about[name] = {"dtype": CODES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(about).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of their size
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            for part in _parts(tensors[name]):
+                file.write(part)
 
 
-def write_safetensors(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
-    """`safetensors.torch.save_file`, with an OSError where the disk fails."""
-    try:
-        save_file(tensors, path, metadata=header)
-    except SafetensorError as error:
-        raise OSError(f"{path.parent}: {error}") from None
+def _parts(tensor: Any) -> Iterator[memoryview]:
+    """The bytes of a tensor (N, ...), or of what stands where it stands, so many items at once."""
+    each = math.prod(tensor.shape[1:]) * tensor.dtype.itemsize
+    for part in tensor.split(max(1, PART // max(1, each))) if len(tensor.shape) else [tensor]:
+        yield part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_tensors(path: Path, filed: Collection[str] = ()) -> tuple[dict[str, Any], dict[str, Any]]:
     """The tensors and the record of `save_tensors`.
+
+    Args:
+        filed: names of tensors that stay in the file (`distill.filed.Filed`).
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -230,17 +243,22 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+            tensors: dict[str, Any] = {name: file.get_tensor(name) for name in file.offset_keys()}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is truncated or not a safetensors file ({error}): {DAMAGED}") from None
+    begin = path.stat().st_size - sum(tensor.nbytes for tensor in tensors.values())
+    for name, tensor in tensors.items():  # one after the other, up to the end of the file
+        end = begin + tensor.nbytes
+        tensors[name] = Filed(path, tensor.dtype, tensor.shape, begin) if name in filed else tensor
+        begin = end
     try:
-        return tensors, parsed(_record(header, hash_tensors(tensors)))
+        return tensors, parsed(record_of(header, hash_tensors(tensors)))
     except ValueError as error:
         raise ValueError(f"{path} was altered or not written by distill ({error}): {DAMAGED}") from None
 
 
-def _record(header: Mapping[str, str], tensors: str) -> str:
-    """The record in a header that fits the hash of the tensors."""
+def record_of(header: Mapping[str, str], tensors: str) -> str:
+    """The record in a header; raises a ValueError unless it fits the hash of the tensors."""
     if header.keys() != {"record", "sha256"}:
         return unsealed(header, tensors).get("record", "")
     if header["sha256"] != tensors:

@@ -20,6 +20,7 @@ CONFIGS = ROOT / "configs"
 # Each module may import what stands before it.
 ORDER = [
     *(
+        "distill.filed",
         "distill.files",
         "distill.identity",
         "distill.text",
@@ -52,6 +53,7 @@ ORDER = [
         "distill.sets.looks",
         "distill.sets.export",
         "distill.sets.synthetic",
+        "distill.sets.stored",
         "distill.sets.reading",
         "distill.sets.union",
     ),
@@ -78,6 +80,7 @@ ORDER = [
         "distill.methods.peers",
         "distill.methods.base",
         "distill.methods.synthesis",
+        "distill.methods.shares",
         "distill.methods.sampling",
         "distill.methods.picked",
     ),
