@@ -72,7 +72,7 @@ class LabelStore(Shelf, Dataset):
             **codec.about,
         }
         super().__init__(folder, about)
-        self.at_hand: tuple[int, Tensor] | None = None
+        self.at_hand: tuple[int, dict[str, Tensor], Tensor] | None = None  # an epoch's, as `opened` gives them
 
     def __len__(self) -> int:
         return self.recipe.updates(self.round)
@@ -93,8 +93,10 @@ class LabelStore(Shelf, Dataset):
     def __call__(self, seen: Seen) -> Tensor:
         """What is told of the views of a batch, (B, k); made and kept if it is not there."""
         if self.at_hand is None or self.at_hand[0] != seen.epoch:
-            self.at_hand = seen.epoch, self.read(seen.epoch)
-        return self.at_hand[1][seen.index]
+            self.at_hand = seen.epoch, *self.opened(seen.epoch)
+        _, kept, places = self.at_hand
+        own = places[seen.index]
+        return self.codec.unpack({name: each[own] for name, each in kept.items()}, self.data.num_classes)
 
     def order(self, epoch: int) -> Tensor:
         """The images (n,) of an epoch, in the order of its batches."""
@@ -107,7 +109,13 @@ class LabelStore(Shelf, Dataset):
 
     def read(self, epoch: int) -> Tensor:
         """What is told of an epoch's views, (N, k) by image; NaN for one that it leaves out."""
-        tensors = self.load(epoch)
+        kept, places = self.opened(epoch)
+        by_image = self.codec.unpack(kept, self.data.num_classes)[places]
+        return by_image.masked_fill_(places[:, None] < 0, math.nan)
+
+    def opened(self, epoch: int) -> tuple[dict[str, Tensor], Tensor]:
+        """What is kept of an epoch's views, in the bytes that it is kept in, and where that of each image is, (N,); else -1."""
+        tensors, device = self.load(epoch), self.data.images.device
         seen = tensors.pop("seen", None)  # files of before have none
         try:
             order = checked_order(tensors, self.order(epoch))
@@ -116,9 +124,8 @@ class LabelStore(Shelf, Dataset):
                 check_views(seen, glimpse(self.seen(epoch, 0).views))
         except ValueError as error:
             raise ValueError(f"{self.path(epoch)} {error}: delete {self.folder} to have it made anew") from None
-        by_place = self.codec.unpack(tensors, self.data.num_classes)
-        by_image = torch.full((len(self.data.labels), by_place.shape[1]), math.nan)
-        return by_image.index_copy_(0, order, by_place).to(self.data.images.device, non_blocking=True)
+        places = torch.full((len(self.data.labels),), -1).index_copy_(0, order, torch.arange(len(order)))
+        return {name: each.to(device) for name, each in tensors.items()}, places.to(device, non_blocking=True)
 
     @property
     def count(self) -> int:
@@ -130,9 +137,9 @@ class LabelStore(Shelf, Dataset):
         for batch in range(math.ceil(len(order) / self.recipe.batch)):
             seen = self.seen(epoch, batch)
             other = seen.index if seen.partner is None else seen.partner
-            parts.append((self.ask(seen.views), hard[seen.index], hard[other]))
-        logits, own, others = (torch.cat(each).cpu() for each in zip(*parts, strict=True))
-        kept = self.codec.pack(logits, own, others)
+            asked = self.ask(seen.views).cpu(), hard[seen.index].cpu(), hard[other].cpu()
+            parts.append(self.codec.pack(*asked))
+        kept = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return {"order": order.int(), **kept, "seen": glimpse(self.seen(epoch, 0).views)}
 
 
