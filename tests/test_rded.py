@@ -32,7 +32,7 @@ def test_a_tile_holds_the_crop_of_its_rank(real, monkeypatch):
             seen["border"] = views[:, :, 0].abs().max()
             return torch.stack([views[:, 0, 4, 4], torch.zeros(len(views)), torch.zeros(len(views))], 1)
 
-    images, _ = composites(real.train, Committee(("toy",), (Teacher(),), (1.0,)), (2, 2, 2), 0, 16, 1, 2, [0])
+    images, _ = composites(real.train, Committee(("toy",), (Teacher(),), (1.0,)), (2, 2, 2), 0, 16, 1, 2, {0: [0, 1]})
     assert images[0, 0, [0, 0, 7, 7], [0, 7, 0, 7]].tolist() == [15, 13, 11, 9]
     assert images[1, 0, [0, 0, 7, 7], [0, 7, 0, 7]].tolist() == [14, 12, 10, 8]
     assert seen["border"] == 0  # the mean colour around the crop

@@ -128,11 +128,12 @@ class Committee:
             ValueError: a member is too weak, or knows the classes in another order.
         """
         every = math.ceil(len(real) / SCORED)
-        images, labels = real.images[::every], real.labels[::every]
+        places = torch.arange(len(real))[::every].split(250)
+        labels = real.labels[::every]
         scores = []
         for name, net in zip(self.names, self.nets, strict=True):
             with torch.no_grad():
-                guesses = torch.cat([net(part).argmax(1) for part in images.split(250)])
+                guesses = torch.cat([net(real.images[part]).argmax(1) for part in places])
             counts = torch.zeros(real.num_classes, real.num_classes, device=labels.device)
             counts.index_put_((labels, guesses), torch.ones(len(labels), device=labels.device), accumulate=True)
             scores.append(float(counts.diagonal().sum() / len(labels)))

@@ -67,7 +67,8 @@ class RDED(RealPixels):
     def learn(self, step: int) -> None:
         """Put one class's images together."""
         pool, patches, factor = self.settings.pool, self.settings.patches, self.settings.factor
-        images, errors = composites(self.real, self.committee, self.counts, self.seed, pool, patches, factor, [step])
+        own = {step: range(self.counts[step])}
+        images, errors = composites(self.real, self.committee, self.counts, self.seed, pool, patches, factor, own)
         with torch.no_grad():
             self.synset.images[self.synset.classes == step] = images
         self.log("matching_loss", errors[0].mean())
@@ -95,20 +96,20 @@ def composites(
     pool: int,
     patches: int,
     factor: int,
-    classes: list[int] | None = None,
+    wanted: Mapping[int, Sequence[int]] | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """Images put together from real crops, (N, C, H, W) by class, and by class the patches' errors, (count x factor^2,).
 
     Of each of ``pool`` random images of a class the best of ``patches`` crops of its own shape is kept, of these the ones
     with the smallest cross-entropy under the committee's first member; tile k of image n holds the one ranked
-    k x count + n. A class gets ``counts[cls]`` images.
+    k x count + n. A class gets ``counts[cls]`` images, of which those ``wanted`` are put together, by class their numbers n.
 
     Source: RDED's code; a crop is judged on a whole image of the mean colour with the crop in its centre.
     """
     net, (_, height, width) = committee.nets[0], real.shape
     tall, wide = height // factor, width // factor
     images, errors = [], []
-    for cls in range(real.num_classes) if classes is None else classes:
+    for cls, numbers in (wanted or {cls: range(count) for cls, count in enumerate(counts)}).items():
         own = real.sample(cls, pool, rng.generator(seed, "pool", cls))
         g = rng.generator(seed, "patches", cls)
         crops = torch.stack(
@@ -117,7 +118,8 @@ def composites(
         error = framed_errors(net, crops.flatten(0, 1), (height, width), cls).view(len(own), patches)
         least, which = error.min(1)
         order = least.argsort(stable=True)[: counts[cls] * factor**2]
-        images.append(stitched(crops[order, which[order]].unflatten(0, (factor**2, counts[cls])), factor))
+        best = crops[order, which[order]].unflatten(0, (factor**2, counts[cls]))
+        images.append(stitched(best[:, list(numbers)], factor))
         errors.append(least[order])
     return torch.cat(images), errors
 
@@ -131,6 +133,6 @@ def framed_errors(net: nn.Module, crops: Tensor, size: tuple[int, int], cls: int
     """
     (tall, wide), (height, width) = crops.shape[2:], size
     above, beside = (height - tall) // 2, (width - wide) // 2
-    framed = F.pad(crops, (beside, width - wide - beside, above, height - tall - above))
-    logits = torch.cat([net(part) for part in framed.split(250)])
+    frame = beside, width - wide - beside, above, height - tall - above
+    logits = torch.cat([net(F.pad(part, frame)) for part in crops.split(250)])
     return F.cross_entropy(logits, torch.full((len(logits),), cls, device=logits.device), reduction="none")
