@@ -14,6 +14,7 @@ from test_line import line  # noqa: F401  # a fixture
 import distill
 from distill.data import content
 from distill.data import real as data
+from distill.sets.stored import StoredSet
 
 
 def write_folder(root, side=(30, 44), train=8, test=3, classes=4):
@@ -160,3 +161,55 @@ def test_a_lazy_folder_goes_the_whole_line(line, tmp_path):  # noqa: F811
     rows = json.loads((tmp_path / "outputs" / "report.json").read_text())["rows"]
     assert [row["labels"] for row in rows] == ["stored", "hard"] * 2 + ["kd"]
     assert rows[0]["image_bytes"] == 4 * 3 * 32**2
+
+
+SRE2L = [
+    "method=sre2l", "method.iterations=2", "method.together=1", "method.batch=2", "method.area=0.3", "ipc=2", "seed=3",
+    "method.committee.networks=[convnet_bn]", "method.committee.recipe.epochs=1", "method.committee.minimum=0",
+    "method.committee.recipe.batch=8", "student=[convnet_bn]", "student.convnet_bn.width=8", "threads=1", "compile=false",
+    "data=folder", "data.path=pets", "data.size=32", "data.val=0", "data.mean=[.5,.5,.5]", "data.std=[.2,.2,.2]",
+]  # fmt: skip
+
+
+@pytest.fixture
+def both(line, tmp_path):  # noqa: F811
+    """The same set recovered from images in memory, at once, and from those that stay in their files, in four shares."""
+    write_folder(tmp_path / "pets", side=(40, 40), train=5, test=1)
+    for out, lazy in (("memory", "false"), ("files", "true")):
+        for task in ("experts", "distill"):
+            code, _, message = line(f"task={task}", *SRE2L, f"out={out}", f"data.lazy={lazy}")
+            assert code == 0, message
+    return [distill.load(tmp_path / out / "folder-sre2l-ipc2-seed3") for out in ("memory", "files")]
+
+
+def test_a_set_whose_real_images_stay_in_their_files_is_made_share_by_share_and_stays_in_its_own(both, line, tmp_path):  # noqa: F811
+    memory, files = both
+    assert isinstance(files, StoredSet) and not isinstance(memory, StoredSet)
+    assert torch.equal(files.images[:], memory.images) and torch.equal(files.classes, memory.classes)
+    assert files.hash == memory.hash and files.record["step"] == memory.record["step"] == 8
+    folder = tmp_path / "files" / "folder-sre2l-ipc2-seed3"
+    assert not list(folder.glob("share_*")) and not list(folder.glob("snapshots/*"))
+    made = (folder / "synset.safetensors").stat().st_mtime_ns
+    assert line("task=distill", *SRE2L, "out=files", "data.lazy=true")[0] == 0
+    assert (folder / "synset.safetensors").stat().st_mtime_ns == made
+    code, _, message = line("task=distill", *SRE2L, "out=files", "data.lazy=true", "method.lr_img=0.5")
+    assert code == 1 and "belongs to another configuration: method.lr_img" in message
+
+
+def test_a_set_that_stays_in_its_file_does_what_one_in_memory_does(both, tmp_path):
+    memory, files = both
+    index = torch.tensor([[5, 0], [7, -1]])
+    assert torch.equal(files.images[index], memory.images[index]) and torch.equal(files[3][0], memory[3][0])
+    assert files.image_bytes == memory.image_bytes and files.to(torch.device("cpu")).hash == memory.hash
+    assert np.array_equal(np.asarray(files.show()), np.asarray(memory.show())) and files.decoded is files
+    one, other = files.subset(1), memory.subset(1)
+    assert one.hash == other.hash and torch.equal(one.images, other.images)
+    for kind in ("sre2l", "png", "pt", "npz"):
+        for synset, out in ((memory, "memory"), (files, "files")):
+            synset.export(tmp_path / f"{kind}-{out}", kind)
+        exported = [sorted((tmp_path / f"{kind}-{out}").rglob("*.*[gtz]")) for out in ("memory", "files")]
+        assert len(exported[0]) == len(exported[1]) > 0
+        for a, b in zip(*exported, strict=True):
+            assert a.read_bytes() == b.read_bytes(), a
+    files.save(tmp_path / "again.safetensors")
+    assert distill.load(tmp_path / "again.safetensors").hash == memory.hash

@@ -59,6 +59,11 @@ class Split:
         """Synthetic images of each class that ``ipc`` stands for; raises a ValueError if it stands for none."""
         return sizes.counts(ipc, self.class_names, self.counts)
 
+    def drawn(self, ipc: Size, g: Generator) -> Tensor:
+        """Indices of so many different images of every class, drawn at random; raises a ValueError where a class has fewer."""
+        self.check_counts(self.asked(ipc))
+        return torch.cat([self.draw(cls, count, g) for cls, count in enumerate(self.asked(ipc))])
+
     def check_counts(self, counts: Sequence[int], each: int = 1) -> None:
         """Raise a ValueError unless every class has ``each`` images for each of its synthetic ones."""
         fits = [own // each for own in self.counts]

@@ -138,6 +138,7 @@ class Method(LightningModule):
     makes_sets: ClassVar[bool] = True  # else students walk the real one, as `walk` says
     has_vectors: ClassVar[bool] = False  # whether the labels of its sets are vectors
     peers: Peers = ALONE  # who go through each outer step with this process
+    parts: int = 1  # in which its set can be made, each alone (`Inputs.share`)
     settings_type: ClassVar[type[Settings]] = Settings
     settings: Settings
 

@@ -21,7 +21,6 @@ from distill.files import load_tensors, read_record, replacing, save_tensors, wr
 from distill.identity import canonical, pathless
 from distill.methods.base import Diverged, Method
 from distill.progress import HowFar, stage
-from distill.sets.looks import grid
 from distill.sets.reading import SUFFIX, load
 from distill.sets.soundness import check_types
 from distill.sets.synthetic import SyntheticSet
@@ -122,27 +121,6 @@ def kept_step(folder: Path) -> int | None:
     return int(load_tensors(path)[1]["step"]) if path.exists() else None
 
 
-def join(methods: Sequence[Method], shares: Sequence[Path], folder: Path) -> Path:
-    """Put the shares of several processes together as the set that one process makes.
-
-    Args:
-        methods: each made for its share; ``methods[i].made()`` are the indices of the images it learned.
-        shares: the folders they were distilled in.
-    """
-    path = folder / f"synset{SUFFIX}"
-    sets = [load(share) for share in shares]
-    images = sets[0].images.clone()
-    for method, synset in zip(methods, sets, strict=True):
-        images[method.made()] = synset.images[method.made()]
-    steps = sum(synset.record["step"] for synset in sets)
-    whole = sets[0].with_(images=images)
-    longest = max(synset.record.get("seconds", 0.0) for synset in sets)  # they were made at once
-    most = max(synset.record.get("peak_bytes", 0) for synset in sets)
-    whole.save(path, {"step": steps, "steps": steps, "seconds": longest, "peak_bytes": most})
-    save_grid(folder, whole)
-    return path
-
-
 class _Home(Callback):
     """The folder of one synthesis: what lies there, and when it is written."""
 
@@ -236,13 +214,13 @@ class _Home(Callback):
         self.write(method, self.done, optimizer_tensors(trainer.optimizers[0]))
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
-                logger.log_image("synthetic", grid(method.synset.pixels, method.synset.classes), self.done)
+                logger.log_image("synthetic", method.synset.picture(), self.done)
 
 
 def save_grid(folder: Path, synset: SyntheticSet) -> None:
-    """Write ``grid.png``: at most ten images of each class."""
+    """Write ``grid.png``: at most ten images of each of a hundred classes."""
     with replacing(folder / "grid.png") as part:
-        torchvision.utils.save_image(grid(synset.pixels, synset.classes), part, format="png")
+        torchvision.utils.save_image(synset.picture(), part, format="png")
 
 
 def iterates(path: Path, most: int | None = None) -> dict[int, SyntheticSet]:

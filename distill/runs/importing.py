@@ -24,7 +24,7 @@ from distill.sets.coreset import Coreset
 from distill.sets.importers.assembling import Imported, Source, assemble, rate_of, space_of
 from distill.sets.importers.base import Fact, Found, Importer, Kind, Words
 from distill.sets.importers.evidence import LOOKED_AT, check_order
-from distill.sets.looks import eight_bit, grid
+from distill.sets.looks import eight_bit
 from distill.text import command
 from distill.training.batch import Batches
 from distill.training.loop import train
@@ -199,5 +199,5 @@ def written(brought: Brought, out: Path) -> list[Path]:
         paths.append(folder / "synset.safetensors")
         imported.synset.save(paths[-1])
         with replacing(folder / "grid.png") as part:
-            eight_bit(grid(imported.synset.pixels, imported.synset.classes)).save(part, format="png")
+            eight_bit(imported.synset.picture()).save(part, format="png")
     return paths

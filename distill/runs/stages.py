@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from pytorch_lightning.loggers import Logger
 from distill.experts.train import PROXIES, TEACHERS, train_experts, train_teachers
 from distill.files import alone_in
 from distill.methods.peers import Peers
-from distill.methods.synthesis import claim, join, kept_step
+from distill.methods.shares import forget, join
+from distill.methods.synthesis import claim, is_finished, kept_step
 from distill.methods.synthesis import distill as run_method
 from distill.runs.checks import plain
 from distill.runs.line import Line
@@ -125,27 +127,49 @@ def carried_out(
     loggers: Sequence[Logger],
     peers: Peers,
 ) -> None:
-    """Make the set of a record, in this process or together with the others of a torchrun."""
-    ipc, seed, device, crew = record["ipc"], record["seed"], str(line.device), line.crew
-    if crew.size == 1 or "share" not in line.cfg.method:
-        with goes_on(lambda: snapshot(folder)), alone_in(folder) if peers.first else nullcontext():
-            if peers.first:
-                claim(folder, identity)
-            method = line.method(ipc, seed)
-            method.peers = peers
-            run_method(method, folder, record, loggers if peers.first else [], device, line.progress)
+    """Make the set of a record: at once, or in shares where several processes or a set larger than memory ask for it."""
+    ipc, seed, in_memory = record["ipc"], record["seed"], line.real.train.in_memory
+    if "share" in line.cfg.method and not (in_memory and line.crew.size == 1):
+        in_shares(line, folder, identity, record, loggers)
         return
-    shares = [folder / f"share_{rank}_of_{crew.size}" for rank in range(crew.size)]
-    own = shares[crew.rank]
-    with goes_on(lambda: snapshot(own)), alone_in(own):
-        claim(own, identity)
-        method = line.method(ipc, seed, share=(crew.rank, crew.size))
-        run_method(method, own, record, loggers if crew.first else [], device, line.progress)
+    with goes_on(lambda: snapshot(folder)), alone_in(folder) if peers.first else nullcontext():
+        if peers.first:
+            claim(folder, identity)
+        method = line.method(ipc, seed)
+        method.peers = peers
+        run_method(method, folder, record, loggers if peers.first else [], str(line.device), line.progress)
+
+
+def in_shares(
+    line: Line, folder: Path, identity: Mapping[str, Any], record: Mapping[str, Any], loggers: Sequence[Logger]
+) -> None:
+    """Make the shares of a set, each process one at a time, and put them together.
+
+    Real images that stay in their files (``data.lazy``) have as many shares as the method can make; else each process has
+    one.
+    """
+    ipc, seed, device, crew = record["ipc"], record["seed"], str(line.device), line.crew
+    whole = line.method(ipc, seed)
+
+    def is_there() -> bool:
+        with alone_in(folder):
+            claim(folder, identity)
+        return is_finished(folder, whole.steps)
+
+    count = min(crew.size, whole.parts) if line.real.train.in_memory else whole.parts
+    shares = [folder / f"share_{place}_of_{count}" for place in range(count)]
+    if crew.agree(is_there):
+        return
+    for place in crew.share(range(count)):
+        with goes_on(partial(snapshot, shares[place])), alone_in(shares[place]):
+            claim(shares[place], identity)
+            method = line.method(ipc, seed, share=(place, count))
+            run_method(method, shares[place], record, loggers if place == 0 else [], device, line.progress)
+            forget(shares[place])
     crew.wait()
     if crew.first:
         with alone_in(folder):
-            claim(folder, identity)
-            join([line.method(ipc, seed, share=(rank, crew.size)) for rank in range(crew.size)], shares, folder)
+            join([line.method(ipc, seed, share=(place, count)).made() for place in range(count)], shares, folder)
     crew.wait()
 
 

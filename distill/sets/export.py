@@ -55,13 +55,15 @@ def png(synset: Synset, folder: Path) -> None:
 
 
 def npz(synset: Synset, folder: Path) -> None:
-    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in synset.tensors.items()}
+    arrays = {
+        name: tensor.detach().cpu().numpy() for name, tensor in {**synset.tensors, "images": synset.images[:]}.items()
+    }
     about = {"class_names": np.array(synset.class_names), "space": np.array(synset.preprocessing.space)}
     np.savez(folder / "synset.npz", **arrays, **about, label_kind=np.array(synset.label_kind))  # type: ignore[arg-type]
 
 
 def pt(synset: Synset, folder: Path, names: tuple[str, str] = ("images.pt", "labels.pt")) -> None:
-    for name, tensor in zip(names, (synset.images, synset.labels), strict=True):
+    for name, tensor in zip(names, (synset.images[:], synset.labels), strict=True):
         torch.save(tensor.detach().cpu().clone(), folder / name)
 
 
@@ -94,7 +96,7 @@ def ddranking(synset: Synset, folder: Path) -> None:
 def dc(synset: Synset, folder: Path) -> None:
     hard_alone(synset, "dc")
     data, ipc = re.sub(r"\W|_", "", synset.data).upper(), max(synset.counts)
-    images, labels = (each.detach().cpu().clone() for each in (synset.images, synset.labels))
+    images, labels = (each.detach().cpu().clone() for each in (synset.images[:], synset.labels))
     torch.save({"data": [[images, labels]], "accs_all_exps": {}}, folder / f"res_DC_{data}_ConvNet_{ipc}ipc.pt")
 
 

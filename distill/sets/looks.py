@@ -10,6 +10,17 @@ from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
 SIDE = 32  # pixels that an image is shown at, or more
+EACH = 10  # images of a class that are shown
+ROWS = 100  # classes that are
+
+
+def firsts(classes: Tensor, rows: int) -> Tensor:
+    """The first ten images of each of the first classes that there are, so many, (n,).
+
+    >>> firsts(torch.tensor([3, 1, 3, 5]), 2)
+    tensor([1, 0, 2])
+    """
+    return torch.cat([(classes == cls).nonzero()[:EACH, 0] for cls in classes.unique()[:rows]])
 
 
 def grid(pixels: Tensor, classes: Tensor) -> Tensor:
@@ -19,7 +30,7 @@ def grid(pixels: Tensor, classes: Tensor) -> Tensor:
         pixels: (N, C, H, W) in [0, 1].
         classes: (N,).
     """
-    rows = [(classes == cls).nonzero()[:10, 0] for cls in range(int(classes.max()) + 1)]
+    rows = [(classes == cls).nonzero()[:EACH, 0] for cls in classes.unique()]
     widest = max(map(len, rows))
     white = torch.ones(1, *pixels.shape[1:]).to(pixels)
     pixels = torch.cat([torch.cat([pixels[row], white.expand(widest - len(row), -1, -1, -1)]) for row in rows])

@@ -1,7 +1,9 @@
 """Synthetic sets read back from their files."""
 
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -10,6 +12,7 @@ from distill.files import load_tensors
 from distill.sets.foreign import kind_of
 from distill.sets.formation import WHOLE
 from distill.sets.soundness import check_framing, check_record, check_types
+from distill.sets.stored import StoredImages, StoredSet
 from distill.sets.synthetic import SyntheticSet
 from distill.text import command
 
@@ -22,12 +25,22 @@ def file_of(path: str | Path) -> Path:
     return path / f"synset{SUFFIX}" if path.is_dir() else path.with_suffix(SUFFIX)
 
 
+def is_of_files(record: Mapping[str, Any]) -> bool:
+    """Whether a set's real images stay in their files, so that its own do."""
+    return (
+        bool(record.get("config", {}).get("data", {}).get("lazy", False))
+        and tuple(record.get("factors", WHOLE)) == WHOLE
+    )
+
+
 def load(path: str | Path) -> SyntheticSet:
     """A synthetic set from its ``.safetensors`` file, its ``.json``, or the folder that holds ``synset.safetensors``.
 
     Raises:
         FileNotFoundError: there is none.
         ValueError: the file is truncated, altered, or no synthetic set.
+
+    Images of eight bits stay in the file where the real ones did (``data.lazy=true``): a `distill.sets.stored.StoredSet`.
     """
     file, named = file_of(path), Path(path)
     if named.is_file() and named.suffix not in (SUFFIX, ".json"):
@@ -39,15 +52,19 @@ def load(path: str | Path) -> SyntheticSet:
         raise FileNotFoundError(
             f"no synthetic set at {path}: name a .safetensors file or the folder with synset.safetensors"
         )
-    tensors, record = load_tensors(file)
+    tensors, record = load_tensors(file, filed=["images"])
     try:
         check_record(record)
         prefix = "preprocessing."
         constants = {name[len(prefix) :]: tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
         check_types(tensors)
         preprocessing, eight_bit = loaded(record["space"], constants), tensors["images"].dtype == torch.uint8
-        synset = SyntheticSet(
-            preprocessing(tensors["images"].float() / 255) if eight_bit else tensors["images"],
+        images: Any = StoredImages(tensors["images"], preprocessing, torch.device("cpu"))
+        stays = eight_bit and is_of_files(record)
+        if not stays:
+            images = images[:] if eight_bit else tensors["images"][:]
+        synset = (StoredSet if stays else SyntheticSet)(
+            images,
             tensors["labels"],
             tensors["classes"],
             tuple(unicodedata.normalize("NFC", name) for name in record["class_names"]),  # as real sets have them

@@ -23,7 +23,7 @@ from distill.files import hash_tensors, save_tensors, write_json
 from distill.sets.base import TrainingSet
 from distill.sets.export import export
 from distill.sets.formation import WHOLE, check_factors, decoded, images_in_one
-from distill.sets.looks import as_uri, eight_bit, grid
+from distill.sets.looks import ROWS, as_uri, eight_bit, firsts, grid
 from distill.sets.soundness import check_images, check_labels, check_names, check_rate, check_tiles
 from distill.sizes import Size, counts, spread
 
@@ -82,19 +82,14 @@ class SyntheticSet(TrainingSet, Dataset):
 
     @classmethod
     def from_real(cls, real: Split, ipc: Size, g: Generator) -> "SyntheticSet":
-        """So many different training images of every class, drawn at random, with hard labels.
-
-        Raises:
-            ValueError: ipc is none, or above the size of a class.
-        """
-        real.check_counts(real.asked(ipc))
-        return cls.of_images(real, torch.cat([real.draw(k, count, g) for k, count in enumerate(real.asked(ipc))]))
+        """So many different training images of every class with hard labels, see `distill.data.split.Split.drawn`."""
+        return cls.of_images(real, real.drawn(ipc, g))
 
     @classmethod
-    def blank(cls, real: Split, ipc: Size) -> "SyntheticSet":
-        """So many images of zeros of every class, with hard labels; no real image is looked at."""
+    def blank(cls, real: Split, ipc: Size, own: Tensor | slice = slice(None)) -> "SyntheticSet":
+        """So many images of zeros of every class, with hard labels, or ``own`` of these; no real image is looked at."""
         classes = torch.arange(real.num_classes).repeat_interleave(torch.tensor(real.asked(ipc)))
-        labels = classes.to(real.labels.device)
+        labels = classes[own].to(real.labels.device)
         images = torch.zeros(len(labels), *real.shape, device=labels.device)
         return cls(images, labels, labels.clone(), real.class_names, real.preprocessing, real.name)
 
@@ -111,13 +106,16 @@ class SyntheticSet(TrainingSet, Dataset):
         return f"<SyntheticSet of {of}, {self.label_kind} labels{f', by {told}' if told else ''}>"
 
     def _repr_html_(self) -> str:
-        first = torch.isin(self.classes, self.classes.unique()[:MOST_SHOWN])
-        picture = as_uri(grid(self.preprocessing.inverse(self.images[first].detach()).clamp(0, 1), self.classes[first]))
-        return f'<div>{html.escape(repr(self)[1:-1])}<br><img src="{picture}"></div>'
+        return f'<div>{html.escape(repr(self)[1:-1])}<br><img src="{as_uri(self.picture(MOST_SHOWN))}"></div>'
 
     def show(self) -> Image.Image:
         """At most ten images of each class, a row for each class; a notebook shows what this returns."""
-        return eight_bit(grid(self.pixels, self.classes))
+        return eight_bit(self.picture())
+
+    def picture(self, rows: int = ROWS) -> Tensor:
+        """The same of the first classes, so many, (3, H', W') in [0, 1]; no other image is looked at."""
+        some = firsts(self.classes, rows)
+        return grid(self.preprocessing.inverse(self.images[some].detach()).clamp(0, 1), self.classes[some])
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
         label = self.labels[i]

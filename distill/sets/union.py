@@ -66,7 +66,7 @@ def joined(parts: Sequence[SyntheticSet], class_names: Sequence[str]) -> Synthet
     order = classes.argsort(stable=True)
     kind = "hard" if parts[0].label_kind == "hard" else "probabilities"
     return SyntheticSet(
-        torch.cat([part.images for part in parts])[order], labels[order], classes[order], tuple(class_names),
+        torch.cat([part.images[:] for part in parts])[order], labels[order], classes[order], tuple(class_names),
         parts[0].preprocessing, parts[0].data, kind, record=_record(parts), eight_bit=all(part.eight_bit for part in parts),
         tiles=parts[0].tiles, factors=parts[0].factors,
     )  # fmt: skip

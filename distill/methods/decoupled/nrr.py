@@ -67,7 +67,8 @@ class NRR(Recovery):
             return super().initial_set()
         own = self.settings.pool, self.settings.patches, self.settings.factor, self.settings.critical
         images = critical_composites(self.real, self.committee.nets[0], self.counts, self.seed, *own)
-        return SyntheticSet.blank(self.real, self.inputs.ipc).with_(images=images)
+        made = self.made()
+        return SyntheticSet.blank(self.real, self.inputs.ipc, made).with_(images=images[made.to(images.device)])
 
     def begin(self, synset: SyntheticSet | None = None) -> None:
         super().begin(synset)

@@ -21,7 +21,7 @@ from distill.methods.base import Inputs, Method, given
 from distill.methods.decoupled.edc import Averages, EDCSettings, class_statistics, of_batches, smoothed
 from distill.methods.decoupled.moments import Moments, gathered_statistics, statistics_distance
 from distill.methods.decoupled.rded import check_pool, composites
-from distill.methods.decoupled.units import Unit, stacks_of
+from distill.methods.decoupled.units import Unit, numbers_of, stacks_of
 from distill.methods.decoupled.views import ViewSettings, displayable, unit_views
 from distill.sets.synthetic import SyntheticSet
 from distill.teachers.committee import batch_norms
@@ -87,7 +87,8 @@ class Recovery(Method):
 
     A unit's draws are functions of the seed and its key (ipc index, block) alone: its images are the same whichever units it is
     stacked with and whichever process works on it. (A stack skips a step together where one of its losses is not finite.)
-    Of ``processes`` that share the work, every ``processes``-th stack from ``rank`` on is this one's.
+    Of ``processes`` that share the work, every ``processes``-th stack from ``rank`` on is this one's, and its set has the
+    images of these stacks alone.
 
     Raises:
         ValueError: a member has no batch norm, the classes do not divide into blocks, or the real images are whitened.
@@ -109,13 +110,15 @@ class Recovery(Method):
         if settings.init == "composite":
             check_pool(inputs.real, settings.pool, inputs.ipc, settings.factor)
         rank, processes = inputs.share
-        if not 0 <= rank < processes:
-            raise ValueError(
-                f"method.share is {list(inputs.share)}, expected [rank, processes] with 0 <= rank < processes"
-            )
         counts = inputs.real.asked(inputs.ipc)
         stacks = stacks_of(counts, self.committee, settings.pairs, inputs.seed, settings.batch, settings.together)
         self.stacks = stacks[rank::processes]
+        self.parts = len(stacks)
+        if not 0 <= rank < min(processes, self.parts):
+            raise ValueError(
+                f"method.share is {list(inputs.share)}, expected [rank, processes] with 0 <= rank < processes, and a rank for "
+                f"each of {self.parts} stacks at most"
+            )
         steps, most = settings.steps, settings.iterations * len(self.stacks)
         if steps is not None and steps > most:
             raise ValueError(f"method.steps is {steps}, all iterations of all stacks are {most}: leave it null")
@@ -127,20 +130,21 @@ class Recovery(Method):
         self.by_class: dict[int, Moments] = {}  # by member of the committee
 
     def initial_set(self) -> SyntheticSet:
-        if self.settings.init == "real":
-            return super().initial_set()
-        synset = SyntheticSet.blank(self.real, self.inputs.ipc)
-        if self.settings.init == "composite":
-            own = self.settings.pool, self.settings.patches, self.settings.factor
-            return synset.with_(
-                images=composites(self.real, self.committee.members([0]), self.counts, self.seed, *own)[0]
-            )
+        own, settings = self.made(), self.settings
+        if settings.init == "real":
+            drawn = self.real.drawn(self.inputs.ipc, rng.generator(self.seed, "initial images"))
+            return SyntheticSet.of_images(self.real, drawn[own.to(drawn.device)])
+        blank, wanted = SyntheticSet.blank(self.real, self.inputs.ipc, own), numbers_of(own, self.counts)
+        if settings.init == "composite":
+            how = settings.pool, settings.patches, settings.factor
+            images, _ = composites(self.real, self.committee.members([0]), self.counts, self.seed, *how, wanted)
+            return blank.with_(images=images)
         draws = [
             torch.randn(self.real.shape, generator=rng.generator(self.seed, "noise", cls, index))
-            for cls, count in enumerate(self.counts)
-            for index in range(count)
+            for cls, numbers in wanted.items()
+            for index in numbers
         ]
-        return synset.with_(images=torch.stack(draws).to(synset.images))
+        return blank.with_(images=torch.stack(draws).to(blank.images))
 
     def begin(self, synset: SyntheticSet | None = None) -> None:
         super().begin(synset)
@@ -161,7 +165,7 @@ class Recovery(Method):
     def images_a_step(self) -> float:
         teachers = {"all": len(self.committee.nets), "in_turn": 1}.get(self.settings.pairs, 2)
         forward = 0 if self.settings.flatness is None else 1 / 3  # once more, without a way back
-        return teachers * (1 + forward) * sum(self.counts) / max(1, len(self.stacks))
+        return teachers * (1 + forward) * len(self.made()) / len(self.stacks)
 
     def artefact(self) -> SyntheticSet:
         """In eight bits, as it is stored and judged."""
@@ -175,7 +179,7 @@ class Recovery(Method):
     def open(self, stack: int) -> None:
         """Take a stack's images out of the set, (units, block, C, H, W), as what is learned."""
         self.units = self.stacks[stack]
-        self.places = self.where(self.units).to(self.synset.images.device)
+        self.places = torch.searchsorted(self.made(), self.where(self.units)).to(self.synset.images.device)
         self.pixels = self.synset.images.detach()[self.places].clone().requires_grad_()
         self.labels = self.synset.classes[self.places]
         members = self.units[0].members
@@ -193,11 +197,11 @@ class Recovery(Method):
         self.bounds = displayable(self.synset)
 
     def made(self) -> Tensor:
-        """Indices of this process's images."""
-        return torch.cat([torch.arange(0), *(self.where(stack).flatten() for stack in self.stacks)])
+        """Indices in the whole set of this process's images, ascending."""
+        return torch.cat([self.where(stack).flatten() for stack in self.stacks]).sort().values
 
     def where(self, units: Sequence[Unit]) -> Tensor:
-        """Indices of units' images in the set, (units, block)."""
+        """Indices of units' images in the whole set, (units, block)."""
         firsts = [0, *itertools.accumulate(self.counts)]
         return torch.tensor([[firsts[cls] + unit.ipc_index for cls in unit.classes] for unit in units])
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from distill import rng
 from distill.teachers.committee import Committee
@@ -47,6 +48,18 @@ def stacks_of(
     units.sort(key=lambda unit: (unit.likeness, unit))
     same = [list(group) for _, group in itertools.groupby(units, key=lambda unit: unit.likeness)]
     return [group[i : i + together] for group in same for i in range(0, len(group), together)]
+
+
+def numbers_of(own: Tensor, counts: Sequence[int]) -> dict[int, list[int]]:
+    """By class the numbers, from 0, of its images among ``own`` (n,), places in a set with so many images of each class.
+
+    >>> numbers_of(torch.tensor([0, 3, 4]), (2, 1, 2))
+    {0: [0], 2: [0, 1]}
+    """
+    numbers, found = own.tolist(), dict[int, list[int]]()
+    for cls, (first, end) in enumerate(itertools.pairwise([0, *itertools.accumulate(counts)])):
+        found[cls] = [number - first for number in numbers if first <= number < end]
+    return {cls: numbers for cls, numbers in found.items() if numbers}
 
 
 def pair_of(committee: Committee, pairs: str, index: int, seed: int) -> tuple[int, ...]:
