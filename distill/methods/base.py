@@ -154,8 +154,7 @@ class Method(LightningModule):
             self.real.check_counts(self.counts, self.real_each)
         self.start_step = 0
         self.log_every = 1  # outer steps between rows of the metrics
-        self.skips = 0  # of all outer steps
-        self.skips_in_a_row = 0
+        self.skips = self.skips_in_a_row = 0  # of all outer steps
         self.skipped_because = ""
         self.told: dict[str, Any] = {}  # metrics of the next row, numbers or scalars
         self.synset: SyntheticSet
