@@ -11,12 +11,16 @@ from standin import AVAILABLE, device, standin
 
 from distill import augment
 from distill.experts.train import train_experts
+from distill.methods.decoupled.nrr import NRR
+from distill.methods.decoupled.rded import RDED
 from distill.methods.decoupled.recovery import Recovery
 from distill.methods.matching.ast import AST
 from distill.methods.matching.datm import DATM
 from distill.methods.matching.dm import DistributionMatching
 from distill.methods.matching.gradient import GradientMatching
+from distill.methods.matching.lgm import LinearGradientMatching
 from distill.methods.matching.trajectory import TrajectoryMatching
+from distill.methods.selfsupervised.krrst import KRRST
 from distill.sets.synthetic import SyntheticSet
 from distill.teachers.labels import OnTheFly, Teaching, told
 from distill.teachers.once import Once
@@ -286,6 +290,16 @@ def test_a_recovery_waits_where_a_row_of_metrics_is_written(real, student, commi
         found.append(sum(lately(there).values()))
     assert found[1:] == [2 * (after % every == 0) for after in range(2, 9)]
     assert all(value.device.type == "cpu" for _, value in logged)
+
+
+@pytest.mark.parametrize("method", [Recovery, RDED, NRR, LinearGradientMatching, KRRST])
+def test_untrained_teachers_that_are_asked_ahead_of_a_run_stay_in_memory(
+    method, real, student, teacher, committee, there
+):
+    body = teacher if method is KRRST else student
+    asked = committee.members([0]) if method is KRRST else committee
+    shared = dict(seed=0, real=sent(real.train), student=body, ipc=2, committee=asked)
+    made(method, **{**toy_settings(method), **shared})
 
 
 class Wrapped:

@@ -50,7 +50,8 @@ class NRR(Recovery):
         if settings.init == "critical":
             check_pool(inputs.real, settings.pool, inputs.ipc, settings.factor)
         super().__init__(inputs, settings)
-        last_maps(self.committee.nets[0], torch.zeros(1, *self.real.shape, device=self.real.labels.device))
+        teacher = self.committee.nets[0]  # untrained ones, which are asked ahead of a run, stay in memory
+        last_maps(teacher, torch.zeros(1, *self.real.shape, device=next(teacher.parameters()).device))
         most = max(self.counts) * settings.factor**2
         if settings.init == "critical" and not most <= settings.critical <= settings.pool:
             raise ValueError(
