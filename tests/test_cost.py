@@ -37,7 +37,10 @@ def test_the_cost_counts_each_teacher_once_and_the_outer_steps(line, tmp_path): 
     mine = [item for item in toy("sre2l") if not item.startswith("data=")]
     code, _, said = line(*mine, "data=npz", "data.path=mine.npz")  # the protocol asks the method's teachers
     assert code == 0, said
-    assert "on 54 images: 2 teachers convnet of 2 epochs (216 images), 4 outer steps (24 images): about" in said
+    assert (
+        "on 54 images: 2 teachers convnet of 2 epochs (216 images), 4 outer steps of 1 set of 3 images by sre2l" in said
+    )
+    assert "(24 images): about" in said
 
 
 @pytest.mark.parametrize("recipe", [make_recipe(), None], ids=["a recipe's", "plainly"])

@@ -3,9 +3,12 @@
 import pytest
 from test_line import line, succeeds, toy  # noqa: F401
 
+from distill.evaluation.trial import Trial
 from distill.runs.composed import compose
 from distill.runs.line import Line
-from distill.runs.plan import Part, notes, parts, plan
+from distill.runs.plan import Part, notes, plan
+from distill.runs.plan import left as works
+from distill.runs.plan import parts as parts_and_lacking
 from distill.runs.progress import Shown
 
 
@@ -14,19 +17,30 @@ def words_of(method, tmp_path, *more):
     return [*own, "device=cpu", f"out={tmp_path / 'outputs'}", *more]
 
 
+def parts(planned):
+    found, lacking = parts_and_lacking(planned)
+    assert not lacking
+    return found
+
+
 def test_a_plan_counts_what_is_left_of_each_arrow(line, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.chdir(tmp_path)
     words = words_of("mtt", tmp_path, "method.experts.count=2", "syntheses=3", "protocol.students=2", "draws=4")
 
     def left(task):
-        return [(each.arrow, each.units) for each in parts(Line(compose(*words, f"task={task}"), Shown()))]
+        return [(arrow, work.units) for arrow, work in works(Line(compose(*words, f"task={task}"), Shown()))]
 
-    assert left("all") == [("experts", 2), ("distill", 3), ("evaluate", 6), ("evaluate", 8)]
+    # Two rates and the learned one are tried, three snapshots of each set compared; then come the students themselves.
+    judged = [("evaluate", 3 + 3 * 3 + 6), ("evaluate", 2 + 8)]
+    assert left("all") == [("experts", 2), ("distill", 3), *judged]
     assert left("experts") == [("experts", 2)]
     assert not (tmp_path / "outputs").exists()
     succeeds(line("task=experts", *words))
-    assert left("all") == [("distill", 3), ("evaluate", 6), ("evaluate", 8)]
+    assert left("all") == [("distill", 3), *judged]
+    trained, run = [], Trial.run
+    monkeypatch.setattr(Trial, "run", lambda self, make: trained.extend(self.students) or run(self, make))
     succeeds(line("task=all", *words))
+    assert len(trained) == sum(units for _, units in judged)
     assert left("all") == [] and plan(Line(compose(*words), Shown()), [1]).notes == [
         "Nothing is left: all of it is there."
     ]
@@ -44,11 +58,11 @@ def test_work_is_counted_from_the_networks_passes(tmp_path):
 def test_a_protocol_that_counts_steps_has_a_time_too(tmp_path):
     words = words_of("dm", tmp_path, "protocol.recipe.epochs=null", "protocol.recipe.extra_epochs=0", "baselines=[]")
     (part,) = parts(Line(compose(*words, "protocol=dcb-dsa", "protocol.recipe.steps=30", "task=all"), Shown()))[-1:]
-    assert part.arrow == "evaluate" and part.seconds > 0
+    assert part.arrow == "evaluate" and part.seconds[0] > 0
 
 
-def test_times_of_arrows_add_up_and_no_unit_is_divided():
-    found = [Part("experts", "", 10, 0.0, 1e12, 100.0, 10**9), Part("distill", "", 1, 0.0, 1e12, 60.0, 0)]
+def test_arrows_wait_for_each_other_and_no_unit_is_divided():
+    found = [Part("experts", 0, "", 10, 0.0, 1e12, [100.0], 0.0, 10**9), Part("distill", -1, "", 1, 0.0, 1e12, [60.0])]
     told = notes(found, [1, 4])[0]
     assert "2 TFLOP and 1 GB" in told and "1 in 2 min 40 s, 4 in 1 min 30 s" in told
     assert told.endswith("any number takes 1 min 10 s.")

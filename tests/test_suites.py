@@ -209,7 +209,7 @@ def test_rates_that_are_tried_are_work_that_is_foreseen():
 
     fixed, chosen = students("protocol=dcb-dsa"), students("protocol=ddr")
     assert (fixed.units, fixed.images) == (3, 3 * 1001 * 20)
-    assert (chosen.units, chosen.images) == (3, (3 + 5) * 1000 * 20)  # each of five rates once
+    assert (chosen.units, chosen.images) == (3 + 5, (3 + 5) * 1000 * 20)  # each of five rates once
 
 
 def test_what_the_disk_has_no_room_for_is_told_and_nothing_starts(tmp_path, monkeypatch):

@@ -1,9 +1,10 @@
-"""`distill plan`: its words are those of the run that it plans."""
+"""`distill plan`: its words are those of the run that it plans, and ``device`` may be a card that is not here."""
 
 from collections.abc import Sequence
 
 from distill.cli.artefacts import values_of
 from distill.presets import unknown
+from distill.runs.cards import card
 from distill.runs.comparing import show
 from distill.runs.composed import compose, literal
 from distill.runs.explained import words_explained
@@ -20,10 +21,14 @@ def carried_out(arguments: Sequence[str]) -> list[str]:
     task = values.get("task", "all")
     if task not in ARROWS:
         raise ValueError(f"{unknown('task of a plan', str(task), list(ARROWS))}; a suite has plan=true")
+    named = values.pop("device", "auto")
+    names = [str(each) for each in (named if isinstance(named, list) else [named])]
+    cards = [card(name) for name in names if name not in ("auto", "cpu", "cuda")]
+    values |= {"device": names[0]} if not cards else {}
     words = complete_overrides([f"{name}={literal(value)}" for name, value in values.items()])
     with words_explained(words), at_work() as progress:
         line = Line(compose(*words), progress)
-        form = plan(line, AT_ONCE if line.cfg.workers == "auto" else [1, line.cfg.workers])
+        form = plan(line, AT_ONCE if line.cfg.workers == "auto" else [1, line.cfg.workers], cards)
     show([form])
     return []
 

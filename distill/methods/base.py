@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from distill import rng
 from distill.checks import check_ranges, setting, stated
 from distill.data.split import Split
+from distill.methods.foreseen import Foreseen
 from distill.methods.peers import ALONE, Peers
 from distill.networks.base import Student
 from distill.sets.base import TrainingSet
@@ -121,7 +122,7 @@ class LoopSettings(Settings):
         return self.steps, self.snapshot_every, self.max_skips
 
 
-class Method(LightningModule):
+class Method(Foreseen, LightningModule):
     """Learns a synthetic set; loop, logging, snapshots, restart and evaluation are shared.
 
     A subclass gives `update`, `configure_optimizers`, and `initial_set` if it does not start from random real images.
@@ -241,10 +242,6 @@ class Method(LightningModule):
     def artefact(self) -> SyntheticSet:
         """What is stored of the set at hand."""
         return self.synset.copy()
-
-    def images_a_step(self) -> float:
-        """About how many images go through a network, forward and back, at an outer step; tells what a run will cost."""
-        return 0.0
 
     def learn(self, step: int) -> None:
         """Carry out outer step ``step``; raises `Skip` before anything changes if there is nothing to learn from."""

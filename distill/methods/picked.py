@@ -9,6 +9,8 @@ from distill.sets.synthetic import SyntheticSet
 class RealPixels(Method):
     """Puts real pixels together in `learn`, optimises nothing, and is stored and judged in eight bits, as real images are."""
 
+    depth = 1
+
     def artefact(self) -> SyntheticSet:
         return super().artefact().quantised()
 

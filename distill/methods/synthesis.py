@@ -81,22 +81,8 @@ def distill(
         home.begin(method)
     if not method.steps:  # a process whose share is empty
         return home.synset_path
-    rank_zero_only.rank = 0  # type: ignore[attr-defined]  # each process of a torchrun logs what it makes
-    card = torch.device(device).index
-    trainer = Trainer(
-        max_epochs=1,
-        accelerator="cpu" if card is None else "gpu",
-        devices=1 if card is None else [card],
-        logger=list(loggers),
-        callbacks=[home],
-        log_every_n_steps=method.log_every,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        plugins=[LightningEnvironment()],  # processes of a torchrun share work by folders, not by Lightning
-    )
     try:
-        trainer.fit(method)
+        outer_loop(method, device, list(loggers), home)
     except Diverged as error:
         raise Diverged(f"{error}; the last good set is {home.synset_path}") from None
     if method.skips > MANY_SKIPS * method.steps:
@@ -107,6 +93,25 @@ def distill(
             file=sys.stderr,
         )
     return home.synset_path
+
+
+def outer_loop(method: Method, device: str, loggers: list[Logger], callback: Callback) -> None:
+    """Go the outer steps that are left, of a method that has begun."""
+    rank_zero_only.rank = 0  # type: ignore[attr-defined]  # each process of a torchrun logs what it makes
+    card = torch.device(device).index
+    trainer = Trainer(
+        max_epochs=1,
+        accelerator="cpu" if card is None else "gpu",
+        devices=1 if card is None else [card],
+        logger=loggers,
+        callbacks=[callback],
+        log_every_n_steps=method.log_every,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        plugins=[LightningEnvironment()],  # processes of a torchrun share work by folders, not by Lightning
+    )
+    trainer.fit(method)
 
 
 def is_finished(folder: Path, steps: int) -> bool:

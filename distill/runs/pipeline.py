@@ -14,7 +14,7 @@ from distill.data.real import RealData
 from distill.parallel import Crew, crew, working_in
 from distill.presets import unknown
 from distill.progress import heard_by, silent, stage
-from distill.runs import cost, rivals, workers
+from distill.runs import cost, rivals, room, workers
 from distill.runs.composed import Composed
 from distill.runs.line import Line
 from distill.runs.progress import Shown, shown
@@ -59,6 +59,8 @@ def carry_out(run: Composed, real: RealData | None = None, arrows: Sequence[str]
                 told = cost.cost(line)
             if told:
                 progress.say(told)
+        if crew().first:
+            room.check(line, [work for arrow in arrows for work in workers.ahead(arrow, line)])
         count = workers.wanted(line, arrows, cores) if crew().size == 1 else 1
         if count > 1:
             others = beside(partial(carry_out, run, arrows=arrows), count, progress.hear)

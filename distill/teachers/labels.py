@@ -101,6 +101,10 @@ class Labels(ABC):
         """
         return 8 * images  # classes
 
+    def ahead(self, passes: int) -> int:
+        """Times that a committee is asked about all images, each in a view, before students of so many epochs train."""
+        return 0
+
     @abstractmethod
     def on(self, batches: Batches, seed: int, teaching: Teaching) -> Told:
         """What is told of the views in ``batches``, which are those of ``seed`` where all students see the same."""

@@ -145,6 +145,9 @@ class Reinforced(Asked):
     top_k: int = setting("whole [1, 1000000]")
     probability: float = setting("[0, 1]")
 
+    def ahead(self, passes: int) -> int:
+        return self.stored_views
+
     def takes(self, images: int, classes: int, passes: int, own: int) -> int:
         return self.stored_views * images * 4 * self.top_k + 8 * images
 

@@ -43,6 +43,9 @@ class Shelved(Asked):
         """How many of so many epochs are stored."""
         return max(1, math.ceil(self.kept * passes))
 
+    def ahead(self, passes: int) -> int:
+        return self.stored(passes)
+
     def takes(self, images: int, classes: int, passes: int, own: int) -> int:
         return self.stored(passes) * images * (ORDER + self.codec(classes).bytes(classes))
 

@@ -64,6 +64,16 @@ class RDED(RealPixels):
     def images_a_step(self) -> float:
         return self.settings.pool * self.settings.patches / 3  # views of a class, forward alone
 
+    @property
+    def at_once(self) -> int:
+        return self.settings.pool * self.settings.patches
+
+    def lighter(self, images: int) -> dict[str, Any]:
+        return {"pool": max(self.settings.factor**2, min(self.settings.pool, images // self.settings.patches))}
+
+    def rehearsal(self, images: int) -> dict[str, Any]:
+        return {"ipc": 1, **self.lighter(images)}  # a step is of one class
+
     def learn(self, step: int) -> None:
         """Put one class's images together."""
         pool, patches, factor = self.settings.pool, self.settings.patches, self.settings.factor

@@ -19,6 +19,7 @@ from distill import rng
 from distill.checks import setting
 from distill.methods.base import Inputs, Method, given
 from distill.methods.decoupled.edc import Averages, EDCSettings, class_statistics, of_batches, smoothed
+from distill.methods.decoupled.foreseen import RecoveryForeseen
 from distill.methods.decoupled.moments import Moments, gathered_statistics, statistics_distance
 from distill.methods.decoupled.rded import check_pool, composites
 from distill.methods.decoupled.units import Unit, numbers_of, stacks_of
@@ -82,7 +83,7 @@ class Asked(NamedTuple):
     aims: Moments | None
 
 
-class Recovery(Method):
+class Recovery(RecoveryForeseen, Method):
     """Recover images unit by unit; units that ask the same teachers go through them as one stack.
 
     A unit's draws are functions of the seed and its key (ipc index, block) alone: its images are the same whichever units it is
@@ -161,11 +162,6 @@ class Recovery(Method):
     @property
     def real_each(self) -> int:
         return {"noise": 0, "real": 1, "composite": self.settings.factor**2}[self.settings.init]
-
-    def images_a_step(self) -> float:
-        teachers = {"all": len(self.committee.nets), "in_turn": 1}.get(self.settings.pairs, 2)
-        forward = 0 if self.settings.flatness is None else 1 / 3  # once more, without a way back
-        return teachers * (1 + forward) * len(self.made()) / len(self.stacks)
 
     def artefact(self) -> SyntheticSet:
         """In eight bits, as it is stored and judged."""

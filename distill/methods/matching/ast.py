@@ -6,6 +6,7 @@ be read: what each ingredient does here is what the authors' code does, as the s
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from sklearn.cluster import KMeans
@@ -83,6 +84,9 @@ class AST(TrajectoryMatching):
         weight = WEIGHTS[self.settings.intermediate]
         between = [] if weight is None else [(j * (steps // epochs), j, weight(j, epochs)) for j in range(1, epochs)]
         return [*between, *super().landings()]
+
+    def rehearsal(self, images: int) -> dict[str, Any]:
+        return {**self.lighter(images), "init": "real"}
 
     def initial_set(self) -> SyntheticSet:
         if self.settings.init == "real":

@@ -87,6 +87,13 @@ class ClassMatching(Method):
     def images_a_step(self) -> float:
         return self.batch_real * self.real.num_classes + 3.0 * sum(self.shown)
 
+    @property
+    def at_once(self) -> int:
+        return self.batch_real * self.real.num_classes
+
+    def lighter(self, images: int) -> dict[str, Any]:
+        return {"batch_real": max(1, min(images // self.real.num_classes, self.batch_real))}
+
     def on_fit_start(self) -> None:
         for note in self.notes:
             print(f"warning: {note}", file=sys.stderr)

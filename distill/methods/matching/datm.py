@@ -1,6 +1,7 @@
 """Difficulty-aligned trajectory matching (Guo et al., ICLR 2024, arXiv:2310.05773)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,6 +71,13 @@ class DATM(TrajectoryMatching):
 
     settings_type = DATMSettings
     settings: DATMSettings
+
+    @property
+    def is_soft(self) -> bool:
+        return True
+
+    def rehearsal(self, images: int) -> dict[str, Any]:
+        return {**self.lighter(images), "init": "real"}
 
     def begin(self, synset: SyntheticSet | None = None) -> None:
         super().begin(synset)

@@ -86,6 +86,10 @@ class NCFM(PixelMatching):
     def images_a_step(self) -> float:
         return self.batch_real * self.real.num_classes / 3 / self.sweeps + sum(self.shown)  # real ones go forward alone
 
+    @property
+    def round(self) -> int:
+        return self.sweeps
+
     def make_optimizer(self, pixels: Tensor) -> torch.optim.Optimizer:
         return OPTIMIZERS[self.settings.optimizer]([{"name": "images", "params": [pixels]}], self.settings)
 

@@ -59,6 +59,10 @@ class PixelMatching(ClassMatching):
     def real_each(self) -> int:
         return max(self.settings.factors) ** 2 * super().real_each
 
+    @property
+    def copies(self) -> int:
+        return images_in_one(self.factors)
+
     def initial_set(self) -> SyntheticSet:
         """Noise, or random real images, shrunk, as many in each stored one as the largest factor cuts it into."""
         if self.settings.init == "noise":

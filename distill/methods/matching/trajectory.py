@@ -143,9 +143,22 @@ class TrajectoryMatching(Method):
         return self.synset.lr
 
     def images_a_step(self) -> float:
-        images = sum(self.counts)
-        batch = min(self.settings.batch_syn or images, images)
-        return 3.0 * self.settings.student_steps * batch  # the gradient's own gradient is twice the work again
+        return 3.0 * self.settings.student_steps * self.at_once  # the gradient's own gradient is twice the work again
+
+    @property
+    def is_soft(self) -> bool:
+        return self.settings.soft_label_assignment
+
+    @property
+    def is_rated(self) -> bool:
+        return True
+
+    @property
+    def at_once(self) -> int:
+        return min(self.settings.batch_syn or sum(self.counts), sum(self.counts))
+
+    def lighter(self, images: int) -> dict[str, Any]:
+        return {"batch_syn": max(1, min(images, self.at_once))}
 
     @property
     def most_peers(self) -> tuple[int, str]:

@@ -1,7 +1,7 @@
 """KRR-ST: images with target vectors, for networks that are tuned on other data (Lee et al., ICLR 2024, arXiv:2310.06511)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -70,6 +70,12 @@ class KRRST(Method):
 
     def images_a_step(self) -> float:
         return 2 / 3 * min(self.settings.batch_real, len(self.real)) + 2.0 * sum(self.counts)
+
+    def images_before(self) -> float:
+        return self.settings.pool.count * self.settings.pool.steps / 2 * sum(self.counts)
+
+    def rehearsal(self, images: int) -> dict[str, Any]:
+        return {"pool": replace(self.settings.pool, steps=2)}
 
     def initial_set(self) -> SyntheticSet:
         start = super().initial_set()
