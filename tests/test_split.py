@@ -5,23 +5,32 @@ import signal
 import socket
 import subprocess
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
 import pytest
 import torch
 import torch.distributed as dist
+from conftest import STRATEGY, load_npz, made, toy_settings
 from safetensors.torch import load_file
 from test_crew import TORCHRUN
 from test_faults import forked, in_a_process, run_line
 from test_line import ROOT, line, toy  # noqa: F401
 from test_unroll import ALL, plan_of, relative, toy_of, unrolled
 
+from distill import augment
 from distill.augment.families import DSA
+from distill.methods.matching.ast import AST
+from distill.methods.matching.datm import DATM
+from distill.methods.matching.dm import DistributionMatching
+from distill.methods.matching.gradient import GradientMatching
+from distill.methods.matching.idc import IDC
 from distill.methods.matching.sliced import Sliced
 from distill.methods.matching.trajectory import TrajectoryMatching
 from distill.methods.matching.unroll import MODES, Derivatives
 from distill.methods.peers import ALONE, Peers
+from distill.networks.convnet import ConvNet
 
 SIZES = (2, 3)  # peers; batches of 7 and 4 images have no equal slices for three
 
@@ -37,7 +46,7 @@ def together(find, size, folder):
 
 def one_of(find, rank, size, folder):
     torch.set_num_threads(1)
-    store = dist.FileStore(str(folder / "store"), size)
+    store = dist.FileStore(str(folder / f"store-{size}"), size)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=60))
     torch.save(find(Peers(rank, size, dist.group.WORLD)), folder / f"{rank}.pt")
     dist.destroy_process_group()
@@ -67,6 +76,66 @@ def test_an_unroll_that_peers_share_is_that_of_one_process(size, tmp_path):
         for way, expected in alone.items():
             for own, one in zip(found[way], expected, strict=True):
                 assert relative(own, one) < 1e-10, way
+
+
+class Experts:
+    """Of two trajectories with four epochs, in float64."""
+
+    folder, count, epochs = "here", 2, 4
+
+    def row(self, expert, epoch, size):
+        return torch.randn(size, generator=torch.Generator().manual_seed(7)) * 0.2 + 0.01 * (1 + expert) * epoch
+
+
+UNEQUAL = {"c0": 3, "c1": 5, "c2": 4}  # images of each class
+METHODS = {
+    "mtt": (TrajectoryMatching, {"memory": "recompute"}),
+    "tesla": (TrajectoryMatching, {"memory": "tesla", "soft_label_assignment": True}),
+    "datm": (DATM, {"memory": "segments", "init": "real"}),
+    "ast": (AST, {"memory": "full", "init": "real", "student_momentum": 0.5, "expert_epochs": 2, "max_start_epoch": 2}),
+    "dm": (DistributionMatching, {}),
+    "dm of unequal classes": (DistributionMatching, {"ipc": UNEQUAL}),
+    "dc": (GradientMatching, {"augment": augment.none, "distance": "rows"}),
+    "dsa of unequal classes": (GradientMatching, {"ipc": UNEQUAL, "distance": "cosine"}),
+    "dcc": (GradientMatching, {"collective": True, "warmup_networks": 0, "distance": "squared"}),
+    "dsac of unequal classes": (
+        GradientMatching,
+        {"collective": True, "warmup_networks": 0, "ipc": UNEQUAL},
+    ),
+    "idc": (IDC, {"batch_synthetic": 7}),
+}
+
+
+def steps(folder, peers=ALONE):
+    """By method: the losses of two outer steps and the gradients of all that is learned."""
+    torch.set_default_dtype(torch.float64)
+    real = load_npz(folder / "toy.npz").train
+    real = replace(real, images=real.images.double())
+    shared = dict(seed=0, real=real, student=network, experts=Experts(), ipc=4, augment=augment.DSA(STRATEGY))
+    found = {}
+    for name, (kind, values) in METHODS.items():
+        method = made(kind, **{**toy_settings(kind), **shared, **values})
+        method.begin()
+        method.peers = peers
+        for step in range(2):
+            loss = method.update(step)
+            leaves = [each for group in method.configure_optimizers().param_groups for each in group["params"]]
+            found[f"{name} {step}"] = [loss.detach(), *torch.autograd.grad(loss, leaves)]
+    return found
+
+
+def network():
+    net = ConvNet((3, 8, 8), 3, depth=2, width=6, norm="instance", pooling="avg", activation="softplus")
+    return net.double()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_an_outer_step_that_peers_share_is_that_of_one_process(size, npz):
+    (alone,) = together(partial(steps, npz.parent), 1, npz.parent)
+    for found in together(partial(steps, npz.parent), size, npz.parent):
+        for step, expected in alone.items():
+            for own, one in zip(found[step], expected, strict=True):
+                assert own.dtype == torch.float64 and relative(own, one) < 1e-6, step
 
 
 # --- the line -----------------------------------------------------------------------------------------------------------
@@ -187,6 +256,17 @@ def test_torchrun_begins_a_pair(begun):
             "split is 2, expected at most 1: an outer step of this method is one process's, leave split out",
         ),
         ("mtt", ["split=2", "student.convnet.norm=batch"], "norm=instance"),
+        (
+            "dm",
+            ["split=4"],
+            "split is 4, expected at most 3: a step sees 3 images of a class, more with another ipc or",
+        ),
+        (
+            "dm",
+            ["split=2", "student.convnet.norm=batch"],
+            "at most 1: the network's batch norm or dropout wants whole batches",
+        ),
+        ("dc", ["split=3", "method.batch_real=2"], "split is 3, expected at most 2: a step sees 2 images of a class"),
         ("mtt", ["split=0"], "split is 0, expected a whole number"),
     ],
 )

@@ -60,10 +60,14 @@ class Peers:
         """Of ``count`` rows those that are this process's."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
+    def own(self, count: int) -> int:
+        """How many those are."""
+        rows = self.rows(count)
+        return rows.stop - rows.start
+
     def weight(self, count: int) -> float:
         """The share of a mean over ``count`` rows that is this process's."""
-        rows = self.rows(count)
-        return (rows.stop - rows.start) / count
+        return self.own(count) / count
 
     def total(self, own: Tensor) -> Tensor:
         """The sum of the peers' tensors, in all of them."""
@@ -72,6 +76,12 @@ class Peers:
     def shared(self, tensor: Tensor) -> Tensor:
         """A tensor that all have, for own work: its gradient is the sum of what the peers find."""
         return tensor if self.size == 1 else _Shared.apply(tensor, self)
+
+    def same(self, tensor: Tensor) -> Tensor:
+        """The first's, in all of them: what each worked out for itself, on a card perhaps to other last digits."""
+        if self.size > 1:
+            dist.broadcast(tensor, group=self.group, group_src=0)
+        return tensor
 
     def agree(self, decide: Callable[[], T]) -> T:
         """What the first decides, in all of them."""

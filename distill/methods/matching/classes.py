@@ -21,7 +21,7 @@ from distill.augment.makers import make
 from distill.autotune import EAGER, fastest
 from distill.checks import setting
 from distill.methods.base import Inputs, LoopSettings, Method
-from distill.networks.base import restart
+from distill.networks.base import restart, stateless
 from distill.sets.synthetic import SyntheticSet
 
 Way = TypeVar("Way")
@@ -84,6 +84,13 @@ class ClassMatching(Method):
     def real_each(self) -> int:
         return int(self.settings.init == "real")
 
+    @property
+    def most_peers(self) -> tuple[int, str]:
+        if not stateless(self.net):
+            return 1, "the network's batch norm or dropout wants whole batches, norm=instance does not"
+        least = min(self.batch_real, *self.shown)
+        return least, f"a step sees {least} images of a class, more with another ipc or method.batch_real"
+
     def images_a_step(self) -> float:
         return self.batch_real * self.real.num_classes + 3.0 * sum(self.shown)
 
@@ -120,9 +127,18 @@ class ClassMatching(Method):
         return torch.stack(batches)
 
     def batches(self, step: int) -> tuple[Tensor, Tensor]:
-        """Views of real (K, batch_real, C, H, W) and of synthetic images (N, C, H, W), ``shown``: a class's share one draw."""
+        """Views of real (K, batch_real, C, H, W) and of synthetic images (N, C, H, W), ``shown``: a class's share one draw.
+
+        Of each class a slice, where there are peers.
+        """
         real = torch.stack(self.views(self.real_images(step, self.batch_real), step))
-        return real, torch.cat(self.views(self.synthetic(step), step))
+        synthetic = self.peers.shared(torch.cat(self.views(self.synthetic(step), step))).split(self.shown)
+        own = [images[self.peers.rows(len(images))] for images in synthetic]
+        return real[:, self.peers.rows(self.batch_real)], torch.cat(own)
+
+    def here(self, counts: Sequence[int]) -> list[int]:
+        """Of so many images of each class those that `batches` gives."""
+        return [self.peers.own(count) for count in counts]
 
     def views(self, images: Iterable[Tensor], step: int) -> list[Tensor]:
         """Views of images (n, C, H, W) of each class, by its draw."""
@@ -139,7 +155,8 @@ class ClassMatching(Method):
         """The one whose ``work`` on the batches of step 0 takes least time on this machine."""
         real, synthetic = (images.detach() for images in self.batches(0))
         todo = {name: partial(work, way, real, synthetic) for name, way in ways.items()}
-        runs = [length for stack in stacks(synthetic, self.shown) for length in stack.shape[:2]]
+        runs = [length for stack in stacks(synthetic, self.here(self.shown)) for length in stack.shape[:2]]
         shapes = [list(real.shape), [*runs, *self.real.shape]]
         case = {"matching": about, "network": repr(self.net), "images": shapes}
-        return ways[fastest(todo, case, self.steps, real.device, compile)]
+        name = fastest(todo, case, self.steps, real.device, compile)
+        return ways[self.peers.agree(lambda: name)]

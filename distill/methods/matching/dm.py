@@ -47,10 +47,15 @@ class DistributionMatching(ClassMatching):
         real, synthetic = self.batches(step)
         dtype = PRECISIONS[self.settings.precision]
         with torch.no_grad(), torch.autocast(real.device.type, dtype, enabled=dtype is not None):
-            target = self.means(real.flatten(0, 1), [self.batch_real] * len(real))
-        loss = (self.means(synthetic, self.counts) - target).square().sum()
+            target = self.centres(real.flatten(0, 1), [self.batch_real] * len(real))
+        loss = (self.centres(synthetic, self.counts) - target).square().sum()
         self.log("matching_loss", loss.detach())
         return loss
+
+    def centres(self, images: Tensor, counts: Sequence[int]) -> Tensor:
+        """Mean feature of every class, (K, F), of so many images; ``images`` are those of a slice."""
+        share = torch.tensor([self.peers.weight(count) for count in counts])[:, None]
+        return self.peers.total(share.to(images, non_blocking=True) * self.means(images, self.here(counts)))
 
     @cached_property
     def means(self) -> Callable[[Tensor, Sequence[int]], Tensor]:
@@ -62,7 +67,7 @@ class DistributionMatching(ClassMatching):
         @torch.no_grad()
         def work(means: Callable[[Tensor, Sequence[int]], Tensor], real: Tensor, synthetic: Tensor) -> object:
             with torch.autocast(real.device.type, dtype, enabled=dtype is not None):
-                return means(real.flatten(0, 1), [self.batch_real] * len(real))
+                return means(real.flatten(0, 1), self.here([self.batch_real] * len(real)))
 
         compiled = fuse(features)
         ways = {
@@ -72,9 +77,10 @@ class DistributionMatching(ClassMatching):
 
 
 def class_means(features: Callable[[Tensor], Tensor], images: Tensor, counts: Sequence[int], together: int) -> Tensor:
-    """Mean feature of every class, (K, F) float32, of images (N, C, H, W), ``counts`` of each; ``together`` are one call's.
+    """Mean feature of every class, (K, F) float32 or better, of images (N, C, H, W), ``counts`` of each, ``together`` a call.
 
     With batch norm all go together: its statistics are those of all images, as in the authors' code.
     """
-    found = torch.cat([features(part).flatten(1).float() for part in images.split(together)])
+    found = torch.cat([features(part).flatten(1) for part in images.split(together)])
+    found = found.to(torch.promote_types(found.dtype, torch.float32))
     return torch.cat([stack.mean(1) for stack in stacks(found, counts)])

@@ -16,7 +16,7 @@ from distill.autotune import EAGER
 from distill.checks import setting
 from distill.methods.base import Inputs
 from distill.methods.matching.classes import WAYS, ClassMatching, ClassSettings
-from distill.methods.matching.matcher import DISTANCES, Matcher
+from distill.methods.matching.matcher import DISTANCES, Matcher, shared_by
 from distill.networks.base import restart, stateless
 from distill.networks.flat import FlatStudent, flatten
 from distill.sizes import are_equal, spread
@@ -89,7 +89,7 @@ class GradientMatching(ClassMatching):
             self.set_statistics(step)
         real, synthetic = self.batches(step)
         match = self.matcher.collective if self.is_collective(network, update) else self.matcher.class_wise
-        loss, gradient = match(flatten(self.net), real, synthetic.detach(), self.counts)
+        loss, gradient = match(self.peers.same(flatten(self.net)), real, synthetic.detach(), self.counts)
         self.log_dict({"matching_loss": loss, "network": float(network)})
         return with_gradient(synthetic, loss, gradient)
 
@@ -131,15 +131,16 @@ class GradientMatching(ClassMatching):
         flat, distance = FlatStudent(self.net, with_state=True), DISTANCES[self.settings.distance]
         if not stateless(self.net):
             return Matcher(flat, distance, *WAYS[EAGER])
-        theta, collective, compile = flatten(self.net), self.settings.collective, self.settings.compile
+        theta, collective = flatten(self.net), self.settings.collective
 
         def work(matcher: Matcher, real: Tensor, synthetic: Tensor) -> object:
-            return (matcher.collective if collective else matcher.class_wise)(theta, real, synthetic, self.counts)
+            match = matcher.collective if collective else matcher.class_wise
+            return match(theta, real, synthetic, self.here(self.counts))
 
         matchers = {name: Matcher(flat, distance, *way) for name, way in WAYS.items()}
-        return self.fastest(
-            matchers, work, [self.settings.distance, collective], compile if are_equal(self.counts) else False
-        )
+        compile = self.settings.compile if are_equal(self.counts) and self.peers.size == 1 else False
+        found = self.fastest(matchers, work, [self.settings.distance, collective], compile)
+        return shared_by(found, self.peers, self.batch_real)
 
     def extra_tensors(self) -> dict[str, Tensor]:
         return dict(self.net.state_dict())

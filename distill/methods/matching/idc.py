@@ -15,7 +15,7 @@ from distill.checks import setting
 from distill.methods.base import Inputs
 from distill.methods.matching.classes import WAYS
 from distill.methods.matching.gradient import with_gradient
-from distill.methods.matching.matcher import KERNELS, Matcher
+from distill.methods.matching.matcher import KERNELS, Matcher, shared_by
 from distill.methods.matching.pixels import PixelMatching, PixelSettings
 from distill.networks.base import restart, stateless
 from distill.networks.flat import FlatStudent, flatten
@@ -84,7 +84,7 @@ class IDC(PixelMatching):
         self.move_network(network, sweep)
         leaf = self.turned()
         real, synthetic = self.batches(step)
-        loss, slope = self.matcher.class_wise(flatten(self.net), real, synthetic.detach(), self.shown)
+        loss, slope = self.matcher.class_wise(self.peers.same(flatten(self.net)), real, synthetic.detach(), self.shown)
         (gradient,) = torch.autograd.grad(synthetic, leaf, slope)
         self.log_dict({"matching_loss": loss, "network": float(network)})
         return with_gradient(self.pixels, loss, gradient)
@@ -130,11 +130,12 @@ class IDC(PixelMatching):
         flat, theta = FlatStudent(self.net, with_state=True), flatten(self.net)
 
         def work(matcher: Matcher, real: Tensor, synthetic: Tensor) -> object:
-            return matcher.class_wise(theta, real, synthetic, self.shown)
+            return matcher.class_wise(theta, real, synthetic, self.here(self.shown))
 
         matchers = {name: Matcher(flat, KERNELS[self.settings.distance], *way) for name, way in WAYS.items()}
-        compile = self.settings.compile if are_equal(self.shown) else False
-        return self.fastest(matchers, work, ["kernels", self.settings.distance], compile)
+        compile = self.settings.compile if are_equal(self.shown) and self.peers.size == 1 else False
+        found = self.fastest(matchers, work, ["kernels", self.settings.distance], compile)
+        return shared_by(found, self.peers, self.batch_real)
 
     def extra_tensors(self) -> dict[str, Tensor]:
         own = {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}

@@ -6,10 +6,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.func import grad, grad_and_value, vmap
+from torch.func import grad, grad_and_value, vjp, vmap
 
 from distill.autotune import fuse
 from distill.methods.matching.classes import stacks
+from distill.methods.peers import Peers
 from distill.networks.flat import FlatStudent
 from distill.sizes import are_equal
 
@@ -141,6 +142,67 @@ class Matcher:
         )  # the plain mean is this where classes are equal
         gradient, loss = self.second(theta, synthetic, labels, target, weight)
         return loss, gradient
+
+
+class SlicedMatcher(Matcher):
+    """The same by peers, each with a slice of every class's images; a class at a time, and without torch.compile.
+
+    Images that go in, and gradients that come out, are those of the slice; counts are of all. The gradient of a class is the
+    weighted sum of its slices', their distance that of whole gradients, and what pulls at them is the same for all.
+
+    Args:
+        batch_real: real images of a class, in all slices.
+    """
+
+    def __init__(self, like: Matcher, peers: Peers, batch_real: int):
+        super().__init__(like.net, like.distance, False, like.together)
+        self.peers, self.batch_real = peers, batch_real
+
+    def target(self, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        return self.peers.total(self.peers.weight(self.batch_real) * super().target(theta, images, labels))
+
+    def pulled(
+        self,
+        theta: Tensor,
+        synthetic: Tensor,
+        labels: Tensor,
+        target: Tensor,
+        share: float,
+        weight: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Loss, and its gradient in the slice ``synthetic``, whose part of the mean is ``share``."""
+        own, pull = vjp(lambda images: self.first(theta, images, labels, weight), synthetic)  # type: ignore[misc]
+        whole = self.peers.total(share * own)
+        slope, loss = grad_and_value(lambda g: self.distance(self.net.unflatten(g), self.net.unflatten(target)))(whole)
+        return loss, share * pull(slope)[0]
+
+    def class_wise(
+        self, theta: Tensor, real: Tensor, synthetic: Tensor, counts: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        losses, gradients = [], []
+        slices = synthetic.split([self.peers.own(count) for count in counts])
+        for cls, (images, own, count) in enumerate(zip(real, slices, counts, strict=True)):
+            target = self.target(theta, images, labels_like(images[None], cls)[0])
+            labels = labels_like(own[None], cls)[0]
+            loss, gradient = self.pulled(theta, own, labels, target, self.peers.weight(count))
+            losses.append(loss)
+            gradients.append(gradient)
+        return torch.stack(losses).sum(), torch.cat(gradients)
+
+    def collective(
+        self, theta: Tensor, real: Tensor, synthetic: Tensor, counts: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        target = self.target(theta, real.flatten(0, 1), labels_like(real).flatten())
+        each = torch.tensor([self.peers.own(count) for count in counts])
+        labels = torch.arange(len(each)).repeat_interleave(each).to(real.device, non_blocking=True)
+        weight = 1 / torch.tensor(counts).to(theta, non_blocking=True)  # an image's, by its class
+        share = sum(map(self.peers.weight, counts)) / len(counts)
+        return self.pulled(theta, synthetic, labels, target, share, weight)
+
+
+def shared_by(matcher: Matcher, peers: Peers, batch_real: int) -> Matcher:
+    """``matcher`` for slices, where there are peers."""
+    return matcher if peers.size == 1 else SlicedMatcher(matcher, peers, batch_real)
 
 
 def labels_like(images: Tensor, first: int = 0) -> Tensor:

@@ -83,6 +83,10 @@ class NCFM(PixelMatching):
         self.size = len(FlatStudent(self.net))
         self.lost, self.total, self.swept = 0.0, 0.0, 0  # of the last sweep, and of so many of this iteration
 
+    @property
+    def most_peers(self) -> tuple[int, str]:
+        return 1, "an outer step of ncfm is one process's, leave split out"
+
     def images_a_step(self) -> float:
         return self.batch_real * self.real.num_classes / 3 / self.sweeps + sum(self.shown)  # real ones go forward alone
 
