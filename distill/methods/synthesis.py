@@ -223,7 +223,7 @@ class _Home(Callback):
 
 
 def save_grid(folder: Path, synset: SyntheticSet) -> None:
-    """Write ``grid.png``: at most ten images of each of a hundred classes."""
+    """Write ``grid.png``: at most ten images of each class, of as many classes as fit into a picture."""
     with replacing(folder / "grid.png") as part:
         torchvision.utils.save_image(synset.picture(), part, format="png")
 

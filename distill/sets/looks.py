@@ -11,7 +11,7 @@ from torchvision.utils import make_grid
 
 SIDE = 32  # pixels that an image is shown at, or more
 EACH = 10  # images of a class that are shown
-ROWS = 100  # classes that are
+TALLEST = 4096  # pixels of a picture: more than a hundred classes of images of 32 x 32
 
 
 def firsts(classes: Tensor, rows: int) -> Tensor:
@@ -21,6 +21,15 @@ def firsts(classes: Tensor, rows: int) -> Tensor:
     tensor([1, 0, 2])
     """
     return torch.cat([(classes == cls).nonzero()[:EACH, 0] for cls in classes.unique()[:rows]])
+
+
+def rows_of(side: int) -> int:
+    """Classes whose images of so many pixels a picture shows.
+
+    >>> rows_of(8), rows_of(224)
+    (128, 18)
+    """
+    return max(1, TALLEST // max(SIDE, side))
 
 
 def grid(pixels: Tensor, classes: Tensor) -> Tensor:

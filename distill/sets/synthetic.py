@@ -23,8 +23,8 @@ from distill.files import hash_tensors, save_tensors, write_json
 from distill.sets.base import TrainingSet
 from distill.sets.export import export
 from distill.sets.formation import WHOLE, check_factors, decoded, images_in_one
-from distill.sets.looks import ROWS, as_uri, eight_bit, firsts, grid
-from distill.sets.soundness import check_images, check_labels, check_names, check_rate, check_tiles
+from distill.sets.looks import as_uri, eight_bit, firsts, grid, rows_of
+from distill.sets.soundness import MOST_CLASSES, check_images, check_labels, check_names, check_rate, check_tiles
 from distill.sizes import Size, counts, spread
 
 MOST_SHOWN = 20  # classes whose images a notebook shows unasked
@@ -112,9 +112,9 @@ class SyntheticSet(TrainingSet, Dataset):
         """At most ten images of each class, a row for each class; a notebook shows what this returns."""
         return eight_bit(self.picture())
 
-    def picture(self, rows: int = ROWS) -> Tensor:
-        """The same of the first classes, so many, (3, H', W') in [0, 1]; no other image is looked at."""
-        some = firsts(self.classes, rows)
+    def picture(self, most: int = MOST_CLASSES) -> Tensor:
+        """The same of the first classes, at most so many, (3, H', W') in [0, 1]; no other image is looked at."""
+        some = firsts(self.classes, min(most, rows_of(self.images.shape[2])))
         return grid(self.preprocessing.inverse(self.images[some].detach()).clamp(0, 1), self.classes[some])
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
