@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 
 from benchmarks.training import batches, compare, net, recipe
-from distill.beside import beside
-from distill.parallel import crew, working_in
-from distill.runs.pipeline import keep_freed_memory
+from distill.engines.base import Need
+from distill.engines.local import Local
+from distill.runs.errands import keep_freed_memory
 from distill.training.loop import train
 
 STUDENTS = 8
@@ -31,52 +31,37 @@ CASES = [
 ]
 
 
-def own_share(case: Case) -> None:
-    """This process's share of the students."""
+def train_share(case: Case, threads: int, rank: int = 0, processes: int = 1) -> None:
+    """A process's share of the students."""
+    keep_freed_memory()
+    torch.set_num_threads(threads)
     labels = torch.arange(10).repeat_interleave(case.ipc)
     own = batches(
         torch.randn(len(labels), *case.shape), labels, of_students().with_(epochs=case.epochs, extra_epochs=0)
     )
-    for student in crew().share(range(STUDENTS)):
+    for student in range(STUDENTS)[rank::processes]:
         train([net(case.shape, case.width)], own, seeds=[student])
 
 
 of_students = cache(partial(recipe, "protocol", "fp32"))
 
 
-def others() -> None:
-    """What the other processes do."""
-    keep_freed_memory()
-    torch.set_num_threads(1)
-    while (case := crew().agree(lambda: None)) is not None:
-        own_share(case)
-        crew().wait()
-
-
 def workers(repeat: int) -> None:
     """Each case on one thread, on all of one process, and by one process for each core."""
     cores = torch.get_num_threads()
-
-    def alone(case: Case, threads: int) -> None:
-        torch.set_num_threads(threads)
-        own_share(case)
-
-    with beside(others, cores, lambda *told: None) as team:
+    with Local().open(cores, lambda *told: None) as submit:
 
         def together(case: Case) -> None:
-            torch.set_num_threads(1)
-            with working_in(team):
-                team.agree(lambda: case)
-                own_share(case)
-                team.wait()
+            shares = [partial(train_share, case, 1, rank, cores) for rank in range(cores)]
+            for future in submit(shares, lambda: Need(0.0, 0, 1, 0)):
+                future.result()
 
         for case in CASES:
             ways = {
-                "one thread": partial(alone, case, 1),
-                f"{cores} threads": partial(alone, case, cores),
+                "one thread": partial(train_share, case, 1),
+                f"{cores} threads": partial(train_share, case, cores),
                 f"{cores} processes": partial(together, case),
             }
             side = case.shape[1]
             compare(f"{STUDENTS} students, {case.epochs} epochs, {side}x{side}, ipc {case.ipc}", ways, repeat)
-        team.agree(lambda: None)
     torch.set_num_threads(cores)

@@ -269,8 +269,8 @@ def experiments() -> list[str]:
 
 
 RUN = (
-    "baselines", "compile", "data@onto", "draws", "keep_students", "labels_path", "logger", "onto", "precision", "scale",
-    "student_epochs", "student_rates", "threads", "workers",
+    "baselines", "compile", "data@onto", "draws", "engine", "keep_students", "labels_path", "logger", "onto", "precision",
+    "scale", "student_epochs", "student_rates", "threads", "workers",
 )  # fmt: skip
 
 

@@ -56,14 +56,17 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` against other runs, until the block or the process ends, and clear what a killed one left half written.
+def alone_in(folder: Path, patience: float = 0.0) -> Iterator[None]:
+    """Hold ``folder`` against other runs, until the block or the process ends, and clear what killed ones left half written.
+
+    Args:
+        patience: seconds to wait for it; below 0 until it is free.
 
     Raises:
         RuntimeError: another run holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(folder / ".lock", timeout=patience)
     try:
         lock.acquire()
     except Timeout:
@@ -71,10 +74,17 @@ def alone_in(folder: Path) -> Iterator[None]:
             f"another run is writing to {folder}: wait until it ends, or choose another folder with out=DIR"
         ) from None
     with lock:
-        for pattern in (".*.part", ".tmp??????"):  # ours, and that of safetensors' writer, which versions before used
-            for part in [*folder.glob(pattern), *folder.glob(f"snapshots/{pattern}")]:
-                part.unlink(missing_ok=True)
-        yield
+        clear_parts(folder)
+        try:
+            yield
+        finally:
+            clear_parts(folder)  # of workers that were killed meanwhile
+
+
+def clear_parts(folder: Path) -> None:
+    for pattern in (".*.part", ".tmp??????"):  # ours, and that of safetensors' writer, which versions before used
+        for part in [*folder.glob(pattern), *folder.glob(f"snapshots/{pattern}")]:
+            part.unlink(missing_ok=True)
 
 
 def cache_folder() -> Path:

@@ -1,59 +1,169 @@
-"""Crew: the processes that share the work of a run, unit by unit."""
+"""Crew: who makes the units of work of a run: this process, those of a torchrun, or the workers of an engine."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, as_completed
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from distill.files import alone_in
+from distill.progress import HowFar, silent
 
 T = TypeVar("T")
 
+ROUNDS = 3  # in which a unit that fails is tried
 
-class Link(Protocol):
-    """How the processes of a crew talk.
+Heard = Callable[[str, str, int, int], None]
+"""Called with (key of a unit, what is done, how much of it is done, how much there is in all)."""
 
-    Raises:
-        RuntimeError: one of them has ended.
+
+@dataclass(frozen=True)
+class Unit:
+    """A piece of work that needs none of those beside it.
+
+    It leaves a file, whole or not at all, and what is in it is a function of the key alone, whoever makes it. Of one that is
+    killed the file is missing, and the unit is made again.
+
+    Attributes:
+        key: its name within its arrow.
+        make: leaves the file; called with a function that takes how much of the unit is done.
+        is_done: whether the file is there.
+        text: how the work of units like this is called while it is done; empty where the unit itself tells how far it is.
+        size: how much it is, as its text counts.
     """
 
-    def hand_out(self, answer: Any) -> Any:
-        """What the first process gives, in all of them."""
+    key: str
+    make: Callable[[Callable[[int], None]], object]
+    is_done: Callable[[], bool]
+    text: str = ""
+    size: int = 1
 
-    def meet(self) -> None:
-        """Until every process is here."""
+
+class Made(BaseException):
+    """The unit that a worker was sent for is made: it goes no further."""
+
+
+@dataclass(frozen=True)
+class Crew:
+    """One process on its own, which makes unit after unit.
+
+    Attributes:
+        size: units that are made at the same time.
+        local_rank: of this process among those of its machine.
+        patience: seconds to wait for a folder that another process holds; below 0 until it is free.
+        scope: what the keys of units begin with here.
+        rank: of this process among those of a torchrun.
+    """
+
+    size: int = 1
+    local_rank: int = 0
+    patience: float = 0.0
+    scope: tuple[str, ...] = ()
+    rank: int = 0
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> "Crew":
+        """As torchrun tells it; a process on its own where nobody does."""
+        size = int(environment.get("WORLD_SIZE", 1))
+        if size == 1:
+            return Crew()
+        return Ranks(size, int(environment.get("LOCAL_RANK", 0)), rank=int(environment.get("RANK", 0)))
+
+    @property
+    def first(self) -> bool:
+        """Whether this process speaks for all, and writes what there is one of."""
+        return True
+
+    def named(self, key: str) -> str:
+        return "/".join([*self.scope, key])
+
+    def agree(self, decide: Callable[[], T], name: str = "") -> T:
+        """What the first process decides, in all of them; for what files, clocks and locks have a say in.
+
+        Args:
+            name: within the scope, of what whoever makes a single unit must be told; it decides all else for itself.
+        """
+        return decide()
+
+    def take(self, lock: Callable[[], bool]) -> bool:
+        """Whether this crew makes what its scope names; ``lock`` holds it against others, and is called once for all."""
+        return lock()
+
+    def make(self, units: Sequence[Unit], progress: HowFar = silent, together: int = 1) -> None:
+        """Until every unit is made, the largest first.
+
+        Args:
+            together: processes of a torchrun that make each unit as one.
+
+        Raises:
+            RuntimeError: some failed `ROUNDS` times, by name and reason; all others are made.
+        """
+        self.make_each([unit for unit in units if not unit.is_done()], units, progress)
+
+    def make_each(self, left: Sequence[Unit], shown: Sequence[Unit], progress: HowFar) -> None:
+        """One after another in this process; what is shown and not left is done."""
+        done = {unit.key: unit.size for unit in shown}
+        done.update((unit.key, 0) for unit in left)
+
+        def tell(unit: Unit, much: int) -> None:
+            done[unit.key] = much
+            alike = [each for each in shown if each.text == unit.text]
+            if unit.text:
+                progress(unit.text, sum(done[each.key] for each in alike), sum(each.size for each in alike))
+
+        for unit in sorted(left, key=lambda each: -each.size):
+            unit.make(partial(tell, unit))
+            tell(unit, unit.size)
+
+    def wait(self) -> None:
+        """Until every process of the crew is here."""
 
     def tell(self, text: str, done: int, total: int) -> None:
         """Let the first process know how far this one is, where it listens."""
 
+    @contextmanager
+    def alone_in(self, folder: Path) -> Iterator[None]:
+        """`distill.files.alone_in` for all of them, until all are done."""
+        with alone_in(folder, self.patience):
+            yield
+
+
+@dataclass(frozen=True)
+class Ranks(Crew):
+    """A process of a torchrun: all go the same way, and each makes its share of the units on it."""
+
     @property
-    def listens(self) -> bool:
-        """Whether the first process hears what the others tell."""
+    def first(self) -> bool:
+        return self.rank == 0
 
-    def part(self, size: int) -> "Link":
-        """Of the first ``size`` processes alone."""
-
-
-class Gloo:
-    """Of a torchrun; its processes do not tell how far they are, and all of them take part."""
-
-    listens = False
-
-    def part(self, size: int) -> "Link":
-        return self
-
-    def hand_out(self, answer: Any) -> Any:
-        box = [answer]
+    def agree(self, decide: Callable[[], T], name: str = "") -> T:
+        box: list[Any] = [decide() if self.first else None]
         self._together(lambda dist: dist.broadcast_object_list(box))
         return box[0]
 
-    def meet(self) -> None:
+    def take(self, lock: Callable[[], bool]) -> bool:
+        return self.agree(lock)
+
+    def make(self, units: Sequence[Unit], progress: HowFar = silent, together: int = 1) -> None:
+        missing = self.agree(lambda: [place for place, unit in enumerate(units) if not unit.is_done()])
+        every = sorted((units[place] for place in missing), key=lambda each: -each.size)
+        own = every[self.rank // together :: self.size // together]
+        there = [unit for place, unit in enumerate(units) if place not in missing] if self.first else []
+        self.make_each(own, [*there, *own], progress)
+        self.wait()
+
+    def wait(self) -> None:
         self._together(lambda dist: dist.barrier())
 
-    def tell(self, text: str, done: int, total: int) -> None:
-        pass
+    @contextmanager
+    def alone_in(self, folder: Path) -> Iterator[None]:
+        with alone_in(folder) if self.first else nullcontext():
+            self.agree(lambda: None)  # the folder is locked
+            yield
+            self.wait()
 
     def _together(self, act: Callable[[Any], object]) -> None:
         import torch.distributed as dist
@@ -67,72 +177,105 @@ class Gloo:
 
 
 @dataclass(frozen=True)
-class Crew:
-    """The processes of a run: all go the same way, and each makes its share of the units of work on it.
-
-    A unit has a key and leaves a file, or a part of one, that tells whether it is done. What it gives is a function of its key
-    alone, so that any number of processes end with the same files, and one that is killed loses its open unit.
+class Driver(Crew):
+    """A process that sends the units of one arrow to the workers of an engine, and goes on when all are made.
 
     Attributes:
-        rank, size: of this process among all of them.
-        local_rank: of this process on its machine.
-        link: how they talk.
+        submit: has workers make the units of these keys, given what is agreed by name.
+        heard: of whoever shows how far the units are.
+        agreed: by name, in full.
     """
 
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-    link: Link = field(default_factory=Gloo, compare=False)
+    submit: Callable[[Sequence[str], Mapping[str, Any]], Sequence["Future[Any]"]] = lambda keys, agreed: []
+    heard: Heard = lambda *told: None
+    agreed: dict[str, Any] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, environment: Mapping[str, str]) -> "Crew":
-        """As torchrun tells it; a process on its own where nobody does."""
-        rank, size = int(environment.get("RANK", 0)), int(environment.get("WORLD_SIZE", 1))
-        return cls(rank, size, int(environment.get("LOCAL_RANK", 0)))
+    def agree(self, decide: Callable[[], T], name: str = "") -> T:
+        answer = decide()
+        if name:
+            self.agreed[self.named(name)] = answer
+        return answer
+
+    def make(self, units: Sequence[Unit], progress: HowFar = silent, together: int = 1) -> None:
+        left, why = [unit for unit in units if not unit.is_done()], dict[str, BaseException]()
+        for text in {unit.text: None for unit in left if unit.text}:
+            whole, waiting = (sum(unit.size for unit in these if unit.text == text) for these in (units, left))
+            self.heard(self.named(""), text, whole - waiting, whole)
+        for _ in range(ROUNDS):
+            left = self.failed(sorted(left, key=lambda each: -each.size), why)
+        if left:
+            first = why[left[0].key]
+            each = "; ".join(f"{unit.key}: {one_line(why[unit.key])}" for unit in left)
+            raise RuntimeError(f"{len(left)} of {len(units)} units failed {ROUNDS} times, {each}") from first
+
+    def failed(self, units: Sequence[Unit], why: dict[str, BaseException]) -> list[Unit]:
+        """Those of the units that are not made when each was tried once."""
+        if not units:
+            return []
+        futures = self.submit([self.named(unit.key) for unit in units], self.agreed)
+        tried, found = dict(zip(futures, units, strict=True)), []
+        for future in as_completed(tried):
+            unit, error = tried[future], future.exception()
+            if error is not None and not unit.is_done():  # a worker may die as its file is there
+                why[unit.key] = error
+                found.append(unit)
+            elif unit.text:
+                self.heard(self.named(unit.key), unit.text, unit.size, 0)
+        return found
+
+
+@dataclass(frozen=True)
+class Worker(Crew):
+    """A process that goes the way of its driver to one unit, makes it, and stops there (`Made`).
+
+    What else is to be made on this way is there. Its driver holds the locks, and writes what there is one of.
+
+    Attributes:
+        key: of the unit, in full.
+        agreed: by name, what the driver decided.
+        heard: takes how far this unit is.
+    """
+
+    key: str = ""
+    agreed: Mapping[str, Any] = field(default_factory=dict)
+    heard: Heard = lambda *told: None
 
     @property
     def first(self) -> bool:
-        """Whether this process speaks for all, and writes what there is one of."""
-        return self.rank == 0
+        return False
 
-    def share(self, units: Sequence[T]) -> Sequence[T]:
-        """The units that are this process's, by their place in the list."""
-        return units[self.rank :: self.size]
+    def agree(self, decide: Callable[[], T], name: str = "") -> T:
+        return self.agreed[self.named(name)] if self.named(name) in self.agreed else decide()
 
-    def part(self, size: int) -> "Crew":
-        """The first ``size`` processes, in one of them."""
-        return replace(self, size=size, link=self.link.part(size))
+    def take(self, lock: Callable[[], bool]) -> bool:
+        return self.key.startswith(self.named(""))
 
-    def told(self, own: int, all_of_it: int) -> int:
-        """How much work this process tells of, so that the sum is that of all."""
-        if not self.link.listens:
-            return own
-        return all_of_it if self.first else 0
+    def make(self, units: Sequence[Unit], progress: HowFar = silent, together: int = 1) -> None:
+        for unit in units:
+            if self.named(unit.key) == self.key:
+                if not unit.is_done():
+                    unit.make(lambda done, of=unit: self.tell(of.text, done, 0))  # type: ignore[misc]
+                raise Made
 
-    def agree(self, decide: Callable[[], T]) -> T:
-        """What the first process decides, in all of them; for what files, clocks and locks have a say in."""
-        answer: Any = decide() if self.first else None
-        return answer if self.size == 1 else self.link.hand_out(answer)
-
-    def wait(self) -> None:
-        """Until every process is here."""
-        if self.size > 1:
-            self.link.meet()
+    def tell(self, text: str, done: int, total: int) -> None:
+        if text:
+            self.heard(self.key, text, done, total)
 
     @contextmanager
     def alone_in(self, folder: Path) -> Iterator[None]:
-        """`distill.files.alone_in` for all of them, until all are done."""
-        with alone_in(folder) if self.first else nullcontext():
-            self.agree(lambda: None)  # the folder is locked
-            yield
-            self.wait()
+        yield
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, with its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 _crew = Crew()
 
 
 def crew() -> Crew:
-    """The processes that share the work at hand; this one alone outside of `working_in`."""
+    """Who makes the units at hand; this process alone outside of `working_in`."""
     return _crew
 
 
@@ -145,3 +288,10 @@ def working_in(those: Crew) -> Iterator[Crew]:
         yield those
     finally:
         _crew = before
+
+
+@contextmanager
+def within(name: str) -> Iterator[Crew]:
+    """Within the block, keys begin with ``name``: a worker that was sent for another one takes none of what it names."""
+    with working_in(replace(_crew, scope=(*_crew.scope, name))) as those:
+        yield those

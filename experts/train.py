@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from distill import rng
 from distill.data.real import RealData
 from distill.networks.flat import FlatStudent, flatten
-from distill.parallel import crew
+from distill.parallel import Unit, crew
 from distill.progress import HowFar
 from distill.sets.coreset import Coreset
 from distill.teachers.store import ExpertStore
@@ -67,20 +67,35 @@ def train_experts(
     progress: HowFar,
     compile: bool | str = False,
 ) -> None:
-    """`train_networks` for trajectories, in stacks where that is faster.
+    """Make the units of `experts`."""
+    crew().make(experts(store, real, student, recipe, loss, seed, compile), progress)
+
+
+def experts(
+    store: ExpertStore,
+    real: RealData,
+    student: Callable[[], nn.Module],
+    recipe: Recipe,
+    loss: Loss,
+    seed: int,
+    compile: bool | str = False,
+) -> list[Unit]:
+    """`networks` whose trajectories are kept, in stacks where that is faster; none where all are there.
 
     Args:
         compile: see `distill.autotune.fastest`.
 
     Raises:
-        ValueError: the network keeps batch statistics, or an expert diverged.
+        ValueError: the network keeps batch statistics.
     """
-    if not crew().agree(lambda: store.missing):
-        return
+    if not store.missing:
+        return []
     FlatStudent(student())  # refuses networks whose trajectory would not be complete
     batches, most = batches_of(real, recipe, loss), min(STACK, math.ceil(store.count / crew().size))
-    way = crew().agree(lambda: way_to_train(student, batches, most, store.count, compile))
-    train_networks(store, real, student, batches, seed, EXPERTS, way, progress)
+    way = crew().agree(
+        lambda: way_to_train(student, batches, most, store.count, compile), f"the way of {store.folder.name}"
+    )
+    return networks(store, real, student, batches, seed, EXPERTS, way)
 
 
 def train_teachers(
@@ -93,20 +108,33 @@ def train_teachers(
     kept: Kept = TEACHERS,
     pretext: BarlowTwins | None = None,
 ) -> None:
-    """`train_networks` for a committee; a recipe of no epochs keeps networks as they are made (published weights).
+    """Make the units of `teachers`."""
+    crew().make(teachers(store, real, student, recipe, seed, kept, pretext), progress)
+
+
+def teachers(
+    store: ExpertStore,
+    real: RealData,
+    student: Callable[[], nn.Module],
+    recipe: Recipe,
+    seed: int,
+    kept: Kept = TEACHERS,
+    pretext: BarlowTwins | None = None,
+) -> list[Unit]:
+    """`networks` of a committee; a recipe of no epochs keeps networks as they are made (published weights).
 
     Args:
         kept: ``PROXIES`` for those that a rule asks.
         pretext: what they learn without labels; None learns the classes.
 
     Raises:
-        ValueError: a teacher diverged, or the recipe has no batches for its pretext.
+        ValueError: the recipe has no batches for its pretext.
     """
     batches = batches_of(real, recipe, pretext or CrossEntropy())
     if pretext is not None:
         batches, kept = paired(batches), replace(kept, of=lambda twins: probed(twins.net, real.train, pretext.ridge))
         student = partial(Twins.of, student, pretext.widths)
-    train_networks(store, real, student, batches, seed, kept, (False, 1), progress)
+    return networks(store, real, student, batches, seed, kept, (False, 1))
 
 
 def paired(batches: Batches) -> Batches:
@@ -134,7 +162,7 @@ def batches_of(real: RealData, recipe: Recipe, loss: Loss) -> Batches:
     return Batches(Coreset.whole(real.train), recipe, recipe.views.on(real.train), loss)
 
 
-def train_networks(
+def networks(
     store: ExpertStore,
     real: RealData,
     student: Callable[[], nn.Module],
@@ -142,32 +170,20 @@ def train_networks(
     seed: int,
     kept: Kept,
     way: tuple[bool, int],
-    progress: HowFar,
-) -> None:
-    """Train the networks that ``store`` lacks, a group at a time; go on from the last epoch that a killed run kept.
+) -> list[Unit]:
+    """The networks of ``store`` as units of work, a group each, which goes on from the last epoch that a killed run kept.
 
-    Groups are units of work that the processes of a crew share. They do not depend on which networks are there: a stack's
-    last bits depend on who is in it.
+    Groups do not depend on which networks are there: a stack's last bits depend on who is in it.
 
     Args:
         student: makes a network under torch's global seed.
         way: whether to compile, and how many networks go as one stack.
-        progress: called with (text, epochs done, epochs in all).
     """
-    (compiled, stack), recipe = way, batches.recipe
-    epochs = recipe.passes(len(batches.data))
-    missing = crew().agree(lambda: store.missing)
-    groups = [range(first, min(first + stack, store.count)) for first in range(0, store.count, stack)]
-    left = [group for group in groups if set(group) & set(missing)]
-    todo = crew().share(left)
-    total = crew().told(len(todo), len(left)) * epochs
-    for place, group in enumerate(todo):
+    (compiled, stack), epochs = way, batches.recipe.passes(len(batches.data))
 
-        def tell(done: int, place: int = place) -> None:
-            text = f"training {kept.plural} {store.folder.name}"
-            progress(text, place * epochs + done, total)
-
-        nets = []
+    def train_group(group: range, tell: Callable[[int], None]) -> None:
+        """Train a group, and store those of it that are missing."""
+        nets, missing = [], store.missing
         for number in group:
             with rng.seeded(seed, kept.name, number):
                 nets.append(student().to(real.train.images.device))
@@ -185,9 +201,16 @@ def train_networks(
             if number in missing:
                 net = kept.of(net)
                 weights = rows if kept.every_epoch else flatten(net)[None].cpu()
-                score = accuracy(net, real.val if len(real.val) else real.train, recipe)
+                score = accuracy(net, real.val if len(real.val) else real.train, batches.recipe)
                 store.write(number, weights, score, dict(net.named_buffers()), keeper.log)
         store.forget(group)
+
+    def unit(group: range) -> Unit:
+        name, text = store.folder.name, f"training {kept.plural} {store.folder.name}"
+        key = f"{name}/{group[0]}-{group[-1]}"
+        return Unit(key, partial(train_group, group), lambda: not set(group) & set(store.missing), text, epochs)
+
+    return [unit(range(first, min(first + stack, store.count))) for first in range(0, store.count, stack)]
 
 
 class Keeper:

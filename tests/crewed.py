@@ -1,35 +1,42 @@
-"""What processes of a crew do in test_beside.py; light, so that they begin soon."""
+"""What workers do in test_engines.py; light, so that they begin soon."""
 
-import json
+import errno
 import os
 import signal
 import time
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
-from distill.beside import beside
-from distill.parallel import crew, working_in
-
-
-def shares(folder, units):
-    """What every process of a crew does here: note its share."""
-    team = crew()
-    half = team.agree(lambda: len(units) // 2)
-    (folder / f"{team.rank}").write_text(json.dumps([half, list(team.share(units))]))
-    team.link.tell("units", len(team.share(units)), 0)
-    team.wait()
+from distill.engines.local import Local, place
+from distill.parallel import Driver, Unit, Worker, working_in
 
 
-def two_of_all(folder, units):
-    """The first two do it."""
-    team = crew()
-    if team.rank < 2:
-        with working_in(team.part(2)):
-            shares(folder, units)
-    team.wait()
+@dataclass(frozen=True)
+class Note:
+    """The making of a file that is called as its unit, where the worker is lucky.
 
+    Attributes:
+        fate: of units by name: how often a worker fails, and how.
+    """
 
-class OwnError(ValueError):
-    pass
+    folder: Path
+    key: str
+    agreed: dict
+    fate: dict
+
+    def __call__(self):
+        team = Worker(key=self.key, agreed=self.agreed, heard=place.tell)
+        with working_in(team):
+            way = team.agree(lambda: "own", "way")
+            times, how = self.fate.get(self.key, (0, ""))
+            tried = len(list(self.folder.glob(f"tried-{self.key}-*")))
+            (self.folder / f"tried-{self.key}-{tried}").touch()
+            team.tell("units", 1, 0)
+            if tried < times:
+                FATES[how]()
+            (self.folder / self.key).write_text(f"{way} {place.local_rank}")
+            team.tell("units", 2, 0)
 
 
 class Awkward(ValueError):
@@ -39,31 +46,44 @@ class Awkward(ValueError):
         super().__init__(f"{size} is {why}")
 
 
-ERRORS = {
-    "its own": OwnError("seven is no size"),
-    "of a file": EOFError("it ends here"),
-    "awkward": Awkward(7, "no size"),
-}
-
-
-def refuses(which):
-    if crew().rank == 2:
-        raise ERRORS[which]
-    crew().wait()
-
-
-def dies():
+def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def parent(folder, end):
-    with beside(partial(note, folder), 3, print) as team:
-        note(folder, team)
-        while end == "killed":
-            time.sleep(1)
+def find_the_disk_full():
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def note(folder, team=None):
-    (folder / str((team or crew()).rank)).write_text(str(os.getpid()))
-    while team is None or not all((folder / str(rank)).exists() for rank in range(3)):
+def refuse():
+    raise ValueError("seven is no size")
+
+
+FATES = {"dies": die, "full disk": find_the_disk_full, "refuses": refuse}
+
+
+def make(folder, names, count, fate, heard=lambda *told: None):
+    """Have workers make units, as a driver does."""
+    with Local().open(count, heard) as submit:
+
+        def sent(keys, agreed):
+            return submit([Note(folder, key, dict(agreed), fate) for key in keys], lambda: None)
+
+        driver = Driver(count, submit=sent, heard=heard)
+        driver.agree(lambda: "agreed", "way")
+        units = [Unit(name, None, (folder / name).exists, "units", 2) for name in names]
+        driver.make(units)
+        return units
+
+
+def wait_for_ever(folder, name):
+    (folder / name).write_text(str(os.getpid()))
+    while True:
         time.sleep(0.05)
+
+
+def driver(folder, end):
+    """Has two workers, until both have begun and then for ever where it is killed."""
+    with Local().open(2, print) as submit:
+        submit([partial(wait_for_ever, folder, name) for name in "ab"], lambda: None)
+        while end == "killed" or len(list(folder.iterdir())) < 2:
+            time.sleep(0.05)

@@ -17,7 +17,7 @@ from test_faults import forked, in_a_process, run_line
 from test_line import ROOT, toy
 
 from distill.files import hash_tensors
-from distill.parallel import Crew
+from distill.parallel import Crew, Ranks, Unit
 from distill.runs.checks import placed
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -50,17 +50,20 @@ def accuracies(out):
     return {(row["method"], row["student"], row["labels"], row["ipc"]): row["accuracies"] for row in rows}
 
 
-def test_units_are_shared_without_overlap_or_gap():
-    units = list("abcdefg")
-    shares = [Crew(rank, 3).share(units) for rank in range(3)]
-    assert sorted(unit for share in shares for unit in share) == units
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    assert Crew().share(units) == units and Crew().agree(lambda: 3) == 3
+def test_units_are_shared_without_overlap_or_gap(monkeypatch):
+    monkeypatch.setattr(Ranks, "agree", lambda self, decide, name="": decide())
+    monkeypatch.setattr(Ranks, "wait", lambda self: None)
+    made = {rank: [] for rank in range(3)}
+    for rank in range(3):
+        units = [Unit(key, lambda tell, k=key, r=rank: made[r].append(k), lambda k=key: k == "b") for key in "abcdefgh"]
+        Ranks(3, rank=rank).make(units)
+    assert sorted(unit for share in made.values() for unit in share) == list("acdefgh")
+    assert max(map(len, made.values())) - min(map(len, made.values())) <= 1
 
 
 def test_a_crew_is_what_torchrun_says():
-    assert Crew.of({}) == Crew(0, 1, 0)
-    assert Crew.of({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}) == Crew(5, 8, 1)
+    assert Crew.of({}) == Crew()
+    assert Crew.of({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}) == Ranks(8, 1, rank=5)
 
 
 def test_each_process_has_the_card_of_its_local_rank():
@@ -91,7 +94,7 @@ def test_experts_sets_and_students_of_two_processes_are_those_of_one(how, tmp_pa
     assert devices == {f"cpu {platform.machine()}, 2 x 1 threads"}
     assert heard["two"].count("training experts") == heard["one"].count("training experts") > 0  # one process speaks
     shares = {out: [int(n) for n in re.findall(r"\w: students, 0 of (\d+)", said)] for out, said in heard.items()}
-    told = {"torchrun": [2, 4], "workers": [4, 8]}[how]  # the first hears the others where it began them
+    told = {"torchrun": [2, 4], "workers": [4, 8]}[how]  # a driver hears its workers
     assert shares == {"one": [4, 8] * 2, "two": told * 2}  # of the set's row and of that of two random subsets
     assert len(list(two.glob("digits-mtt-*/metrics/*/metrics.csv"))) == 2
 

@@ -10,9 +10,10 @@ from safetensors.torch import load_file, save_file
 from test_labels import store
 
 from distill.autotune import fastest
-from distill.files import hash_tensors, load_tensors, parsed, read_record, save_tensors, write_record
+from distill.files import digest, hash_tensors, load_tensors, parsed, read_record, save_tensors, write_record
 from distill.methods.synthesis import claim
-from distill.report.rows import Report, Unfinished
+from distill.report.rows import Report
+from distill.report.unfinished import Unfinished
 from distill.sets.reading import load
 from distill.sets.synthetic import SyntheticSet
 from distill.teachers.store import ExpertStore
@@ -121,13 +122,13 @@ def write_row(folder, synset):
 
 
 def write_students(folder, synset):
-    Unfinished(folder / "unfinished_0.json").keep({"dm/0/1": [3, 0, 9]}, {"dm/0/1": [7, 112]}, 12.5)
+    Unfinished(folder / "unfinished_0.json").keep({"dm/0/1": [3, 0, 9]}, {"dm/0/1": [7, 112]}, 12.5, device="cpu")
 
     def read():
         again = Unfinished(folder / "unfinished_0.json")
-        return again.hits, again.took, again.spent
+        return again.hits, again.took, again.spent, again.devices
 
-    return "unfinished_0.json", read
+    return f"unfinished_0_{digest('dm/0/1')}.json", read
 
 
 def write_report(folder, synset):

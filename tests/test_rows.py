@@ -16,8 +16,8 @@ from test_integrity import ROW
 from distill.evaluation import trial
 from distill.files import digest, read_record, write_record
 from distill.networks.convnet import ConvNet
-from distill.parallel import Crew, working_in
-from distill.report.rows import Report, Unfinished
+from distill.report.rows import Report
+from distill.report.unfinished import Unfinished
 
 FORMER = Path(__file__).parent / "former" / "run"
 
@@ -82,11 +82,13 @@ def test_a_row_that_another_process_makes_is_left_to_it_with_one_line(real, tmp_
 
 def test_students_that_any_process_of_a_crew_trained_are_known_to_whoever_goes_on(tmp_path):
     report = Report(tmp_path / "report.json")
-    for rank, student in enumerate("ab"):
-        with working_in(Crew(rank, 2)):  # each has a file that no other writes
-            Unfinished(report.folder / f"unfinished_{report.name(ROW)}.json").keep({student: [rank]}, {}, 1.0 + rank)
+    before = Unfinished(report.folder / f"unfinished_{report.name(ROW)}.json")
+    for rank, student in enumerate("ab"):  # each has a file that no other writes
+        Unfinished(before.path).keep({student: [rank]}, {}, 1.0 + rank, device=f"card {rank}", peak_bytes=7 - rank)
+    assert before.has(["a"]) and not before.has(["a", "c"]) and before.hits == {"a": [0]}
     with report.making(ROW) as unfinished:
         assert unfinished.hits == {"a": [0], "b": [1]} and unfinished.spent == 2.0
+        assert unfinished.devices == {"card 0", "card 1"} and unfinished.peak_bytes == 7
         report.add(ROW)
     assert not list(report.folder.glob("unfinished*"))
 

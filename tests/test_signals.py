@@ -11,7 +11,8 @@ from test_faults import in_a_process, keep_every_epoch
 from test_line import line, toy  # noqa: F401  # a fixture
 
 from distill.methods.base import Method
-from distill.report.rows import Unfinished
+from distill.parallel import Ranks
+from distill.report.unfinished import Unfinished
 from distill.teachers.store import ExpertStore
 
 
@@ -20,9 +21,9 @@ def asked_to_end(number, owner, name, call):
     original, calls = getattr(owner, name), [0]
 
     @wraps(original)  # Lightning looks at the signature
-    def called(*arguments):
+    def called(*arguments, **named):
         calls[0] += 1
-        done = original(*arguments)
+        done = original(*arguments, **named)
         if calls[0] == call:
             os.kill(os.getpid(), number)
         return done
@@ -87,5 +88,6 @@ def test_every_other_stage_says_how_to_go_on(stage, line, monkeypatch):  # noqa:
 
     monkeypatch.setattr(pathlib.Path, "replace", replace)
     monkeypatch.setenv("WORLD_SIZE", processes)
+    monkeypatch.setattr(Ranks, "agree", lambda self, decide, name="": decide())  # there is no other process
     code, _, said = line(*toy(method, task))
     assert code == 143 and said.splitlines()[-1].endswith(f"the same command goes on from {where}")

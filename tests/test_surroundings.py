@@ -107,7 +107,7 @@ def test_a_damaged_or_foreign_whitening_is_fitted_anew_with_a_word(tmp_path, cap
 def test_nothing_is_written_into_a_store_that_is_complete(experts):
     before = {path.name: path.stat().st_mtime_ns for path in [experts.folder, *experts.folder.iterdir()]}
     line = SimpleNamespace(
-        crew=Crew(), teachers_alone=False, expert_store=lambda: experts, written=[],
+        crew=Crew(), teachers_alone=False, expert_store=lambda: experts, written=[], progress=None,
         asked_stores=lambda: [({}, "other", 0, SimpleNamespace(missing=[], folder="other"))],
     )  # fmt: skip
     line.judge = line

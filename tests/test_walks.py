@@ -13,8 +13,9 @@ from torch import nn
 from distill.evaluation.entry import Entry, Network
 from distill.evaluation.evaluate import evaluate
 from distill.files import read_record
-from distill.report.rows import Report, Unfinished
+from distill.report.rows import Report
 from distill.report.table import lines
+from distill.report.unfinished import Unfinished
 from distill.sets import walks
 from distill.sets.coreset import Coreset
 from distill.sets.walks import InfoBatch, Rs2, SeTa, Short, grouped
@@ -309,8 +310,8 @@ def test_a_row_that_was_killed_says_the_same_as_one_that_was_not(real, student, 
     whole = judged(rule, real, student, tmp_path / "whole" / "report.json")
     keep = Unfinished.keep
 
-    def kept_and_killed(*args):
-        keep(*args)
+    def kept_and_killed(*args, **about):
+        keep(*args, **about)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -324,7 +325,7 @@ def test_a_row_that_was_killed_says_the_same_as_one_that_was_not(real, student, 
 
 def test_students_that_an_earlier_version_trained_are_kept_and_leave_steps_unsaid(real, student, tmp_path, monkeypatch):
     keep = Unfinished.keep
-    monkeypatch.setattr(Unfinished, "keep", lambda self, hits, took, spent: keep(self, hits, {}, spent))
+    monkeypatch.setattr(Unfinished, "keep", lambda self, hits, took, spent, **more: keep(self, hits, {}, spent, **more))
     row = judged(Short(), real, student, tmp_path / "report.json")
     assert len(row["accuracies"]) == 2 and not {"optimizer_steps", "seen", "saved"} & row.keys() and row["images"] == 48
 

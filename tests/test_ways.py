@@ -84,5 +84,5 @@ def test_processes_beside_each_other_share_the_memory(monkeypatch):
     monkeypatch.setattr(ways, "memory_of", lambda device: 9.1 * graph_bytes(case) / ways.SHARE)
     assert fitting(case) == ["recompute", "segments", "full"]
     for processes, modes in ((2, ["recompute", "segments"]), (4, ["recompute"])):
-        with working_in(Crew(0, processes)):
+        with working_in(Crew(processes)):
             assert fitting(case) == modes

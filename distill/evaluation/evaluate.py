@@ -17,7 +17,8 @@ from distill.evaluation.measure import Bench, Measurement
 from distill.evaluation.planned import Planned, make_rows
 from distill.evaluation.protocol import Protocol
 from distill.evaluation.rehearsal import check_protocol
-from distill.report.rows import Report, Row, Unfinished
+from distill.report.rows import Report, Row
+from distill.report.unfinished import Unfinished
 from distill.sets.base import TrainingSet
 from distill.wording import difference
 

@@ -21,9 +21,10 @@ from distill.evaluation.pretraining import Source
 from distill.evaluation.protocol import Protocol
 from distill.evaluation.statistics import by_class, statistics
 from distill.evaluation.trial import Trial, rate
-from distill.parallel import crew
+from distill.parallel import Unit, crew
 from distill.progress import HowFar, silent
-from distill.report.rows import Row, Unfinished
+from distill.report.rows import Row
+from distill.report.unfinished import Unfinished
 from distill.sets.base import TrainingSet
 from distill.sets.coreset import Coreset
 from distill.teachers.labels import Teaching
@@ -120,8 +121,8 @@ class Measurement:
             "chosen": chosen,
             "students_for_choices": self.tried,
             "seconds": time.monotonic() - self.began,
-            "peak_bytes": peak_bytes(self.device),
-            "device": _device_name(self.device),
+            "peak_bytes": self.unfinished.peak_bytes or peak_bytes(self.device),
+            "device": self.trained_on(),
             "images": len(sets[0].images),
             **({"decoded": len(batches.data)} if sets[0].decoded is not sets[0] else {}),
             "image_bytes": sets[0].image_bytes,
@@ -130,6 +131,11 @@ class Measurement:
             "committee": dict(told.votes),
             "torch": torch.__version__,
         }
+
+    def trained_on(self) -> str:
+        """Whatever students of this row were trained on, and how many at once."""
+        names = ", ".join(sorted(self.unfinished.devices or {_device_name(self.device)}))
+        return names if self.device.type == "cuda" else f"{names}, {crew().size} x {torch.get_num_threads()} threads"
 
     def took(self, trials: Sequence[Trial], batches: Batches, passes: int) -> dict[str, Any]:
         """Means over the students: optimiser steps, images seen in them, what these took, and what share of all was not seen.
@@ -208,10 +214,12 @@ class Measurement:
 
         compiled, stack = False, 1
         if protocol.labels.committee is None and self.bench.before is None and source is None:
-            batches, _ = trial(0, range(1), False).told()
-            count = len(sets) * students
+            first, count = trial(0, range(1), False), len(sets) * students
+            batches, _ = first.told()
             most = math.ceil(students * math.gcd(len(sets), crew().size) / crew().size)  # each process gets as many
-            compiled, stack = crew().agree(lambda: way_to_train(self.make, batches, most, count, self.bench.compile))
+            compiled, stack = crew().agree(
+                lambda: way_to_train(self.make, batches, most, count, self.bench.compile), f"the way of {first.keys[0]}"
+            )
         return [
             trial(place, range(first, min(first + stack, students)), compiled)
             for place in range(len(sets))
@@ -223,33 +231,29 @@ class Measurement:
         return Coreset.whole(self.real.train) if protocol.tunes else data
 
     def hits(self, trials: list[Trial], what: str) -> list[list[int]]:
-        """What each student classifies correctly, in order; each is trained once, by one process of the crew."""
-        known = self.unfinished.hits
-        keys = [trial.keys for trial in trials]
-        missing = crew().agree(
-            lambda: [i for i, own in enumerate(keys) if not (set(own) <= set(known) and trials[i].is_kept)]
-        )
-        todo = crew().share(sorted(missing, key=lambda i: -len(keys[i])))  # large stacks first: shares become alike
-        left, lacking = (sum(len(keys[i]) for i in these) for these in (todo, missing))
-        there = sum(map(len, keys)) - lacking if crew().first else 0
-        total, own = there + crew().told(left, lacking), there + left
+        """What each student classifies correctly, in order; stacks of them are units of work."""
+        units, known = [self.unit(trial, f"{self.text}: {what}") for trial in trials], self.unfinished.hits
+        missing = crew().agree(lambda: [place for place, unit in enumerate(units) if not unit.is_done()])
         for trial in {(trials[i].data_hash, *trials[i].seeds): trials[i] for i in missing}.values():
             trial.told()[1].prepare()
-
-        def tell() -> None:
-            self.bench.progress(f"{self.text}: {what}", own - left, total)
-
-        tell()
-        for i in todo:
-            hits, took = trials[i].run(self.make)
-            spent = time.monotonic() - self.began
-            self.unfinished.keep(hits, dict.fromkeys(keys[i], took), spent)
-            left -= len(keys[i])
-            tell()
-        crew().wait()
+        crew().make(units, self.bench.progress)
         self.unfinished.read()
         crew().wait()  # the row's files are cleared when it is there
-        return [known[key] for own in keys for key in own]
+        return [known[key] for trial in trials for key in trial.keys]
+
+    def unit(self, trial: Trial, text: str) -> Unit:
+        """The training of the students of a trial."""
+
+        def make(tell: Callable[[int], None]) -> None:
+            tell(0)
+            hits, took = trial.run(self.make)
+            spent, kind, peak = time.monotonic() - self.began, _device_name(self.device), peak_bytes(self.device)
+            self.unfinished.keep(hits, dict.fromkeys(trial.keys, took), spent, device=kind, peak_bytes=peak)
+
+        def is_done() -> bool:
+            return self.unfinished.has(trial.keys) and trial.is_kept
+
+        return Unit(trial.keys[0], make, is_done, text, len(trial.keys))
 
 
 def seeds_of(sets: Sequence[TrainingSet], first: int = 0) -> list[int]:
@@ -258,6 +262,4 @@ def seeds_of(sets: Sequence[TrainingSet], first: int = 0) -> list[int]:
 
 
 def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu {platform.machine()}, {crew().size} x {torch.get_num_threads()} threads"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu {platform.machine()}"

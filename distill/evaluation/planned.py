@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from distill.parallel import crew
-from distill.report.rows import Report, Row, Unfinished
+from distill.report.rows import Report, Row
+from distill.report.unfinished import Unfinished
 from distill.teachers.labels import Labels
 from distill.text import shown
 

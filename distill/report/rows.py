@@ -17,7 +17,8 @@ from filelock import FileLock, Timeout
 from distill.checks import check_ranges
 from distill.files import clear_abandoned, digest, read_record, write_record
 from distill.identity import digits
-from distill.parallel import crew
+from distill.parallel import within
+from distill.report.unfinished import Unfinished
 
 Row = dict[str, Any]
 
@@ -27,16 +28,10 @@ PEAKED = ("maximum", "test")  # selections of snapshots that were chosen on the 
 
 MOVE = "move it away or choose another out=DIR"
 MEASURE = "delete it to have its row measured again"
-DELETE_STUDENTS = "delete it to have the students of its row trained again"
 
 RECORD = {
     **{"rows": "any number of map of text to anything", "spent": "absent or [-1e12, 1e12]"},
     "unfinished": "absent or map of text to [0, 1] or any number of whole [0, inf)",
-}
-
-UNFINISHED = {
-    **{"hits": "{} or map of text to any number of whole [0, inf)", "spent": "[-1e12, 1e12]"},
-    "took": "absent or {} or map of text to two of whole [0, inf)",
 }
 
 ROW = {
@@ -67,50 +62,6 @@ def check_report(record: Mapping[str, Any]) -> None:
     check_ranges("", record, RECORD)
     for number, row in enumerate(record["rows"]):
         check_ranges(f"row {number}", row, ROW)
-
-
-class Unfinished:
-    """The students of a row that is being made, kept in files of the row's own, so that a restart trains none twice.
-
-    Args:
-        path: of a process on its own, or of a crew's first; the others have theirs beside it.
-
-    Attributes:
-        hits: by student and class.
-        took: optimiser steps and images seen in them, by student; files of before have none.
-        spent: seconds on the row, by runs before this one too.
-    """
-
-    def __init__(self, path: Path):
-        self.path, self.spent = path, 0.0
-        self.own = path if crew().first else path.with_stem(f"{path.stem}_{crew().rank}")
-        self.hits: dict[str, list[int]] = {}
-        self.took: dict[str, list[int]] = {}
-        self.read()
-
-    @property
-    def files(self) -> list[Path]:
-        """Of every process that trained students of the row."""
-        return sorted(self.path.parent.glob(f"{self.path.stem}*.json"))
-
-    def read(self) -> None:
-        """Take the students of all processes."""
-        for path in self.files:
-            record = read_record(path, DELETE_STUDENTS)
-            try:
-                check_ranges("", record, UNFINISHED)
-            except ValueError as error:
-                raise ValueError(f"{path} holds no students of a row ({error}): {DELETE_STUDENTS}") from None
-            self.hits.update(record["hits"])
-            self.took.update(record.get("took", {}))
-            self.spent = max(self.spent, record["spent"])
-
-    def keep(self, hits: Mapping[str, list[int]], took: Mapping[str, list[int]], spent: float) -> None:
-        """Keep more students, and the seconds that the row took so far."""
-        self.hits.update(hits)
-        self.took.update(took)
-        self.spent = spent
-        write_record(self.own, {"hits": self.hits, "took": self.took, "spent": spent})
 
 
 class Report:
@@ -202,7 +153,8 @@ class Report:
             return True
 
         try:
-            yield Unfinished(self.folder / f"unfinished_{name}.json") if crew().agree(take) else None
+            with within(name) as own:
+                yield Unfinished(self.folder / f"unfinished_{name}.json") if own.take(take) else None
         finally:
             lock.release()
 

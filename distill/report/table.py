@@ -45,7 +45,7 @@ TAKEN = {*TEXT, *BUDGET, "metric", "accuracy", "gain", "balanced", "sd", "publis
 
 UNTOLD = {  # settings that have a column of their own, or that move no number
     *TEXT, "task", "out", "experts_path", "labels_path", "synset", "union", "runs", "published", "experiment", "syntheses",
-    "device", "threads", "compile", "workers", "logger", "protocol.students", "baselines", "draws", "keep_students",
+    "device", "threads", "compile", "workers", "engine", "logger", "protocol.students", "baselines", "draws", "keep_students",
     "data.root", "data.download", "data.workers",
 }  # fmt: skip
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from distill.checks import check_ranges, check_tree, stated
 from distill.data.settings import DataSettings
+from distill.engines.base import Engine
 from distill.evaluation.protocol import Protocol
 from distill.methods.base import Method
 from distill.networks.base import Student
@@ -66,6 +67,7 @@ RANGES = {  # of the run; what a group takes is stated where its class is
     "compile": "one of true, false, auto",
     "workers": "one of auto or whole [1, 1024]",
     "split": "whole [1, 1024]",
+    "engine": Engine,
     "data": stated(DataSettings),
     "onto": ("absent or null", stated(DataSettings)),
     "student": "map of text to anything",

@@ -1,23 +1,17 @@
 """One run from its configuration to its files; the command line and Python go this way alike."""
 
-import ctypes
-import os
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 
-from distill.beside import beside
 from distill.data.real import RealData
-from distill.parallel import Crew, crew, working_in
+from distill.parallel import crew
 from distill.presets import unknown
-from distill.progress import heard_by, silent, stage
-from distill.runs import cost, rivals, room, workers
+from distill.progress import stage
+from distill.runs import cost, errands, rivals, room, workers
 from distill.runs.composed import Composed
+from distill.runs.errands import at_work
 from distill.runs.line import Line
-from distill.runs.progress import Shown, shown
 from distill.runs.stages import check_split
 
 OF_THEIR_OWN_WORDS = (
@@ -32,7 +26,7 @@ OF_THEIR_OWN_WORDS = (
     "export",
     "subset",
 )
-TASKS = (*workers.TASKS, "all", "report", "compare", *OF_THEIR_OWN_WORDS)
+TASKS = (*errands.TASKS, "all", "report", "compare", *OF_THEIR_OWN_WORDS)
 
 
 def carry_out(run: Composed, real: RealData | None = None, arrows: Sequence[str] = ()) -> Line:
@@ -45,10 +39,10 @@ def carry_out(run: Composed, real: RealData | None = None, arrows: Sequence[str]
         ValueError: the configuration names something impossible; nothing was trained.
     """
     task = run.cfg.task
-    if task not in (*workers.TASKS, "all"):
+    if task not in (*errands.TASKS, "all"):
         raise ValueError(unknown("task", task, TASKS))
-    arrows, cores = arrows or (list(workers.TASKS) if task == "all" else [task]), torch.get_num_threads()
-    with at_work() as progress, ExitStack() as to_the_end:
+    arrows, cores = arrows or (list(errands.TASKS) if task == "all" else [task]), torch.get_num_threads()
+    with at_work() as progress:
         line = Line(run, progress, real)
         if {"evaluate", "judge", "rank"} & set(arrows):
             rivals.check(line)
@@ -61,43 +55,7 @@ def carry_out(run: Composed, real: RealData | None = None, arrows: Sequence[str]
                 progress.say(told)
         if crew().first:
             room.check(line, [work for arrow in arrows for work in workers.ahead(arrow, line)])
-        count = workers.wanted(line, arrows, cores) if crew().size == 1 else 1
-        if count > 1:
-            others = beside(partial(carry_out, run, arrows=arrows), count, progress.hear)
-            to_the_end.enter_context(working_in(to_the_end.enter_context(others)))
-        for arrow in arrows:
-            workers.go(line, arrow, cores)
+        with workers.beside(line, arrows, cores) as team:
+            for arrow in arrows:
+                team.go(arrow)
     return line
-
-
-@contextmanager
-def at_work() -> Iterator[Shown]:
-    """What training needs around it: its crew, freed memory kept, and somebody who shows how far it is."""
-    keep_freed_memory()
-    cores = torch.get_num_threads()
-    with (
-        warnings.catch_warnings(),
-        working_in(crew() if crew().size > 1 else Crew.of(os.environ)),
-        shown() as progress,
-        heard_by(progress if crew().first else silent),
-    ):
-        warnings.filterwarnings("ignore", module="pytorch_lightning|torch.utils.data|lightning_fabric")
-        try:
-            yield progress
-        finally:
-            torch.set_num_threads(cores)
-
-
-def keep_freed_memory() -> None:
-    """Let glibc reuse blocks of any size, here and in workers, rather than give each back and fault it in again.
-
-    Training steps on 100 images of 32x32 (ConvNet-3, eager fp32, one thread): 484 ms without, 373 ms with it.
-    """
-    most = 2**31 - 1  # freed bytes that are kept: the largest number that glibc takes
-    os.environ |= {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(most)}
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-    except OSError:
-        return  # another C library
-    libc.mallopt(-4, 0)  # no block has a mapping of its own
-    libc.mallopt(-1, most)

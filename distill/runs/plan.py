@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from distill.comparison.forms import Form, plain
-from distill.runs import ahead, room, workers
+from distill.runs import ahead, errands, room
 from distill.runs.cards import Card
 from distill.runs.cost import millions
 from distill.runs.line import Line
@@ -15,8 +15,8 @@ from distill.runs.recorded import stated
 from distill.runs.rehearsed import Weight, Work
 
 ARROWS: Mapping[str, Sequence[str]] = {
-    **{task: [task] for task in workers.TASKS},
-    "all": list(workers.TASKS),
+    **{task: [task] for task in errands.TASKS},
+    "all": list(errands.TASKS),
 }  # of each task
 
 AT_ONCE = (1, 4, 16)  # processes that a plan tells of, where none are asked for

@@ -48,17 +48,17 @@ class Shown:
 
     def __init__(self) -> None:
         self.stages: dict[str, Stage] = {}
-        self.parts: dict[str, dict[int, tuple[int, int]]] = {}  # of what several processes do, by text and rank
+        self.parts: dict[str, dict[str, tuple[int, int]]] = {}  # of what several processes do, by text and part
         self.lock = threading.RLock()
 
     def __call__(self, text: str, done: int, total: int) -> None:
-        self.hear(0, text, done, total)
+        self.hear("", text, done, total)
 
-    def hear(self, rank: int, text: str, done: int, total: int) -> None:
-        """Take how far one process is with its share."""
+    def hear(self, part: str, text: str, done: int, total: int) -> None:
+        """Take how far a part of it is, which one process does."""
         with self.lock:
             parts = self.parts.setdefault(text, {})
-            parts[rank] = (done, total)
+            parts[part] = (done, total)
             done, total = (sum(numbers) for numbers in zip(*parts.values(), strict=True))
             self.move(text, done, total)
             if done >= total:
@@ -106,7 +106,7 @@ class Told(Shown):
     """Of a process whose crew's first one shows it."""
 
     def __call__(self, text: str, done: int, total: int) -> None:
-        crew().link.tell(text, done, total)
+        crew().tell(text, done, total)
 
 
 class Bars(Shown):

@@ -24,7 +24,8 @@ from distill.evaluation.kept import PixelStudent, load_student
 from distill.evaluation.planned import Planned, make_rows
 from distill.evaluation.statistics import by_class, statistics
 from distill.files import digest
-from distill.report.rows import Report, Row, Unfinished
+from distill.report.rows import Report, Row
+from distill.report.unfinished import Unfinished
 from distill.runs import judging
 from distill.runs.checks import plain
 from distill.runs.composed import Composed

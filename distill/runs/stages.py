@@ -2,56 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
-from functools import partial
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from pytorch_lightning.loggers import Logger
 
-from distill.experts.train import PROXIES, TEACHERS, train_experts, train_teachers
+from distill.experts import train
 from distill.files import alone_in
+from distill.methods.base import Method
 from distill.methods.peers import Peers
 from distill.methods.shares import forget, join
 from distill.methods.synthesis import claim, is_finished, kept_step
 from distill.methods.synthesis import distill as run_method
+from distill.parallel import Unit
 from distill.runs.checks import plain
 from distill.runs.line import Line
 from distill.runs.loggers import services
 from distill.runs.recorded import choices
 from distill.runs.signals import goes_on
+from distill.sets.reading import file_of
 from distill.sizes import Size
 from distill.teachers.store import ExpertStore
 
 
 def experts(line: Line) -> None:
     """Train what the method and the protocol learn from; a store that is complete may be read-only."""
-    store = None if line.teachers_alone else line.expert_store()
-    if store is not None:
-        if is_to_train(line, store):
+    units = list[Unit]()
+    with goes_on(lambda: "the last epoch kept"), ExitStack() as held:
+
+        def is_to_train(store: ExpertStore) -> bool:
+            """Whether networks are missing; then the store is held."""
+            missing = store.folder not in line.written and line.crew.agree(lambda: bool(store.missing))
+            if missing:
+                held.enter_context(line.crew.alone_in(store.folder))
+            return missing
+
+        store = None if line.teachers_alone else line.expert_store()
+        if store is not None and is_to_train(store):
             recipe, loss = (instantiate(line.cfg.method.experts[name]) for name in ("recipe", "loss"))
             net = line.student(line.first_student)
-            with goes_on(lambda: "the last epoch kept"), line.crew.alone_in(store.folder):
-                train_experts(store, line.real, net, recipe, loss, line.cfg.seed, line.progress, line.cfg.compile)
-        line.written.append(store.folder)
-    for node, name, seed, store in line.asked_stores():
-        if store.folder in line.written:
-            continue
-        if is_to_train(line, store):
-            kept = PROXIES if node.get("dynamics") else TEACHERS
-            with goes_on(lambda: "the last epoch kept"), line.crew.alone_in(store.folder):
-                recipe, pretext = (instantiate(node.get(each), _convert_="all") for each in ("recipe", "pretext"))
-                train_teachers(store, line.real, line.student(name), recipe, seed, line.progress, kept, pretext)
-        line.written.append(store.folder)
+            units += train.experts(store, line.real, net, recipe, loss, line.cfg.seed, line.cfg.compile)
+        stores = {} if store is None else {store.folder: store}
+        for node, name, seed, each in line.asked_stores():
+            if each.folder not in stores and is_to_train(each):
+                kept = train.PROXIES if node.get("dynamics") else train.TEACHERS
+                recipe, pretext = (instantiate(node.get(part), _convert_="all") for part in ("recipe", "pretext"))
+                units += train.teachers(each, line.real, line.student(name), recipe, seed, kept, pretext)
+            stores.setdefault(each.folder, each)
+        line.crew.make(units, line.progress)
+    line.written += [folder for folder in stores if folder not in line.written]
     if line.judge is not line:
         experts(line.judge)
-
-
-def is_to_train(line: Line, store: ExpertStore) -> bool:
-    return line.crew.agree(lambda: bool(store.missing))
 
 
 def check_split(line: Line) -> None:
@@ -71,106 +75,132 @@ def distill(line: Line) -> None:
     store = line.expert_store()
     if store is not None:
         store.complete()
-    every = [(ipc, line.cfg.seed + i) for ipc in line.ipcs for i in range(line.cfg.syntheses)]
-    # Processes share the images of each set where the method can, else the sets; peers make one together.
-    split = line.cfg.split
-    peers = Peers.of(line.crew, split, line.device)
-    shares = replace(line.crew, rank=line.crew.rank // split, size=line.crew.size // split)
-    for ipc, seed in every if "share" in line.cfg.method else shares.share(every):
-        synthesis(line, ipc, seed, store, peers)
-    line.written += [line.folder(*each) / "synset.safetensors" for each in every]
+    peers = Peers.of(line.crew, line.cfg.split, line.device)
+    seeds = [line.cfg.seed + i for i in range(line.cfg.syntheses)]
+    every = [Synthesis(line, ipc, seed, store, peers) for ipc in line.ipcs for seed in seeds]
+    units = [unit for each in every for unit in each.units()]
+
+    def under_way() -> str:
+        return snapshot(next((Path(unit.key) for unit in units if not unit.is_done()), line.out))
+
+    with goes_on(under_way):
+        line.crew.make(units, line.progress, together=line.cfg.split)
+    for each in every:
+        each.join()
+    line.written += [each.folder / "synset.safetensors" for each in every]
 
 
-def synthesis(line: Line, ipc: Size, seed: int, store: ExpertStore | None, peers: Peers) -> None:
-    """Make the set of one size and seed, or find it."""
-    folder = line.folder(ipc, seed)
-    identity = {
-        "data": line.real.fingerprint,
-        "student": line.students[line.first_student],
-        "method": plain(line.cfg.method),
-        "experts": line.learned_from(store, seed),
-        "ipc": ipc,
-        "seed": seed,
-    }
-    record = {
-        "method": line.choices["method"],
-        "ipc": ipc,
-        "seed": seed,
-        "picked_on": "last",
-        "protocol": plain(line.cfg.protocol),
-        "config": plain(line.cfg),
-        "choices": choices(line.run, list(line.students)),
-        "overrides": list(line.run.stated),
-        "data_fingerprint": line.real.fingerprint,
-        "experts": identity["experts"],
-    }
-    about = {
-        "method": record["method"],
-        "data": line.real.train.name,
-        "ipc": ipc,
-        "seed": seed,
-        "run": record["config"],
-    }
-    csv = instantiate(line.cfg.logger.csv, save_dir=str(folder), name="metrics")
-    with services(line, folder.name, "distill", "distill", about) as found:
-        carried_out(line, folder, identity, record, [csv, *found], peers)
-        for service in found:
-            if service.begun:  # else the set was there before
-                service.keep(folder / "synset.safetensors")
+@dataclass(frozen=True)
+class Synthesis:
+    """The making of the set of one size and seed: at once, or in shares where many ask for it, or a set larger than memory.
 
-
-def carried_out(
-    line: Line,
-    folder: Path,
-    identity: Mapping[str, Any],
-    record: Mapping[str, Any],
-    loggers: Sequence[Logger],
-    peers: Peers,
-) -> None:
-    """Make the set of a record: at once, or in shares where several processes or a set larger than memory ask for it."""
-    ipc, seed, in_memory = record["ipc"], record["seed"], line.real.train.in_memory
-    if "share" in line.cfg.method and not (in_memory and line.crew.size == 1):
-        in_shares(line, folder, identity, record, loggers)
-        return
-    with goes_on(lambda: snapshot(folder)), alone_in(folder) if peers.first else nullcontext():
-        if peers.first:
-            claim(folder, identity)
-        method = line.method(ipc, seed)
-        method.peers = peers
-        run_method(method, folder, record, loggers if peers.first else [], str(line.device), line.progress)
-
-
-def in_shares(
-    line: Line, folder: Path, identity: Mapping[str, Any], record: Mapping[str, Any], loggers: Sequence[Logger]
-) -> None:
-    """Make the shares of a set, each process one at a time, and put them together.
-
-    Real images that stay in their files (``data.lazy``) have as many shares as the method can make; else each process has
-    one.
+    Attributes:
+        store: of the experts that the method learns from; None where it needs none.
+        peers: processes that make a set together.
     """
-    ipc, seed, device, crew = record["ipc"], record["seed"], str(line.device), line.crew
-    whole = line.method(ipc, seed)
 
-    def is_there() -> bool:
-        with alone_in(folder):
-            claim(folder, identity)
-        return is_finished(folder, whole.steps)
+    line: Line
+    ipc: Size
+    seed: int
+    store: ExpertStore | None
+    peers: Peers
 
-    count = min(crew.size, whole.parts) if line.real.train.in_memory else whole.parts
-    shares = [folder / f"share_{place}_of_{count}" for place in range(count)]
-    if crew.agree(is_there):
-        return
-    for place in crew.share(range(count)):
-        with goes_on(partial(snapshot, shares[place])), alone_in(shares[place]):
-            claim(shares[place], identity)
-            method = line.method(ipc, seed, share=(place, count))
-            run_method(method, shares[place], record, loggers if place == 0 else [], device, line.progress)
-            forget(shares[place])
-    crew.wait()
-    if crew.first:
-        with alone_in(folder):
-            join([line.method(ipc, seed, share=(place, count)).made() for place in range(count)], shares, folder)
-    crew.wait()
+    @property
+    def folder(self) -> Path:
+        return self.line.folder(self.ipc, self.seed)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the set is made of; its folder is of this alone."""
+        line = self.line
+        return {
+            "data": line.real.fingerprint,
+            "student": line.students[line.first_student],
+            "method": plain(line.cfg.method),
+            "experts": line.learned_from(self.store, self.seed),
+            "ipc": self.ipc,
+            "seed": self.seed,
+        }
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the set says of itself."""
+        line = self.line
+        return {
+            "method": line.choices["method"],
+            "ipc": self.ipc,
+            "seed": self.seed,
+            "picked_on": "last",
+            "protocol": plain(line.cfg.protocol),
+            "config": plain(line.cfg),
+            "choices": choices(line.run, list(line.students)),
+            "overrides": list(line.run.stated),
+            "data_fingerprint": line.real.fingerprint,
+            "experts": line.learned_from(self.store, self.seed),
+        }
+
+    @cached_property
+    def shares(self) -> list[Path]:
+        """Folders of what is put together; of a set that is made at once its own.
+
+        Real images that stay in their files (``data.lazy``) have as many shares as the method can make.
+        """
+        parts, in_memory = self.untrained((0, 1)).parts, self.line.real.train.in_memory
+        count = min(self.line.crew.size, parts) if in_memory else parts
+        names = [f"share_{place}_of_{count}" for place in range(count)]
+        return [self.folder] if in_memory and count == 1 else [self.folder / name for name in names]
+
+    def untrained(self, share: tuple[int, int]) -> Method:
+        """The method of a share, with teachers that know nothing."""
+        return self.line.method(self.ipc, self.seed, self.line.untrained, share)
+
+    def units(self) -> list[Unit]:
+        """The making of each share."""
+        count = len(self.shares)
+        return [self.unit(folder, (place, count)) for place, folder in enumerate(self.shares)]
+
+    def unit(self, folder: Path, share: tuple[int, int]) -> Unit:
+        def is_done() -> bool:
+            return self.is_there(self.folder, (0, 1)) or (folder != self.folder and self.is_there(folder, share))
+
+        return Unit(str(folder), lambda tell: self.make(folder, share), is_done)
+
+    def is_there(self, folder: Path, share: tuple[int, int]) -> bool:
+        """Whether a share is finished; raises ValueError where the folder is of another configuration."""
+        if not file_of(folder).exists():
+            return False
+        claim(folder, self.identity)
+        return is_finished(folder, self.untrained(share).steps)
+
+    def make(self, folder: Path, share: tuple[int, int]) -> None:
+        """Make a share in a folder, or go on with it; peers do so together."""
+        line, record, first = self.line, self.record, self.peers.first
+        about = {"data": line.real.train.name, "run": record["config"]}
+        about |= {name: record[name] for name in ("method", "ipc", "seed")}
+        csv = instantiate(line.cfg.logger.csv, save_dir=str(folder), name="metrics")
+        with services(line, self.folder.name, "distill", "distill", about) as found:
+            with alone_in(folder, line.crew.patience) if first else nullcontext():
+                if first:
+                    claim(folder, self.identity)
+                method = line.method(self.ipc, self.seed, share=share)
+                method.peers = self.peers
+                loggers = [csv, *found] if first and share[0] == 0 else []
+                run_method(method, folder, record, loggers, str(line.device), line.progress)
+                if folder != self.folder:
+                    forget(folder)
+            for service in found if folder == self.folder else ():
+                if service.begun:  # else the set was there before
+                    service.keep(folder / "synset.safetensors")
+
+    def join(self) -> None:
+        """Put the shares together, where they are not yet."""
+        line, count = self.line, len(self.shares)
+        if line.crew.first and self.shares != [self.folder] and not self.is_there(self.folder, (0, 1)):
+            with alone_in(self.folder):
+                claim(self.folder, self.identity)
+                every = [line.method(self.ipc, self.seed, share=(place, count)).made() for place in range(count)]
+                join(every, self.shares, self.folder)
+        line.crew.wait()
 
 
 def snapshot(folder: Path) -> str:

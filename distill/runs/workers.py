@@ -1,31 +1,51 @@
-"""How many processes of this machine share a run, and whether they do more side by side than one of them alone."""
+"""Who makes the units of a run's arrows, how many at the same time, and whether they do more side by side than alone."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
 
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from distill.autotune import fastest, memory_of
 from distill.data.split import Split
 from distill.effort import peak_bytes
-from distill.parallel import Crew, crew, working_in
-from distill.runs.ahead import AHEAD, Work
-from distill.runs.judging import evaluate, judge
+from distill.engines.base import Engine, Need, Submit
+from distill.files import digest
+from distill.parallel import Crew, Driver, crew, working_in
+from distill.runs.ahead import AHEAD, Work, needed_by
+from distill.runs.errands import ARROWS, Making, Rehearsal, Way, largest, step_of
 from distill.runs.line import Line
-from distill.runs.ranking import find_truth, rank
-from distill.runs.stages import distill, experts
-
-TASKS: dict[str, Callable[[Line], object]] = {"experts": experts, "distill": distill, "evaluate": evaluate}
-ARROWS = {**TASKS, "judge": judge, "rank": rank, "truth": find_truth}  # of tasks that show what they found themselves
 
 WORTH_SECONDS = 20.0  # of work from which more processes, which take some seconds to begin, are worth it
 SHARE = 0.5  # of the machine's memory that processes may take
+SMALL = 1e9  # operations of a step, beside which it counts what it takes to ask for one
 
 
-def wanted(line: Line, arrows: Sequence[str], cores: int) -> int:
-    """Processes for ``workers`` and the work ahead, this one with them."""
+@contextmanager
+def beside(line: Line, arrows: Sequence[str], cores: int) -> Iterator["Team"]:
+    """Until the block ends, whoever makes the units of these arrows."""
+    engine: Engine = instantiate(line.cfg.engine)
+    count = wanted(line, engine, arrows, cores) if crew() == Crew() else 1
+    if crew() != Crew() or (engine.here and count == 1):
+        yield Team(line, engine.here, count, cores)
+        return
+    with engine.open(count, line.progress.hear) as submit:
+        yield Team(line, engine.here, count, cores, submit)
+
+
+def wanted(line: Line, engine: Engine, arrows: Sequence[str], cores: int) -> int:
+    """Units at the same time, for ``workers`` and the work ahead."""
     asked = line.cfg.workers
-    if asked == 1 or os.name != "posix":  # elsewhere a process cannot hand a pipe to another
+    if not engine.here:
+        return engine.at_once(asked)
+    if asked == 1 or os.name != "posix":  # what workers tell goes through sockets that have a path
         return 1
     works = [work for arrow in arrows for work in ahead(arrow, line)]
     units = max((work.units for work in works), default=0)
@@ -57,64 +77,88 @@ def is_long(works: Sequence[Work], real: Split) -> bool:
     return False
 
 
-def go(line: Line, arrow: str, cores: int) -> None:
-    """Go one arrow: all processes of a torchrun, or of a crew on this machine as many as do most, which is measured."""
-    team = crew()
-    if team.size == 1 or is_torchrun():
-        ARROWS[arrow](line)
-        team.wait()
-        return
-    works = team.agree(lambda: ahead(arrow, line))
-    work = max(works, key=lambda each: each.images, default=None)
-    members = max(1, min(team.size, max((each.units for each in works), default=1)))
-    shares_cores = line.device.type == "cpu" and line.cfg.threads is None
-    if work is not None and members > 1 and shares_cores and line.cfg.workers == "auto":
-        members = members if side_by_side(line, work, members, cores) else 1
-    if shares_cores:
-        torch.set_num_threads(max(1, cores // members))
-    if team.rank < members:
-        with working_in(team.part(members)):
-            ARROWS[arrow](line)
-    team.wait()
+@dataclass(frozen=True)
+class Team:
+    """Who makes the units of a run.
 
+    Attributes:
+        here: whether they share this machine.
+        count: units at the same time.
+        cores: of this machine that torch may use.
+        submit: has errands done by workers; None where this process, or a torchrun's, makes all.
+    """
 
-def side_by_side(line: Line, work: Work, members: int, cores: int) -> bool:
-    """Whether so many processes, each with its share of the cores, do more than the first with all of them."""
-    team = crew()
-    step = work.step(line.real.train) if team.rank < members else bool
-    torch.set_num_threads(cores)
+    line: Line
+    here: bool
+    count: int
+    cores: int
+    submit: Submit | None = None
 
-    def together() -> None:
-        torch.set_num_threads(max(1, cores // members))
-        step()
-        team.wait()
+    def go(self, arrow: str) -> None:
+        """Go one arrow."""
+        works = [] if self.submit is None else ahead(arrow, self.line)
+        members = self.members(arrow, works)
+        threads = self.line.cfg.threads or max(1, self.cores // (members if self.here else 1))
+        if self.submit is not None and self.line.device.type == "cpu":
+            torch.set_num_threads(threads)
+        with working_in(
+            crew() if members == 1 and self.here else self.driver(self.way(arrow, members, threads), works)
+        ):
+            ARROWS[arrow](self.line)
+        crew().wait()
 
-    if not team.first:
-        while team.agree(bool):
-            together()
-        return team.agree(bool)
+    def members(self, arrow: str, works: Sequence[Work]) -> int:
+        """As many workers as there are units for, or one where that does more, which is measured."""
+        if not self.here or self.submit is None:
+            return self.count
+        count = max(1, min(self.count, max((each.units for each in works), default=1)))
+        shares_cores = self.line.device.type == "cpu" and self.line.cfg.threads is None
+        if count > 1 and shares_cores and self.line.cfg.workers == "auto":
+            return count if self.side_by_side(arrow, largest(works), count) else 1
+        return count
 
-    def all_together() -> None:
-        team.agree(lambda: True)
-        together()
+    def way(self, arrow: str, members: int, threads: int) -> Way:
+        run = self.line.run
+        name = digest([OmegaConf.to_yaml(run.cfg), dict(run.choices), list(run.stated)])
+        return Way(name, run, arrow, members, threads, Path.cwd())
 
-    def alone() -> None:
-        torch.set_num_threads(cores)
-        for _ in range(members):
-            step()
+    def driver(self, way: Way, works: Sequence[Work]) -> Driver:
+        """Sends the units of an arrow to workers."""
 
-    about = {
-        "side by side": members,
-        "network": repr(work.make()),
-        "images": [min(work.batch, len(line.real.train)), *line.real.train.shape],
-        "precision": work.recipe and work.recipe.precision,
-    }
-    calls = int(work.images / work.batch / members)
-    way = fastest({"side by side": all_together, "alone": alone}, about, calls, line.device, "auto")
-    team.agree(lambda: False)
-    return team.agree(lambda: way == "side by side")
+        def need() -> Need:
+            real = self.line.real.train
+            seconds = max((each.seconds(real) / each.units for each in works), default=0.0)
+            return Need(seconds, peak_bytes(), way.threads, int(self.line.device.type == "cuda"))
 
+        def submit(keys: Sequence[str], agreed: Mapping[str, Any]) -> Sequence["Future[Any]"]:
+            assert self.submit is not None
+            return self.submit([Making(way, key, dict(agreed)) for key in keys], need)
 
-def is_torchrun() -> bool:
-    """Whether somebody else began the processes of this run."""
-    return Crew.of(os.environ).size > 1
+        return Driver(way.size, submit=submit, heard=self.line.progress.hear)
+
+    def side_by_side(self, arrow: str, work: Work, members: int) -> bool:
+        """Whether so many workers, each with its share of the cores, do more than this process with all of them."""
+        torch.set_num_threads(self.cores)
+        step, operations = step_of(self.line, arrow), needed_by(self.line, [work]) * work.batch / work.images
+        steps = 16 if operations < SMALL else 1
+        rehearsal = Rehearsal(self.way(arrow, members, max(1, self.cores // members)), steps)
+
+        def together() -> None:
+            assert self.submit is not None
+            for future in self.submit([rehearsal] * members, lambda: Need(0.0, 0, 0, 0)):
+                future.result()
+
+        def alone() -> None:
+            for _ in range(members * steps):
+                step()
+
+        about = {
+            "side by side": members,
+            "steps": steps,
+            "network": repr(work.make()),
+            "images": [min(work.batch, len(self.line.real.train)), *self.line.real.train.shape],
+            "precision": work.recipe and work.recipe.precision,
+        }
+        calls = ceil(work.images / work.batch / members / steps)
+        ways: dict[str, Callable[[], object]] = {"side by side": together, "alone": alone}
+        return fastest(ways, about, calls, self.line.device, "auto") == "side by side"

@@ -30,7 +30,7 @@ class Told:
         loss: what they are for.
         bytes: what they take on disk, or in the set.
         votes: how much each teacher's voice weighs, by name.
-        prepare: makes what can be made before any student asks, each process of the crew its share.
+        prepare: makes what can be made before any student asks, as units of work.
         replay, order, cycle: see `distill.training.batch.Batches`.
     """
 

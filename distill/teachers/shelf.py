@@ -1,14 +1,14 @@
 """Shelf: numbered files of what a committee said, in a folder that is found by what they are labels of."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from distill.files import digest, load_tensors, read_record, save_tensors, write_record
-from distill.parallel import crew
+from distill.parallel import Unit, crew
 from distill.progress import tell
 
 ASKING = "asking the committee for labels"
@@ -52,18 +52,24 @@ class Shelf(ABC):
         return self.folder / f"{self.kind}_{number:05d}.safetensors"
 
     def fill(self) -> None:
-        """Make the files that are not there, before students ask for them: each process of the crew makes its share."""
-        missing = crew().agree(lambda: [each for each in range(self.count) if not self.path(each).exists()])
-        for number in crew().share(missing):
+        """Make the files that are not there, before students ask for them; each is a unit of work."""
+        crew().make([self.unit(number) for number in range(self.count)], tell)
+
+    def unit(self, number: int) -> Unit:
+        """The making of one file."""
+        path = self.path(number)
+
+        def make(tell: Callable[[int], None]) -> None:
+            tell(0)
             self.write(number)
-        crew().wait()
+
+        return Unit(f"{self.folder.name}/{path.stem}", make, path.exists, ASKING)
 
     def write(self, number: int) -> None:
         """Ask the committee for one file."""
         if not (self.folder / "labels.json").exists():
             write_record(self.folder / "labels.json", self.identity)
         save_tensors(self.path(number), self.asked(number))
-        tell(ASKING, len(list(self.folder.glob(f"{self.kind}_*.safetensors"))), self.count)
 
     def load(self, number: int) -> dict[str, Tensor]:
         """What is in one file, which is made if it is not there."""

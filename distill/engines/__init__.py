@@ -1,0 +1,1 @@
+"""Engines: who carries out units of work beside the process that asks for them."""

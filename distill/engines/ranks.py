@@ -1,0 +1,20 @@
+"""Processes of a torchrun, which share the work among themselves."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from distill.engines.base import Engine, Submit
+from distill.parallel import Heard
+
+
+@dataclass(frozen=True)
+class Torchrun(Engine):
+    """None besides those that torchrun began (`distill.parallel.Ranks`)."""
+
+    @contextmanager
+    def open(self, count: int, heard: Heard) -> Iterator[Submit]:
+        raise ValueError(
+            "engine=ranks is for the processes of a torchrun: torchrun --nproc-per-node=2 run.py engine=ranks ..."
+        )
+        yield
