@@ -1,7 +1,7 @@
 """Verdict of a reproduction: our number beside the published one, with the noise of both."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
@@ -19,7 +19,7 @@ class Verdict:
     """How a row stands to the number that is published for its cell.
 
     Attributes:
-        published: in %.
+        published: the number that ours stands beside, in %.
         difference: ours less it, in points.
         word: ``met``, ``consistent``, ``below`` or ``above``; ``none`` where nothing can be said.
         why: of ``none``.
@@ -47,33 +47,55 @@ def verdict(row: Mapping[str, Any]) -> Verdict | None:
     gap, changes = 100 * row["mean"] - published, tuple(row.get("cell_changes") or ())
     if str(row["published"]).endswith("recalled"):
         return Verdict(published, gap, "none", "the number is recalled, not read", changes)
-    variance = _variance(row)
-    if variance is None:
+    spread = _spread(row["published"])
+    ours = _variance(row, spread)
+    if ours is None:
         return Verdict(published, gap, "none", "too few runs, or no published spread", changes)
-    error, changed = sqrt(variance), bool(row.get("cell_changed") or changes)
+    theirs = (spread or 0.0) ** 2 / _syntheses(str(row.get("published_of") or ""))
+    return Verdict(published, gap, _word(gap, ours + theirs, bool(row.get("cell_changed") or changes)), "", changes)
+
+
+def repeated(row: Mapping[str, Any], former: Mapping[str, Any], changes: Sequence[str] = ()) -> Verdict:
+    """The same rule for a run that is made again, beside the row of the one before.
+
+    Args:
+        changes: what it has otherwise than that run.
+
+    >>> former = {"mean": 0.90, "syntheses": 1, "students": 20, "sd_student": 0.01, "published": "91.7 ± 0.5"}
+    >>> [repeated({**former, "mean": mean}, former).word for mean in (0.90, 0.88)]
+    ['consistent', 'below']
+    """
+    gap, spread = 100 * (row["mean"] - former["mean"]), _spread(former.get("published"))
+    ours, before = _variance(row, spread), _variance(former, spread)
+    if ours is None or before is None:
+        return Verdict(100 * former["mean"], gap, "none", "too few runs, or no published spread", tuple(changes))
+    return Verdict(100 * former["mean"], gap, _word(gap, ours + before, bool(changes)), "", tuple(changes))
+
+
+def _word(gap: float, variance: float, changed: bool) -> str:
+    """What a gap in points is called, of numbers whose difference has this variance."""
+    error = sqrt(variance)
     if abs(gap) + 1.645 * error <= AS_GOOD_AS and not changed:
-        word = "met"
-    elif abs(gap) <= max(1.96 * error, AS_GOOD_AS - 1.645 * error):  # equivalent, too, where something was changed
-        word = "consistent"
-    else:
-        word = "below" if gap < 0 else "above"
-    return Verdict(published, gap, word, "", changes)
+        return "met"
+    if abs(gap) <= max(1.96 * error, AS_GOOD_AS - 1.645 * error):  # equivalent, too, where something was changed
+        return "consistent"
+    return "below" if gap < 0 else "above"
 
 
-def _variance(row: Mapping[str, Any]) -> float | None:
-    """Of the difference, in squared points."""
-    spread = re.search(r"± (\d+(?:\.\d+)?)", str(row["published"]))
-    theirs = None if spread is None else float(spread[1]) ** 2
+def _spread(published: Any) -> float | None:
+    """The standard deviation in ``46.2 ± 0.8``, in points."""
+    found = re.search(r"± (\d+(?:\.\d+)?)", str(published))
+    return None if found is None else float(found[1])
+
+
+def _variance(row: Mapping[str, Any], spread: float | None) -> float | None:
+    """Of a row's mean, in squared points; of one synthesis the published ``spread`` stands for the one that is not known."""
     runs, students, within = row["syntheses"], row["students"], row.get("sd_student")
     if runs == 1:
-        if theirs is None or within is None:
-            return None
-        ours = theirs + (100 * within) ** 2 / students
-    elif within is None or row.get("sd_synthesis") is None:  # one student each
-        ours = (100 * row["sd"]) ** 2 / runs
-    else:
-        ours = (100 * row["sd_synthesis"]) ** 2 / runs + (100 * within) ** 2 / (runs * students)
-    return ours + (theirs or 0.0) / _syntheses(str(row.get("published_of") or ""))
+        return None if spread is None or within is None else spread**2 + (100 * within) ** 2 / students
+    if within is None or row.get("sd_synthesis") is None:  # one student each
+        return float((100 * row["sd"]) ** 2 / runs)
+    return float((100 * row["sd_synthesis"]) ** 2 / runs + (100 * within) ** 2 / (runs * students))
 
 
 def _syntheses(cell: str) -> int:
