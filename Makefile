@@ -1,8 +1,8 @@
-# make demo: the whole line on real handwritten digits.  make test: the tests.  make fuzz: all settings.  make docs: the site.  Each sets up .venv first.
+# make demo: the whole line on real handwritten digits.  make test: the tests.  make fuzz: all settings.  make docs: the site.  make results: tables of the pages from results/.  Each sets up .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test fuzz check bench docs
+.PHONY: demo test fuzz check bench docs results
 
 demo: .venv/ready
 	$(BIN)/python run.py
@@ -20,6 +20,9 @@ check: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/speed.py
+
+results: .venv/ready
+	$(BIN)/python benchmarks/results.py
 
 # A broken link, or a name that the reference asks for and the code has not, fails; --quiet would leave warnings uncounted.
 docs: .venv/docs

@@ -25,8 +25,8 @@ __all__ = [
     "protocols", "run_suite", "train_experts", "train_teachers",
 ]  # fmt: skip
 HERE = Path(__file__).parent
-if not (HERE / "configs").exists():  # not a wheel, which brings both: a checkout, where they lie beside this package
-    __path__.append(str(HERE.parent))  # distill.configs is configs/, distill.experts is experts/
+if not (HERE / "configs").exists():  # not a wheel, which brings them: a checkout, where they lie beside this package
+    __path__.append(str(HERE.parent))  # distill.configs is configs/, and so on
 HOMES = dict.fromkeys(("kinds", "load"), "distill.artefacts") | {
     "SyntheticSet": "distill.sets.synthetic", "compare": "distill.runs.comparing",
     "load_student": "distill.evaluation.kept", "run_suite": "distill.benchmark",

@@ -23,6 +23,7 @@ from distill.cli.listing import listing
 from distill.cli.main import with_task
 from distill.cli.ranking import TASKS as RANKING
 from distill.cli.ranking import ranking_run, truth_run
+from distill.cli.results import again_of, check_result
 from distill.cli.robustness import run_of as run_of_words
 from distill.cli.robustness import settings_of, words_of
 from distill.cli.typed import is_sweep, quoted, swept
@@ -198,6 +199,13 @@ def check(words):
         return
     if task == "continual":
         composes(*common_words(values_of(words[1:])))
+        return
+    if task == "result":
+        check_result(words[1:])
+        return
+    if task == "reproduce":
+        again, _ = again_of(["dc_mnist_ipc1" if word == "CELL" else word for word in words[1:]])
+        composes(*(again.words if again else ()))
         return
     if task in RANKING:
         values = values_of(words[1:])

@@ -42,7 +42,7 @@ def test_a_wheel_holds_every_module_and_configuration_and_no_other_package(tmp_p
     pytest.importorskip("setuptools", "77")  # as pyproject.toml asks of what builds
     from setuptools import build_meta as build
 
-    for name in ("pyproject.toml", "README.md", "LICENSE", "distill", "configs", "experts"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "distill", "configs", "experts", "results"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["setup.py"])
@@ -55,5 +55,6 @@ def test_a_wheel_holds_every_module_and_configuration_and_no_other_package(tmp_p
     for folder in ("configs", "experts"):
         files = [path for pattern in ("*.py", "*.yaml", "*.bib") for path in (ROOT / folder).rglob(pattern)]
         expected |= {f"distill/{path.relative_to(ROOT).as_posix()}" for path in files}
+    expected |= {f"distill/results/{path.name}" for path in (ROOT / "results").glob("*.*")}  # without the sets
     assert held == expected
     assert "distill = distill.cli.main:main" in points

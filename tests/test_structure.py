@@ -30,7 +30,8 @@ ORDER = [
         "distill.native",
         "distill.effort",
     ),
-    *("distill.checks", "distill.rng", "distill.wording", "distill.sizes", "distill.configs", "distill.presets"),
+    *("distill.checks", "distill.rng", "distill.wording", "distill.sizes", "distill.configs", "distill.results"),
+    "distill.presets",
     *("distill.engines", "distill.engines.base", "distill.engines.local", "distill.engines.*"),
     *(
         "distill.networks",
@@ -134,6 +135,7 @@ ORDER = [
         "distill.comparison.published",
         "distill.comparison.pivots",
         "distill.comparison.forms",
+        "distill.comparison.results",
         "distill.comparison.markup",
         "distill.comparison.charts",
         "distill.comparison.overall",
@@ -201,6 +203,7 @@ ORDER = [
     *(
         "distill.runs.explained",
         "distill.runs.pipeline",
+        "distill.runs.results",
         "distill.runs.suite",
         "distill.runs.foreseen",
         "distill.runs.suited",
@@ -216,13 +219,19 @@ ORDER = [
     "distill",
     *("distill.cli", "distill.cli.habits", "distill.cli.typed", "distill.cli.listing", "distill.cli.errors"),
     *("distill.cli.sweeps", "distill.cli.jobs", "distill.cli.artefacts", "distill.cli.planning", "distill.cli.suites"),
-    *("distill.cli.robustness", "distill.cli.ranking", "distill.cli.continual", "distill.cli.main"),
+    *(
+        "distill.cli.robustness",
+        "distill.cli.ranking",
+        "distill.cli.continual",
+        "distill.cli.results",
+        "distill.cli.main",
+    ),
     *("distill.__main__", "run"),
 ]
 
 
 def modules():
-    beside = [*ROOT.glob("configs/**/*.py"), *ROOT.glob("experts/**/*.py")]
+    beside = [*ROOT.glob("configs/**/*.py"), *ROOT.glob("experts/**/*.py"), *ROOT.glob("results/*.py")]
     for path in [ROOT / "run.py", *ROOT.glob("distill/**/*.py"), *beside]:
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         yield f"distill.{name}" if path in beside else name, path
@@ -263,7 +272,9 @@ def test_every_room_is_packaged_and_known_by_one_name():
     (packages,) = re.findall(r"^packages = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.DOTALL | re.MULTILINE)
     assert sorted(rooms) == re.findall(r'"(.*?)"', packages)
     for name, path in [*MODULES.items(), *((path.stem, path) for path in ROOT.glob("tests/*.py"))]:
-        assert not {target for target in imports(path) if target.split(".")[0] in ("configs", "experts")}, name
+        assert not {target for target in imports(path) if target.split(".")[0] in ("configs", "experts", "results")}, (
+            name
+        )
 
 
 def test_the_command_line_and_its_runs_are_the_only_parts_that_know_hydra():

@@ -15,6 +15,7 @@ from distill.runs.signals import interruptible
 HOMES = {  # of tasks with words of their own: modules that bring torch, with the task among their `TASKS`
     **dict.fromkeys(("import", "export", "subset"), "distill.cli.artefacts"),
     **dict.fromkeys(("rank_networks", "network_truth"), "distill.cli.ranking"),
+    **dict.fromkeys(("result", "reproduce"), "distill.cli.results"),
     **{
         "plan": "distill.cli.planning",
         "suite": "distill.cli.suites",

@@ -67,23 +67,25 @@ def latex(form: Form) -> str:
 
 def markdown(forms: Sequence[Form]) -> str:
     """All tables, one below another."""
+    parts = [f"## {_plain(form.title)}\n\n{lines(form)}\n{below(form)}" for form in forms]
+    return "\n\n".join(parts) + "\n"
 
-    def text(value: str) -> str:
-        return html.escape(harmless(value), quote=False).replace("|", "\\|").replace("*", "\\*").replace("_", "\\_")
+
+def below(form: Form) -> str:
+    """The notes of a table as a Markdown list."""
+    return "".join(f"\n- {_plain(note)}" for note in form.notes)
+
+
+def lines(form: Form) -> str:
+    """A table in Markdown, without title and notes."""
 
     def shown(cell: Cell) -> str:
         above = f" <sup>{cell.runs}</sup>" if cell.runs else ""
         around = "**" * cell.bold + "*" * cell.grey
-        return around + text(cell.text) + around + cell.mark + above
+        return around + _plain(cell.text) + around + cell.mark + above
 
-    parts = []
-    for form in forms:
-        head = [f"| {' | '.join(map(text, form.columns))} |", "|" + "---|" * len(form.columns)]
-        rows = [f"| {' | '.join(map(shown, row))} |" for row in form.rows]
-        parts.append(
-            "\n".join([f"## {text(form.title)}", "", *head, *rows, "", *(f"- {text(note)}" for note in form.notes)])
-        )
-    return "\n\n".join(parts) + "\n"
+    head = [f"| {' | '.join(map(_plain, form.columns))} |", "|" + "---|" * len(form.columns)]
+    return "\n".join([*head, *(f"| {' | '.join(map(shown, row))} |" for row in form.rows)])
 
 
 def page(forms: Sequence[Form]) -> str:
@@ -128,6 +130,11 @@ def sheet(form: Form) -> str:
         kind = row[0].text or kind
         writer.writerow([shown(Cell(kind) if form.families else row[0]), *map(shown, row[1:])])
     return file.getvalue()
+
+
+def _plain(text: str) -> str:
+    """Text of which Markdown makes no markup."""
+    return html.escape(harmless(text), quote=False).replace("|", "\\|").replace("*", "\\*").replace("_", "\\_")
 
 
 def _begins(form: Form, row: Sequence[Cell], later: bool) -> bool:

@@ -21,6 +21,8 @@ OF_THEIR_OWN_WORDS = (
     "robustness",
     "rank_networks",
     "network_truth",
+    "result",
+    "reproduce",
     "list",
     "import",
     "export",

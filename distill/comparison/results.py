@@ -1,0 +1,163 @@
+"""Results as data: what a cell measured, in one file that tables are made from and that a run made again stands beside."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from distill.checks import check_ranges, setting
+from distill.comparison.forms import Form, accuracy, plain
+from distill.comparison.pivots import size
+from distill.comparison.verdicts import Verdict, verdict
+from distill.files import read_record, write_record
+from distill.presets import options
+from distill.report.rows import RANDOM, Row, check_report
+from distill.text import harmless
+
+RESULTS = Path(str(files("distill.results")))
+VERSION = 1  # of the file's format
+HELP = "write it again with `distill result`"
+
+SET = {
+    **{"seed": "whole [0, 1e20]", "hash": "text", "file": "null or text", "torch": "null or text"},
+    **{"seconds": "null or [-1e12, 1e12]", "steps": "null or whole [0, 1e12]"},
+}
+
+NOTES = (
+    "Ours: mean over R syntheses x S students, ± half-width of its 95 % interval; where R = 1 over students alone. "
+    "Published ± is a standard deviation.",
+    "Met: with 1.645 standard errors of both numbers at most a point apart. Consistent: within 1.96 of them; a run that has "
+    "something otherwise than its cell can be no more.",
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a cell measured.
+
+    Attributes:
+        cell: of ``configs/experiment`` where there is one of the name.
+        command: makes the rows; where files lie and how the same work is done are left out of it.
+        date: of the last row, ``2026-11-29``.
+        hardware: of sets and students.
+        mark: why the number is not one of this version, as `measured before ...`; None where it is.
+        deviations: what the run has otherwise than the published cell.
+        rows: as the report has them; the first is the cell's own, baselines follow.
+        sets: seed, hash, seconds, steps and torch's version of each synthesis, and its file where that is kept.
+    """
+
+    cell: str = setting("text")
+    command: str = setting("text")
+    date: str = setting("text")
+    hardware: str = setting("text")
+    mark: str | None = setting("null or text")
+    deviations: Sequence[str] = setting("any number of text")
+    rows: Sequence[Row] = setting("list of map of text to anything")
+    sets: Sequence[Mapping[str, Any]] = setting("any number of map of text to anything")
+
+    def __post_init__(self) -> None:
+        """Raises ValueError: a value is none that it can have."""
+        check_ranges("", vars(self), {each.name: each.metadata["range"] for each in fields(self)})
+        check_report({"rows": self.rows})
+        for number, each in enumerate(self.sets):
+            check_ranges(f"set {number}", each, SET)
+
+    @classmethod
+    def read(cls, path: Path) -> "Result":
+        """Raises ValueError: the file is damaged or no result."""
+        record = read_record(path, HELP)
+        try:
+            check_ranges("", record, {"version": f"one of {VERSION}"})
+            return cls(**{each.name: record.get(each.name, ...) for each in fields(cls)})
+        except ValueError as error:
+            raise ValueError(f"{path} is no result ({error}): {HELP}") from None
+
+    def write(self, folder: Path) -> Path:
+        """The file ``folder/<cell>.json``; with the verdict, for programs."""
+        path, found = folder / f"{self.cell}.json", self.verdict
+        told = {"verdict": None if found is None else asdict(found)}
+        write_record(path, {"version": VERSION, **vars(self), **told})
+        return path
+
+    @property
+    def row(self) -> Row:
+        """The cell's own, with what is otherwise than the published cell."""
+        return {**self.rows[0], "cell_changes": list(self.deviations), "cell_changed": bool(self.deviations)}
+
+    @property
+    def words(self) -> list[str]:
+        """Of the command."""
+        return shlex.split(self.command)[1:]
+
+    @property
+    def verdict(self) -> Verdict | None:
+        return verdict(self.row)
+
+    @property
+    def seconds(self) -> tuple[float | None, float]:
+        """Of all sets, None where one does not tell; and of the students of all rows."""
+        known = [each["seconds"] for each in self.sets]
+        return None if None in known else sum(known), sum(row["seconds"] for row in self.rows)
+
+
+def results(folder: Path = RESULTS) -> list[Result]:
+    """All that lie in a folder, by cell."""
+    return [Result.read(path) for path in sorted(folder.glob("*.json"))]
+
+
+def find(cell: str, folder: Path = RESULTS) -> Result | None:
+    """That of a cell; None where there is none."""
+    path = folder / f"{cell}.json"
+    return Result.read(path) if path.is_file() else None
+
+
+def summary(found: Sequence[Result]) -> Form:
+    """A line a cell: published and ours, verdict, cost and date."""
+    columns = ["cell", "published, ± sd", "ours", "verdict", "sets, s", "students, s", "hardware", "date"]
+    body = []
+    for each in found:
+        sets, students = each.seconds
+        cost = plain(None if sets is None else f"{sets:.0f}", f"{students:.0f}", each.hardware, each.date)
+        body.append([*plain(each.cell, each.row.get("published")), accuracy(each.row), *plain(_told(each)), *cost])
+    marks = [f"{each.cell}: {each.mark}." for each in found if each.mark]
+    return Form("results", "Published cells, run here", columns, body, [*NOTES, *marks])
+
+
+def details(found: Sequence[Result]) -> Form:
+    """A line a cell: what it was."""
+    columns = ["cell", "otherwise than the cell", "random real", "sd of students", "seeds", "sets", "torch"]
+    body = []
+    for each in found:
+        beside = next((accuracy(row).text for row in each.rows if row["method"] == RANDOM), None)
+        sd, sets = each.row.get("sd_student"), each.sets
+        spread = None if sd is None else f"{100 * sd:.1f}"
+        versions = dict.fromkeys(str(one) for one in [*(made["torch"] for made in sets), each.row.get("torch")] if one)
+        seeds, hashes = (", ".join(str(made[name]) for made in sets) or None for name in ("seed", "hash"))
+        told = "; ".join(each.deviations) or "nothing"
+        body.append(plain(each.cell, told, beside, spread, seeds, hashes, ", ".join(versions)))
+    return Form("details", "What they were", columns, body)
+
+
+def overview(found: Sequence[Result]) -> Form:
+    """Methods by data and size: ours, with its distance from the published number."""
+    told = {(each.row["method"], f"{each.row['data']}, ipc {size(each.row)}"): each for each in found if each.verdict}
+    methods, columns = (list(dict.fromkeys(names)) for names in (zip(*told, strict=True) if told else ((), ())))
+    body = []
+    for method in methods:
+        cells = [told.get((method, column)) for column in columns]
+        body.append(plain(method, *(each and f"{accuracy(each.row).text}, {_told(each)}" for each in cells)))
+    return Form("overview", "Published cells, run here", ["method", *columns], body)
+
+
+def without(found: Sequence[Result]) -> int:
+    """How many published cells have none."""
+    return len({name for name in options("experiment") if "_ipc" in name} - {each.cell for each in found})
+
+
+def _told(result: Result) -> str:
+    found = result.verdict
+    if found is None:
+        return "no published number"
+    return harmless(f"{found.word} ({found.difference:+.1f}{f'; {found.why}' if found.why else ''})")
