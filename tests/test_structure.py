@@ -194,6 +194,7 @@ ORDER = [
         "distill.runs.ahead",
         "distill.runs.room",
         "distill.runs.cards",
+        "distill.runs.imagined",
         "distill.runs.cost",
         "distill.runs.ranking",
         "distill.runs.errands",

@@ -27,7 +27,7 @@ from distill.training.accuracy import hits
 from distill.training.losses import CrossEntropy
 from distill.training.recipe import Recipe
 
-TESTED = 500  # images that tell what a test takes
+TESTED = 100  # images that tell what a test takes
 
 
 @dataclass(frozen=True)

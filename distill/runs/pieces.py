@@ -1,6 +1,5 @@
 """Pieces of the work ahead, to be tried out: steps of training, outer steps, batches that teachers label."""
 
-import math
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
@@ -61,8 +60,8 @@ class Training:
         return Trial(self.piece, batch, self.count * self.recipe.updates(self.images), self.lever)
 
     def lever(self, images: int) -> Mapping[str, Any]:
-        """The recipe's batch, which changes what is learned; parts of one do not where networks keep no statistics."""
-        return {f"{self.name}.micro_batches": math.ceil(self.recipe.batch / images)}
+        """The recipe's batch; parts of one (``micro_batches``) are differentiated together, and take no less."""
+        return {f"{self.name}.batch": images}
 
     @cached_property
     def way(self) -> tuple[bool, int]:

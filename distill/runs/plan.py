@@ -4,8 +4,10 @@ import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from time import process_time
 
 from distill.comparison.forms import Form, plain
+from distill.progress import stage
 from distill.runs import ahead, errands, room
 from distill.runs.cards import Card
 from distill.runs.cost import millions
@@ -57,8 +59,8 @@ def seconds_of(found: Sequence[Part], processes: int, place: int = 0) -> float:
     [43.0, 22.0, 12.0]
     """
     whole = 0.0
-    for _, stage in groupby(found, key=lambda part: part.stage):
-        units = [(part.seconds[place] / part.units, part.units) for part in stage]
+    for _, together in groupby(found, key=lambda part: part.stage):
+        units = [(part.seconds[place] / part.units, part.units) for part in together]
         busy = [0.0] * min(processes, sum(count for _, count in units))
         for seconds, count in sorted(units, reverse=True):
             for _ in range(count):
@@ -75,17 +77,19 @@ def left(line: Line) -> list[tuple[str, Work]]:
 def parts(line: Line, cards: Sequence[Card] = ()) -> tuple[list[Part], list[str]]:
     """What is left of a run's arrows, and what of it does not fit; empty where all is there, or fits."""
     found, lacking = list[Part](), list[str]()
-    here, real = room.Memory.here(line), room.real_bytes(line)
-    memories = [here, *(room.Memory(card.name, card.memory, real) for card in cards)]
+    real = room.real_bytes(line)
+    memories = [room.Memory.here(line), *(room.Memory(card.name, card.memory, real) for card in cards)]
     works = left(line)
     for place, (arrow, work) in enumerate(works):
-        weight, operations = work.weight(), work.operations(line.real.train)
-        told = [memory.lacks(work, weight) for memory in memories]
+        with stage(f"trying out {work.text}"):
+            weight, operations = work.weight, work.operations(line.real.train)
+            told = [memory.lacks(work, weight) for memory in memories]
+            here = work.taken()
         lacking += [each for each in told if each]
-        seconds = [0.0 if told[0] else work.taken(), *(on(card, line, work, weight, operations) for card in cards)]
-        stage = -1 if arrow == "distill" else place  # processes share the sets of all sizes; other work is in turn
+        seconds = [here, *(on(card, line, work, weight, operations) for card in cards)]
+        turn = -1 if arrow == "distill" else place  # processes share the sets of all sizes; other work is in turn
         memory = real + work.resident + (weight.bytes if weight else 0)
-        found.append(Part(arrow, stage, work.text, work.units, work.images, operations, seconds, memory, work.disk))
+        found.append(Part(arrow, turn, work.text, work.units, work.images, operations, seconds, memory, work.disk))
     disk = room.disk_lacks(line, [work for _, work in works])
     return found, [*lacking, *([disk] if disk else [])]
 
@@ -101,6 +105,7 @@ def on(card: Card, line: Line, work: Work, weight: Weight | None, operations: fl
 
 def plan(line: Line, processes: Sequence[int], cards: Sequence[Card] = ()) -> Form:
     """A row for each part, and what all of them take by so many processes."""
+    begun = process_time()  # what was read until now is read by every run
     found, lacking = parts(line, cards)
     rows = [
         plain(
@@ -116,7 +121,11 @@ def plan(line: Line, processes: Sequence[int], cards: Sequence[Card] = ()) -> Fo
     columns = ["arrow", "what", "units", "images", "TFLOP", "memory", "one process here"]
     columns += [*(f"one {card.name}" for card in cards), "on disk"]
     told = [f"Cannot fit: {each}." for each in lacking]
-    return Form("plan", f"{line.cfg.task}: what is left", columns, rows, [*told, *notes(found, processes, cards)])
+    told += [
+        *notes(found, processes, cards),
+        f"A process of this machine begins in about {duration(begun)}, beside that.",
+    ]
+    return Form("plan", f"{line.cfg.task}: what is left", columns, rows, told if found else notes(found, processes))
 
 
 def size(count: float) -> str:

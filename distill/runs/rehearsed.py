@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -22,10 +22,10 @@ from distill.training.loop import train
 from distill.training.recipe import Recipe
 
 PROBE = 32  # images of a step that roughly tells what an image costs
-SIZES = (16, 64)  # images of the pieces that are weighed
+SIZES = (8, 24)  # images of the pieces that are weighed
 SHORT = 2.0  # seconds of a step that is weighed as it is
-LONG = 20.0  # seconds of a step that is timed as it is; of a longer one, a part
-SHARE = 0.3  # of the memory that a piece may take
+LONG = 10.0  # seconds of a step that is timed as it is; of a longer one, a part
+SHARE = 0.2  # of the memory that a piece may take
 
 
 class Piece(NamedTuple):
@@ -125,6 +125,7 @@ class Work:
         """About how many floating-point operations it is."""
         return self.images * operations(self.make, real.images[:2].cpu()) + self.more()
 
+    @cached_property
     def weight(self) -> Weight | None:
         """What a step holds; of a long one, as two small pieces of it tell."""
         if self.trial is None or not self.images:
@@ -158,7 +159,7 @@ class Work:
     def longer(self, share: float, seconds: float) -> float:
         """Seconds of a step, of whose ``share`` they are known, as the largest part of it tells that is not too much."""
         assert self.trial is not None
-        weight = self.weight()
+        weight = self.weight
         most = min(1.0, share * LONG / seconds, 1.0 if weight is None else room() / max(1, weight.bytes))
         if most <= 2 * share:
             return seconds / share

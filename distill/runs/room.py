@@ -65,7 +65,7 @@ def weighed(line: Line, work: Work, whole: float) -> Weight | None:
     numbers = line.real.train.images[:1].numel()
     if work.trial is None or 4 * numbers * MAPS * work.trial.images < WEIGHED_FROM * whole:
         return None
-    return work.weight()
+    return work.weight
 
 
 def disk_lacks(line: Line, works: Sequence[Work]) -> str:
