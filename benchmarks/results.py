@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from distill.comparison import results
+from distill.comparison.forms import Form
 from distill.comparison.markup import below, lines
 from distill.comparison.results import Result
 
@@ -13,25 +14,26 @@ PAGES = ("README.md", "docs/index.md", "docs/results.md")
 PART = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
 
 
+def table(form: Form) -> str:
+    """With its notes; a sentence where it has no row."""
+    return f"{lines(form)}\n{below(form)}".rstrip() if form.rows else "None yet."
+
+
 def commands(found: Sequence[Result]) -> str:
     return "\n".join(["```bash", *(each.command for each in found), "```"])
 
 
 PARTS: dict[str, Callable[[Sequence[Result]], str]] = {
-    "overview": lambda found: lines(results.overview(found)),
-    "summary": lambda found: lines(results.summary(found)) + "\n" + below(results.summary(found)),
-    "details": lambda found: lines(results.details(found)),
+    "overview": lambda found: table(results.overview(found)),
+    "summary": lambda found: table(results.summary(found)),
+    "details": lambda found: table(results.details(found)),
     "commands": commands,
 }
 
 
-def filled(page: str, found: Sequence[Result]) -> str:
-    """The page with its parts made anew."""
-
-    def text(name: str) -> str:
-        return PARTS[name](found) if found else "No cell has a row yet."
-
-    return PART.sub(lambda part: f"{part[1]}\n{text(part[2])}\n\n{part[3]}", page)
+def filled(text: str, found: Sequence[Result]) -> str:
+    """A page with its parts made anew."""
+    return PART.sub(lambda part: f"{part[1]}\n{PARTS[part[2]](found)}\n\n{part[3]}", text)
 
 
 if __name__ == "__main__":

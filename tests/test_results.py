@@ -85,13 +85,12 @@ def test_sets_that_are_not_those_of_the_row_are_refused(run, line, tmp_path, mon
     assert code == 1 and "not those that its row judged" in said and not (tmp_path / "results").exists()
 
 
-def test_a_large_set_is_told_and_not_kept(run, line, tmp_path, monkeypatch):  # noqa: F811
+def test_a_large_set_is_told_and_not_kept_and_what_was_kept_before_goes(run, kept, line, monkeypatch):  # noqa: F811
+    assert [*kept.glob("toy/seed0.*")]
     monkeypatch.setattr("distill.runs.results.MOST_BYTES", 100)
-    succeeds(line("result", f"out={run}", "cell=toy", "ipc=1", f"results={tmp_path / 'results'}"))
-    (made,) = find("toy", tmp_path / "results").sets
-    assert (
-        made["file"] is None and made["hash"] and [*(tmp_path / "results").iterdir()] == [tmp_path / "results/toy.json"]
-    )
+    succeeds(line("result", f"out={run}", "cell=toy", "ipc=1", f"results={kept}"))
+    (made,) = find("toy", kept).sets
+    assert made["file"] is None and made["hash"] and not [*kept.glob("toy/*")]
 
 
 def test_a_cell_that_is_run_again_stands_beside_both_numbers(kept, run, line):  # noqa: F811
@@ -119,7 +118,7 @@ def test_a_cell_that_is_below_the_published_number_fails(kept, run, line, tmp_pa
 
 
 def test_other_words_win_are_told_and_can_be_consistent_at_best(kept):
-    again = Again.of("toy", ["method.steps=8", "device=cpu", "ipc=1"], kept)
+    again = Again.of("toy", ["method.steps=8", "device=cpu", "ipc=1", "seed=7"], kept)
     assert "method.steps=8" in again.words and "method.steps=4" not in again.words and "out=outputs/toy" in again.words
     assert again.changes == ["method.steps=8"]
     quiet = {"syntheses": 5, "sd_synthesis": 0.001, "sd_student": 0.001, "published": "50.0 ± 0.1"}
@@ -197,6 +196,18 @@ def test_every_result_says_what_the_rule_says_and_keeps_the_sets_that_it_judged(
     for made in result.sets:
         assert made["file"] is None or distill.load(RESULTS / made["file"]).hash == made["hash"]
     check(result.words)
+
+
+def test_methods_stand_by_data_and_size_where_a_number_is_published(kept):
+    result = find("toy", kept)
+    other = replace(result, rows=[{**result.rows[0], "ipc": 10, "ipc_range": "10", "method": "dc"}])
+    silent = replace(result, rows=[{**result.rows[0], "published": None, "method": "mtt"}])
+    form = overview([result, other, silent])
+    assert form.columns == ["method", "digits, ipc 1", "digits, ipc 10"]
+    texts = [[cell.text for cell in cells] for cells in form.rows]
+    assert [text[0] for text in texts] == ["dm", "dc"] and texts[0][2] == texts[1][1] == "–"
+    assert "consistent (" in texts[0][1] and texts[0][1].startswith(f"{100 * result.row['mean']:.1f}")
+    assert "no published number" in str(summary([silent]).rows)
 
 
 def test_tables_of_no_results_are_empty():

@@ -51,7 +51,7 @@ def reproduce(arguments: Sequence[str]) -> list[str]:
     if again is None:
         found = results(folder)
         show([summary(found)])
-        return [f"{without(found)} published cells have no row yet: `{command()} list experiment` shows all"]
+        return [f"{without(found)} published cells have no row yet: `{command()} list` shows all"]
     if again.former is not None:
         show([summary([again.former])])
     with words_explained(again.words):

@@ -122,7 +122,7 @@ def summary(found: Sequence[Result]) -> Form:
         cost = plain(None if sets is None else f"{sets:.0f}", f"{students:.0f}", each.hardware, each.date)
         body.append([*plain(each.cell, each.row.get("published")), accuracy(each.row), *plain(_told(each)), *cost])
     marks = [f"{each.cell}: {each.mark}." for each in found if each.mark]
-    return Form("results", "Published cells, run here", columns, body, [*NOTES, *marks])
+    return Form("results", "Cells that were run here", columns, body, [*NOTES, *marks])
 
 
 def details(found: Sequence[Result]) -> Form:
@@ -135,7 +135,7 @@ def details(found: Sequence[Result]) -> Form:
         spread = None if sd is None else f"{100 * sd:.1f}"
         versions = dict.fromkeys(str(one) for one in [*(made["torch"] for made in sets), each.row.get("torch")] if one)
         seeds, hashes = (", ".join(str(made[name]) for made in sets) or None for name in ("seed", "hash"))
-        told = "; ".join(each.deviations) or "nothing"
+        told = "; ".join(each.deviations) or ("nothing" if each.verdict else None)
         body.append(plain(each.cell, told, beside, spread, seeds, hashes, ", ".join(versions)))
     return Form("details", "What they were", columns, body)
 

@@ -30,6 +30,8 @@ SILENT = {  # what moves no number: where files lie, and how the same work is do
     *("device", "threads", "compile", "method.compile", "workers", "logger", "keep_students"),
 }
 
+NOISE = {"seed", "syntheses", "draws", "baselines"}  # what moves it by chance alone, and what stands beside it
+
 
 def add(
     out: Path,
@@ -44,7 +46,8 @@ def add(
 
     Args:
         out: where the run wrote.
-        results: folder of results; gets ``<cell>.json`` and, for its sets, ``<cell>/seed<seed>.safetensors``.
+        results: folder of results; gets ``<cell>.json`` and, for its sets, ``<cell>/seed<seed>.safetensors``, in place of
+            those of before.
         cell: name; None is that of the run's ``experiment=``.
         ipc: whose rows, where the run has several sizes.
         hardware: of sets and students; None is what the students' row tells.
@@ -62,6 +65,8 @@ def add(
         raise ValueError("cell is missing: name the result, cell=NAME, as its run has no experiment=")
     check_name("cell", name)
     sets = made_by(rows[0], out)
+    for former in (results / name).glob("seed*.*"):
+        former.unlink()
     record = Result(
         cell=name,
         command=shlex.join(["distill", *words.values()]),
@@ -182,9 +187,9 @@ class Again:
 
     @property
     def changes(self) -> list[str]:
-        """What moves a number and is otherwise than in our run."""
+        """What is otherwise than in our run and moves the number that is to be expected."""
         before = [] if self.former is None else self.former.words
-        return [word for word in self.own if name_of(word) not in SILENT and word not in before]
+        return [word for word in self.own if name_of(word) not in SILENT | NOISE and word not in before]
 
     def carry_out(self, line: Line) -> Row:
         """Run it, or find it; its row."""
