@@ -3,6 +3,7 @@
 Source: NCFM (Wang et al., CVPR 2025, arXiv:2502.20653), as its code has it.
 """
 
+import torch
 from torch import Tensor, nn
 
 FLOOR = 1e-12  # of what the phases differ by, so that its root has a slope
@@ -20,16 +21,21 @@ def discrepancy(real: Tensor, synthetic: Tensor, frequencies: Tensor, amplitude:
     Returns:
         Scalar >= 0; of equal sets 7e-7 for phase = 0.5, by `FLOOR`, or what float32 makes of zero (about 1e-4).
     """
-    (a, b), (c, d) = (mean_wave(features, frequencies) for features in (real, synthetic))
+    return distance(mean_wave(real, frequencies), mean_wave(synthetic, frequencies), amplitude, phase)
+
+
+def distance(real: Tensor, synthetic: Tensor, amplitude: float, phase: float) -> Tensor:
+    """The same of their characteristic functions, (2, M) each: real and imaginary parts."""
+    (a, b), (c, d) = real, synthetic
     one, other = length(a, b), length(c, d)
     apart = (2 * (one * other - a * c - b * d)).clamp_min(FLOOR)
     return (amplitude * (one - other).square() + phase * apart).sqrt().mean()
 
 
-def mean_wave(features: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
-    """The characteristic function of features (n, F) at frequencies (M, F): its real and its imaginary part, (M,)."""
+def mean_wave(features: Tensor, frequencies: Tensor) -> Tensor:
+    """The characteristic function of features (n, F) at frequencies (M, F): its real and its imaginary part, (2, M)."""
     angles = features @ frequencies.T
-    return angles.cos().mean(0), angles.sin().mean(0)
+    return torch.stack([angles.cos().mean(0), angles.sin().mean(0)])
 
 
 def length(real: Tensor, imaginary: Tensor) -> Tensor:

@@ -132,9 +132,12 @@ class ClassMatching(Method):
         Of each class a slice, where there are peers.
         """
         real = torch.stack(self.views(self.real_images(step, self.batch_real), step))
-        synthetic = self.peers.shared(torch.cat(self.views(self.synthetic(step), step))).split(self.shown)
-        own = [images[self.peers.rows(len(images))] for images in synthetic]
-        return real[:, self.peers.rows(self.batch_real)], torch.cat(own)
+        return real[:, self.peers.rows(self.batch_real)], self.seen(step)
+
+    def seen(self, step: int) -> Tensor:
+        """The synthetic ones of `batches`."""
+        views = self.peers.shared(torch.cat(self.views(self.synthetic(step), step))).split(self.shown)
+        return torch.cat([images[self.peers.rows(len(images))] for images in views])
 
     def here(self, counts: Sequence[int]) -> list[int]:
         """Of so many images of each class those that `batches` gives."""

@@ -19,7 +19,7 @@ from distill import rng
 from distill.autotune import fuse
 from distill.checks import setting
 from distill.methods.base import Inputs, Skip, given
-from distill.methods.matching.characteristic import Sampler, discrepancy
+from distill.methods.matching.characteristic import Sampler, distance, mean_wave
 from distill.methods.matching.classes import WAYS
 from distill.methods.matching.gradient import with_gradient
 from distill.methods.matching.pixels import PixelMatching, PixelSettings
@@ -83,10 +83,6 @@ class NCFM(PixelMatching):
         self.size = len(FlatStudent(self.net))
         self.lost, self.total, self.swept = 0.0, 0.0, 0  # of the last sweep, and of so many of this iteration
 
-    @property
-    def most_peers(self) -> tuple[int, str]:
-        return 1, "an outer step of ncfm is one process's, leave split out"
-
     def images_a_step(self) -> float:
         return self.batch_real * self.real.num_classes / 3 / self.sweeps + sum(self.shown)  # real ones go forward alone
 
@@ -114,7 +110,7 @@ class NCFM(PixelMatching):
             self.clamp()
         leaf = self.turned()
         if sweep == 1:
-            loss = self.settings.calibration * self.misjudged(last, torch.cat(self.views(self.synthetic(step), step)))
+            loss = self.settings.calibration * self.misjudged(last, self.seen(step))
             self.log("calibration_loss", loss.detach())
         else:
             loss = self.apart(share * first + (1 - share) * last, step)
@@ -142,19 +138,27 @@ class NCFM(PixelMatching):
         real, synthetic = self.batches(step)
         with torch.no_grad():
             theirs = self.directions(real.flatten(0, 1)).unflatten(0, real.shape[:2])
-        ours, own = self.directions(synthetic).split(self.shown), self.settings
+        ours, own = self.directions(synthetic).split(self.here(self.shown)), self.settings
         noise = torch.randn(own.frequencies, theirs.shape[-1], generator=rng.generator(self.seed, "frequencies", step))
         noise = noise.to(theirs, non_blocking=True)
-        frequencies = self.sampler(noise) if own.sampler else noise
-        each = [discrepancy(a, b, frequencies, own.amplitude, own.phase) for a, b in zip(theirs, ours, strict=True)]
-        return SCALE * torch.stack(each).sum()
+        frequencies = self.peers.shared(self.sampler(noise) if own.sampler else noise)
+        waves = [
+            torch.stack(
+                [self.peers.weight(self.batch_real) * mean_wave(a, frequencies), weight * mean_wave(b, frequencies)]
+            )
+            for a, b, weight in zip(theirs, ours, map(self.peers.weight, self.shown), strict=True)
+        ]
+        both = self.peers.total(torch.stack(waves))
+        return SCALE * torch.stack([distance(a, b, own.amplitude, own.phase) for a, b in both]).sum()
 
     def misjudged(self, theta: Tensor, synthetic: Tensor) -> Tensor:
         """Sum over classes of the cross-entropy of synthetic images under weights ``theta``."""
         vector_to_parameters(theta, self.net.parameters())
-        said = self.net(synthetic).split(self.shown)
+        said = self.net(synthetic).split(self.here(self.shown))
         classes = [torch.full((len(logits),), cls, device=logits.device) for cls, logits in enumerate(said)]
-        return torch.stack([F.cross_entropy(*each) for each in zip(said, classes, strict=True)]).sum()
+        weights = map(self.peers.weight, self.shown)
+        each = [share * F.cross_entropy(*pair) for share, *pair in zip(weights, said, classes, strict=True)]
+        return self.peers.total(torch.stack(each).sum())
 
     @cached_property
     def directions(self) -> Callable[[Tensor], Tensor]:
