@@ -47,7 +47,7 @@ from distill.networks.convolution import differentiable_twice
 from distill.networks.cvdd import MobileNetV2
 from distill.networks.flat import FlatStudent, flatten
 from distill.networks.resnet import ResNet
-from distill.runs.pipeline import keep_freed_memory
+from distill.runs.errands import keep_freed_memory
 from distill.teachers.committee import Committee
 
 

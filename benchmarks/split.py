@@ -30,7 +30,7 @@ from distill.effort import peak_bytes
 from distill.methods.base import Inputs, Method
 from distill.methods.peers import Peers
 from distill.runs.composed import compose
-from distill.runs.pipeline import keep_freed_memory
+from distill.runs.errands import keep_freed_memory
 
 WORDS = {"mtt": ["method.student_steps=2", "method.memory=recompute"], "dm": [], "dsa": []}
 REAL = 2560
