@@ -200,6 +200,16 @@ def test_units_stacked_or_alone_give_the_same_images(asked_on, tmp_path, changes
     assert not torch.allclose(alone[0], alone[1], atol=0.1)
 
 
+@pytest.mark.parametrize("init", ["noise", "real", "composite"])
+def test_a_share_starts_from_its_own_images_of_the_whole(asked_on, init):
+    whole = asked_on(Recovery, together=1, init=init)
+    share = asked_on(Recovery, together=1, init=init, share=(1, 2))
+    own, start = share.made(), whole.initial_set()
+    assert 0 < len(own) < len(start) == len(whole.made())
+    assert torch.equal(share.initial_set().images, start.images[own])
+    assert torch.equal(share.initial_set().classes, start.classes[own])
+
+
 def test_processes_that_share_the_work_make_the_set_of_one(asked_on, tmp_path):
     whole, _ = run(asked_on(Recovery, together=1), tmp_path / "whole")
     methods = [asked_on(Recovery, together=1, share=(rank, 2)) for rank in range(2)]

@@ -12,7 +12,7 @@ import yaml
 
 from distill.methods.synthesis import iterates
 from distill.page.figures import MOST_POINTS, Curve, curves
-from distill.page.pictures import MOST_IMAGES, Picture, columns, first_images, room
+from distill.page.pictures import MOST_IMAGES, Picture, columns, first_images, room, small_enough
 from distill.sets.reading import load
 from distill.sets.synthetic import SyntheticSet
 from distill.text import shown
@@ -177,7 +177,8 @@ class Made:
         return curves(metrics(self.path.parent), self.share.points)
 
     def _pixels(self, synset: SyntheticSet, index: torch.Tensor) -> torch.Tensor:
-        return synset.preprocessing.inverse(synset.images[index].detach()).clamp(0, 1)
+        parts = (synset.preprocessing.inverse(synset.images[part].detach()).clamp(0, 1) for part in index.split(100))
+        return torch.cat([small_enough(part, len(index)) for part in parts])
 
 
 def _likely(target: torch.Tensor, names: Sequence[str]) -> dict[str, float]:

@@ -16,6 +16,8 @@ MOST_IMAGES = 10  # of a class
 
 SIDES = (96, 64, 48, 32, 24, 16, 8)  # pixels that an image is shrunk to
 
+MOST_PIXELS = 2**24  # of a picture, before it is shrunk to fit into its bytes
+
 LEAST_BYTES = 250  # of an image of 16 x 16 as JPEG
 
 MOST_SIDE_BY_SIDE = 3  # images of a class, of which several classes share a row
@@ -61,6 +63,19 @@ class Picture:
                 break
         height, width = small.shape[2:]
         return cls(f"data:image/{kind};base64,{base64.b64encode(data).decode()}", height, width, columns)
+
+
+def small_enough(images: Tensor, count: int) -> Tensor:
+    """Some of ``count`` images, (n, C, H, W), as they are, or shrunk until all of them have `MOST_PIXELS` at most.
+
+    Examples:
+        >>> [small_enough(torch.zeros(1, 3, 224, 224), count).shape[2] for count in (300, 1000, 5000)]
+        [224, 96, 48]
+    """
+    longest = max(images.shape[2:])
+    sides = [side for side in (longest, *SIDES) if side <= longest]
+    side = next((side for side in sides if count * side**2 <= MOST_PIXELS), sides[-1])
+    return images if side == longest else resize(images, _shape(images, side), antialias=True).clamp(0, 1)
 
 
 def _shape(images: Tensor, side: int) -> list[int]:
