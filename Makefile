@@ -35,5 +35,5 @@ docs: .venv/docs
 # torch and torchvision are asked for in one request, so that both come from one index.
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet torch torchvision --editable '.[dev]'
+	$(BIN)/pip install --quiet torch torchvision --editable '.[dev,slurm,ray]'
 	touch $@

@@ -1,5 +1,6 @@
 """What an engine is: the queue, the placement and the retries are those of the library behind it."""
 
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -7,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from distill.parallel import Heard
+from distill.parallel import Heard, one_line
 
 Errand = Callable[[], object]
 """What a worker does: can be pickled, finds all else on a disk that it shares, and can be done again."""
@@ -45,10 +46,37 @@ class Engine(ABC):
         """About how many units are made at the same time, where ``workers`` is ``asked``."""
         return 1 if asked == "auto" else int(asked)
 
+    def check_ranks(self) -> None:
+        """Raise ValueError where the processes of a torchrun are not the workers."""
+        raise ValueError("within a torchrun its processes make the units: leave engine out, or begin one process alone")
+
     @abstractmethod
-    def open(self, count: int, heard: Heard) -> AbstractContextManager[Submit]:
-        """Until the block ends, workers, at most ``count`` at the same time; then all have ended.
+    def open(self, workers: int | str, heard: Heard) -> AbstractContextManager[Submit]:
+        """Until the block ends, so many workers, or as many as this engine finds right where it is ``auto``.
 
         Args:
             heard: of how far units are, where workers can tell.
         """
+
+
+def outcome(errand: Errand) -> str:
+    """Why it could not be done, in one line, empty where it was; errors come home differently from each library."""
+    try:
+        errand()
+    except Exception as error:
+        traceback.print_exc()  # into the worker's log
+        return one_line(error)
+    return ""
+
+
+def settle(future: "Future[None]", told: Callable[[], str]) -> None:
+    """Let a future have the `outcome` that ``told`` gives, or the error that it raises where the worker was lost."""
+    try:
+        why = told()
+    except BaseException as error:
+        future.set_exception(error)
+        return
+    if why:
+        future.set_exception(RuntimeError(why))
+    else:
+        future.set_result(None)

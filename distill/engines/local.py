@@ -34,14 +34,18 @@ class Local(Engine):
 
     here = True
 
+    def check_ranks(self) -> None:
+        """What the default is to them."""
+
     @contextmanager
-    def open(self, count: int, heard: Heard) -> Iterator[Submit]:
+    def open(self, workers: int | str, heard: Heard) -> Iterator[Submit]:
+        count = self.at_once(workers)
         with TemporaryDirectory(prefix="distill-") as folder, listening(Path(folder) / "told", heard):
-            workers = Workers(count, partial(begin, Path(folder), count, os.getpid()))
+            own = Workers(count, partial(begin, Path(folder), count, os.getpid()))
             try:
-                yield workers.submit
+                yield own.submit
             finally:
-                workers.end()
+                own.end()
 
 
 class Workers:

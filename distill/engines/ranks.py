@@ -12,8 +12,11 @@ from distill.parallel import Heard
 class Torchrun(Engine):
     """None besides those that torchrun began (`distill.parallel.Ranks`)."""
 
+    def check_ranks(self) -> None:
+        """They are what is asked for."""
+
     @contextmanager
-    def open(self, count: int, heard: Heard) -> Iterator[Submit]:
+    def open(self, workers: int | str, heard: Heard) -> Iterator[Submit]:
         raise ValueError(
             "engine=ranks is for the processes of a torchrun: torchrun --nproc-per-node=2 run.py engine=ranks ..."
         )

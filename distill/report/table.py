@@ -46,7 +46,8 @@ TAKEN = {*TEXT, *BUDGET, "metric", "accuracy", "gain", "balanced", "sd", "publis
 UNTOLD = {  # settings that have a column of their own, or that move no number
     *TEXT, "task", "out", "experts_path", "labels_path", "synset", "union", "runs", "published", "experiment", "syntheses",
     "device", "threads", "compile", "workers", "engine", "logger", "protocol.students", "baselines", "draws", "keep_students",
-    "data.root", "data.download", "data.workers",
+    "data.root", "data.download", "data.workers", "engine.address", "engine.retries", "engine.folder", "engine.most",
+    "engine.minutes", "engine.gigabytes", "engine.partition", "engine.poll",
 }  # fmt: skip
 
 MOST_CHANGES = 8  # that a note spells out, or that have a column; the report has all

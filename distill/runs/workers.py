@@ -32,19 +32,21 @@ SMALL = 1e9  # operations of a step, beside which it counts what it takes to ask
 def beside(line: Line, arrows: Sequence[str], cores: int) -> Iterator["Team"]:
     """Until the block ends, whoever makes the units of these arrows."""
     engine: Engine = instantiate(line.cfg.engine)
-    count = wanted(line, engine, arrows, cores) if crew() == Crew() else 1
-    if crew() != Crew() or (engine.here and count == 1):
-        yield Team(line, engine.here, count, cores)
+    if crew() != Crew():
+        engine.check_ranks()
+        yield Team(line, engine.here, crew().size, cores)
         return
-    with engine.open(count, line.progress.hear) as submit:
-        yield Team(line, engine.here, count, cores, submit)
+    workers = wanted(line, arrows, cores) if engine.here else line.cfg.workers
+    if workers == 1 and engine.here:
+        yield Team(line, engine.here, 1, cores)
+        return
+    with engine.open(workers, line.progress.hear) as submit:
+        yield Team(line, engine.here, engine.at_once(workers), cores, submit)
 
 
-def wanted(line: Line, engine: Engine, arrows: Sequence[str], cores: int) -> int:
-    """Units at the same time, for ``workers`` and the work ahead."""
+def wanted(line: Line, arrows: Sequence[str], cores: int) -> int:
+    """Workers of this machine, for ``workers`` and the work ahead."""
     asked = line.cfg.workers
-    if not engine.here:
-        return engine.at_once(asked)
     if asked == 1 or os.name != "posix":  # what workers tell goes through sockets that have a path
         return 1
     works = [work for arrow in arrows for work in ahead(arrow, line)]
