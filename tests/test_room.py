@@ -1,7 +1,7 @@
 """Memory that is counted ahead, what does not fit, stated cards, and real sets that are not here."""
 
 import pytest
-from test_line import line, toy  # noqa: F401
+from test_line import LEARN, line, toy  # noqa: F401
 from test_plan import words_of
 
 from distill.effort import Allocations, peak_at
@@ -102,3 +102,10 @@ def test_a_real_set_that_is_not_here_is_planned_without_making_the_synthetic_one
         assert [part.units for part in found] == [ipc // 4] and not lacking  # stacks of four images of each class
         most.append(max(held.levels))
     assert most[1] < 1.1 * most[0]
+
+
+@pytest.mark.parametrize("method", LEARN)
+def test_a_step_of_every_method_is_tried_out_before_anything_is_trained(method, tmp_path):
+    for name, work in left(Line(compose(*words_of(method, tmp_path, "task=distill")), Shown())):
+        assert name == "distill" and work.weight.bytes > 0
+        assert work.trial.piece(8).time(0.0) > 0

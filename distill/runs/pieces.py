@@ -149,6 +149,9 @@ class Untrained(ExpertStore):
         self.__dict__.update(vars(copy(store)))
         self.make = make
 
+    def complete(self) -> ExpertStore:
+        return self
+
     def row(self, expert: int, epoch: int, size: int | None = None) -> Tensor:
         with rng.seeded(expert, "untrained"):
             weights = flatten(self.make())
