@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from distill.engines.local import Local, place
+import distill.engines.local
+from distill.engines.local import Local, begin, place
 from distill.parallel import Driver, Unit, Worker, working_in
 
 
@@ -73,6 +74,24 @@ def make(folder, names, count, fate, heard=lambda *told: None):
         units = [Unit(name, None, (folder / name).exists, "units", 2) for name in names]
         driver.make(units)
         return units
+
+
+def begin_with_a_full_disk(folder, count, driver):
+    """A worker's begin; the disk of the first is full once, as its first file is to be whole."""
+    begin(folder, count, driver)
+    original = os.fsync
+
+    def fsync(handle):
+        os.fsync = original
+        Path("full").touch()
+        find_the_disk_full()
+
+    if place.local_rank == 0:
+        os.fsync = fsync
+
+
+def fill_the_disk_of_a_worker():
+    distill.engines.local.begin = begin_with_a_full_disk
 
 
 def wait_for_ever(folder, name):

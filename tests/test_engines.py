@@ -10,6 +10,7 @@ import time
 import crewed
 import pytest
 import torch
+from test_crew import accuracies, contents
 from test_faults import forked, in_a_process
 from test_line import ROOT, toy
 
@@ -53,6 +54,16 @@ def test_units_that_fail_three_times_are_named_when_all_others_are_made(tmp_path
     assert "e: [Errno 28] No space left on device" in told
     assert sorted(path.name for path in tmp_path.glob("?")) == ["b", "c"]
     assert len(list(tmp_path.glob("tried-*"))) == 11
+
+
+def test_a_full_disk_of_one_worker_leaves_the_set_and_the_numbers_of_one_process(tmp_path):
+    words, before = toy("mtt", "draws=1", "baselines=[]"), crewed.fill_the_disk_of_a_worker
+    assert in_a_process([*words, "out=one"], tmp_path) == 0
+    words = [word for word in words if word != "workers=1"]
+    assert in_a_process([*words, "workers=2", "threads=1", "out=two"], tmp_path, before=before) == 0
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert (tmp_path / "full").exists() and contents(one, "**/*") == contents(two, "**/*")
+    assert accuracies(one) == accuracies(two)
 
 
 def test_a_unit_whose_file_is_there_is_not_asked_for(tmp_path):
