@@ -1,0 +1,68 @@
+"""Drivers that are killed, nodes that are lost: what is there at the end is what one process leaves."""
+
+import re
+import sys
+import time
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from test_crew import accuracies, contents
+from test_slurm import FILES, alike, one, started  # noqa: F401  # a fixture
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def below(pid, word):
+    """Processes that ``pid`` began, or one of those, with a word in their command line."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            parents[int(path.name)] = int(re.findall(r"PPid:\s+(\d+)", (path / "status").read_text())[0])
+    family = {pid}
+    while more := {child for child, parent in parents.items() if parent in family} - family:
+        family |= more
+    found = []
+    for each in sorted(family - {pid}):
+        with suppress(OSError):
+            found += [each] * (word in Path(f"/proc/{each}/cmdline").read_text())
+    return found
+
+
+def test_a_driver_that_is_killed_goes_on_from_the_first_expert(one, tmp_path):  # noqa: F811
+    process = started("out", tmp_path, ["workers=2"], {})
+    while not contents(tmp_path / "out", FILES[0]):
+        assert process.poll() is None, (tmp_path / "out.log").read_text()
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "out" / "report.json").exists()
+    there = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob(f"{FILES[0]}.safetensors")}
+    process = started("out", tmp_path, ["workers=2"], {})
+    assert process.wait(300) == 0, (tmp_path / "out.log").read_text()
+    assert alike(one, tmp_path / "out") and accuracies(tmp_path / "out") == accuracies(one)
+    assert all(path.stat().st_mtime_ns == when for path, when in there.items())
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed")
+def test_a_node_of_a_ray_is_lost(one, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.cluster_utils import Cluster
+
+    small = {"num_cpus": 1, "object_store_memory": 100_000_000, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=small)
+    try:
+        nodes = [cluster.head_node, cluster.add_node(**small)]
+        raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
+        words = ["task=experts", "engine=ray", f"engine.address={cluster.address}"]
+        process = started("out", tmp_path, words, {})
+        while not all(below(raylet, "ray::distill") for raylet in raylets):
+            assert process.poll() is None, (tmp_path / "out.log").read_text()
+            time.sleep(0.05)
+        cluster.remove_node(nodes[1], allow_graceful=False)
+        assert process.wait(300) == 0, (tmp_path / "out.log").read_text()
+    finally:
+        cluster.shutdown()
+    assert alike(one, tmp_path / "out") and len(contents(tmp_path / "out", FILES[0])) == 2
