@@ -1,6 +1,10 @@
-"""Drivers that are killed, nodes that are lost: what is there at the end is what one process leaves."""
+"""Workers and drivers that are killed at random moments: what is there at the end is what one process leaves."""
 
+import os
+import random
 import re
+import signal
+import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -12,6 +16,9 @@ from test_crew import accuracies, contents
 from test_slurm import FILES, alike, one, started  # noqa: F401  # a fixture
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+LONGEST = 4.0  # seconds between two kills
+DRIVERS = 0.25  # of the kills are of a driver
 
 
 def below(pid, word):
@@ -30,8 +37,66 @@ def below(pid, word):
     return found
 
 
+def a_process(word):
+    """Kills a worker below the driver."""
+
+    def kill(driver, draw, environment):
+        found = below(driver, word)
+        with suppress(ProcessLookupError):
+            for each in draw.sample(found, min(1, len(found))):
+                os.kill(each, signal.SIGKILL)
+        return len(found) > 0
+
+    return kill
+
+
+def a_job(driver, draw, environment):
+    """Kills the process of a job."""
+    queue, environment = ["squeue", "-h", "-r", "-t", "running", "-o", "%i"], {**os.environ, **environment}
+    jobs = subprocess.run(queue, env=environment, capture_output=True, text=True).stdout.split()
+    for job in draw.sample(jobs, min(1, len(jobs))):
+        subprocess.run(["scancel", "--signal=KILL", job], env=environment)
+    return len(jobs) > 0
+
+
+ENGINES = {
+    "local": (["workers=2"], a_process("spawn_main")),
+    "ray": (["engine=ray"], a_process("ray::distill")),
+    "slurm": (["engine=slurm", "engine.poll=1", "engine.gigabytes=1"], a_job),
+}
+
+
+def under_fire(engine, kills, one, folder, environment, seed=0):  # noqa: F811
+    """Lines one after another, until so many processes were killed; each ends, perhaps begun anew, as one process does."""
+    words, kill = ENGINES[engine]
+    draw, left, lines = random.Random(seed), kills, 0
+    while left:
+        lines += 1
+        out = f"{engine}{lines}"
+        process = started(out, folder, words, environment)
+        while (code := process.poll()) != 0:
+            if code is not None:
+                said = (folder / f"{out}.log").read_text()
+                assert code == -signal.SIGKILL or "failed 3 times" in said, said
+                process = started(out, folder, words, environment)
+            time.sleep(draw.uniform(0, LONGEST))
+            if left and draw.random() < DRIVERS and process.poll() is None:
+                process.kill()
+                process.wait()
+                left -= 1
+            elif left:
+                left -= kill(process.pid, draw, environment)
+        assert alike(one, folder / out) and accuracies(folder / out) == accuracies(one)
+        assert [len(contents(folder / out, each)) for each in FILES] == [2, 1]
+
+
+def test_workers_and_drivers_of_this_machine_are_killed(one, tmp_path):  # noqa: F811
+    under_fire("local", 4, one, tmp_path, {})
+
+
 def test_a_driver_that_is_killed_goes_on_from_the_first_expert(one, tmp_path):  # noqa: F811
-    process = started("out", tmp_path, ["workers=2"], {})
+    words, _ = ENGINES["local"]
+    process = started("out", tmp_path, words, {})
     while not contents(tmp_path / "out", FILES[0]):
         assert process.poll() is None, (tmp_path / "out.log").read_text()
         time.sleep(0.01)
@@ -39,7 +104,7 @@ def test_a_driver_that_is_killed_goes_on_from_the_first_expert(one, tmp_path):  
     process.wait()
     assert not (tmp_path / "out" / "report.json").exists()
     there = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob(f"{FILES[0]}.safetensors")}
-    process = started("out", tmp_path, ["workers=2"], {})
+    process = started("out", tmp_path, words, {})
     assert process.wait(300) == 0, (tmp_path / "out.log").read_text()
     assert alike(one, tmp_path / "out") and accuracies(tmp_path / "out") == accuracies(one)
     assert all(path.stat().st_mtime_ns == when for path, when in there.items())
