@@ -1,8 +1,8 @@
-# make demo: the whole line on real handwritten digits.  make test: the tests.  make fuzz: all settings.  make docs: the site.  make results: tables of the pages from results/.  Each sets up .venv first.
+# make demo: the whole line on real handwritten digits.  make test: the tests.  make fuzz: all settings.  make faults: thirty kills.  make docs: the site.  make results: tables of the pages from results/.  Each sets up .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test fuzz check bench docs results
+.PHONY: demo test fuzz faults check bench docs results
 
 demo: .venv/ready
 	$(BIN)/python run.py
@@ -12,6 +12,9 @@ test: .venv/ready
 
 fuzz: .venv/ready
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 tests/fuzz_all.py
+
+faults: .venv/ready
+	$(BIN)/python -m pytest -q tests/kill_all.py
 
 check: .venv/ready
 	$(BIN)/ruff check .
