@@ -106,7 +106,7 @@ METHODS = {
         GradientMatching,
         {"collective": True, "warmup_networks": 0, "ipc": UNEQUAL},
     ),
-    "ncfm": (NCFM, {"batch_real": 7}),
+    "ncfm": (NCFM, {"batch_real": 7, "sampler": True, "lr_sampler": 0.1}),
     "ncfm of unequal classes at random frequencies": (NCFM, {"ipc": UNEQUAL, "init": "noise", "sampler": False}),
     "idc": (IDC, {"batch_synthetic": 7}),
 }
@@ -126,8 +126,9 @@ def steps(folder, peers=ALONE):
         for step in range(2):
             loss = method.update(step)
             leaves = [each for group in method.configure_optimizers().param_groups for each in group["params"]]
-            slopes = getattr(method, "slopes", [])  # of what makes NCFM's frequencies
-            found[f"{name} {step}"] = [loss.detach(), *torch.autograd.grad(loss, leaves), *slopes]
+            slopes = [each.flatten() for each in getattr(method, "slopes", [])]  # of what makes NCFM's frequencies
+            sampled = [torch.cat(slopes)] if slopes else []  # of biases before a batch norm they are rounding alone
+            found[f"{name} {step}"] = [loss.detach(), *torch.autograd.grad(loss, leaves), *sampled]
     return found
 
 
