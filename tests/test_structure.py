@@ -205,6 +205,7 @@ ORDER = [
         "distill.runs.explained",
         "distill.runs.pipeline",
         "distill.runs.results",
+        "distill.runs.outside",
         "distill.runs.suite",
         "distill.runs.foreseen",
         "distill.runs.suited",

@@ -18,7 +18,7 @@ from distill.benchmark import run_suite
 from distill.cli.artefacts import values_of
 from distill.cli.suites import carried_out
 from distill.report.rows import Report
-from distill.runs import ahead
+from distill.runs import ahead, outside
 from distill.runs.composed import compose
 from distill.runs.line import Line
 from distill.runs.progress import Shown
@@ -296,6 +296,31 @@ def test_shards_share_the_cells_and_a_row_that_another_process_makes_is_left_to_
         )  # leaves no row
         run.go(index, 2)
     assert len(tried[0]) == len(tried[1]) == 2 and not {*map(str, tried[0])} & {*map(str, tried[1])}
+
+
+def test_workers_elsewhere_judge_cells_side_by_side_and_what_fails_there_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    from distill.engines.local import Local
+
+    found = {}
+    for name, here in (("one", True), ("many", False)):
+        monkeypatch.setattr(Local, "here", here)
+        run = run_of(
+            values_of([*TOY, "method=[random]", "suite.transfer=[]", f"out={name}", f"workers={1 if here else 2}"])
+        )
+        run.check()
+        run.go()
+        assert not run.failed
+        found[name] = {
+            each["protocol"]: each["accuracies"] for rows in map(run.rows, run.subjects) for each in rows.values()
+        }
+    assert found["one"] == found["many"] and len(found["one"]) == 2
+
+    monkeypatch.setattr(outside, "alone", lambda words, own=outside.alone: [*own(words), "protocol.recipe.epochs=-1"])
+    run = run_of(values_of([*TOY, "method=[random]", "suite.transfer=[]", "out=third", "workers=2"]))
+    run.check()
+    run.go()
+    assert len(run.failed) == 2 and all("epochs" in why for why in run.failed.values())
 
 
 def test_what_the_test_split_picked_has_a_dagger_and_the_releases_spread():

@@ -1,4 +1,4 @@
-"""A suite on sets: cells one after another, cheap ones first; a row is a restart point, what fails is told and tried again."""
+"""A suite on sets: cells, cheap ones first; a row is a restart point, what fails is told and tried again."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hydra.utils import instantiate
+
 from distill.comparison.forms import Form
 from distill.comparison.written import write_tables
 from distill.data.real import RealData
+from distill.engines.base import Engine
 from distill.files import flat
 from distill.presets import options
 from distill.report.rows import Report, Row
@@ -20,6 +23,7 @@ from distill.runs.checks import plain
 from distill.runs.composed import compose, literal, overrides
 from distill.runs.entries import are_made, folders
 from distill.runs.line import Line
+from distill.runs.outside import is_here, sent
 from distill.runs.pipeline import carry_out
 from distill.runs.progress import Shown
 from distill.runs.recorded import complete_overrides
@@ -204,11 +208,25 @@ class SuiteRun:
         every = [Job(subject, cell).id for subject in self.subjects for cell in self.suite.cells({}, subject.name)]
         tried = set(every) - set(every[index::count])
         while jobs := [job for _, job in self.left() if job.id not in tried and job.subject.id not in self.failed]:
-            for job in jobs:
-                tried.add(job.id)
+            tried |= {job.id for job in jobs}
+            self.try_each(jobs)
+
+    def try_each(self, jobs: Sequence[Job]) -> None:
+        """One after another with all workers; or, where these are elsewhere, side by side, each cell by one of them."""
+        engine: Engine | None = None
+        for job in jobs:
+            with self.noted(job.id):
+                line = self.line(job)
+                engine = instantiate(line.cfg.engine)
+                carry_out(line.run, line.real, ("experts", "judge") if is_here(engine) else ("experts",))
+        left = [job for job in jobs if job.id not in self.failed]
+        if engine is None or is_here(engine) or not left:
+            return
+        longest = self.line(left[-1])
+        with sent(engine, [self.words(job) for job in left], longest) as futures:
+            for job, future in zip(left, futures, strict=True):
                 with self.noted(job.id):
-                    line = self.line(job)
-                    carry_out(line.run, line.real, ("experts", "judge"))
+                    future.result()
 
     @contextmanager
     def noted(self, what: str) -> Iterator[None]:
