@@ -32,6 +32,7 @@ ABANDONED_SECONDS = 3600.0
 PART = 2**24  # bytes that are hashed or written at once, at least an item
 CODES = {  # of safetensors
     **{torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.bool: "BOOL"},
+    torch.complex64: "C64",
     **{torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8"},
 }
 

@@ -105,14 +105,16 @@ class Crew:
 
     def make_each(self, left: Sequence[Unit], shown: Sequence[Unit], progress: HowFar) -> None:
         """One after another in this process; what is shown and not left is done."""
-        done = {unit.key: unit.size for unit in shown}
+        done, told = {unit.key: unit.size for unit in shown}, dict[str, int]()
         done.update((unit.key, 0) for unit in left)
 
         def tell(unit: Unit, much: int) -> None:
             done[unit.key] = much
             alike = [each for each in shown if each.text == unit.text]
-            if unit.text:
-                progress(unit.text, sum(done[each.key] for each in alike), sum(each.size for each in alike))
+            there = sum(done[each.key] for each in alike)
+            if unit.text and told.get(unit.text) != there:
+                told[unit.text] = there
+                progress(unit.text, there, sum(each.size for each in alike))
 
         for unit in sorted(left, key=lambda each: -each.size):
             unit.make(partial(tell, unit))

@@ -60,11 +60,14 @@ def slurm(tmp_path_factory):
             each.bind(("localhost", 0))
         ports = [str(each.getsockname()[1]) for each in sockets]
     home = ROOT / "tests" / "slurm"
-    done = subprocess.run([home / "start", folder, *ports], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([home / "start", folder, *ports], capture_output=True, text=True, timeout=240)
+    own = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": f"{home}:{os.environ['PATH']}"}
     try:
         assert done.returncode == 0, done.stderr
-        yield {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": f"{home}:{os.environ['PATH']}"}
+        yield own
     finally:
+        with suppress(subprocess.TimeoutExpired):  # steps of a test that failed
+            subprocess.run(["scancel", "--user=root", "--signal=KILL"], env={**os.environ, **own}, timeout=10)
         for pid in map(int, reversed((folder / "pids").read_text().split())):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)

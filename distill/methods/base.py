@@ -237,7 +237,7 @@ class Method(Foreseen, LightningModule):
 
     def made(self) -> Tensor:
         """Indices of the images that this method learns, where several processes share the set."""
-        return torch.arange(len(self.synset))
+        return torch.arange(sum(self.counts))
 
     def artefact(self) -> SyntheticSet:
         """What is stored of the set at hand."""

@@ -27,6 +27,8 @@ from distill.sets.reading import file_of
 from distill.sizes import Size
 from distill.teachers.store import ExpertStore
 
+JOINING = 60.0  # seconds to wait for another run that looks at a set which is made
+
 
 def experts(line: Line) -> None:
     """Train what the method and the protocol learn from; a store that is complete may be read-only."""
@@ -193,13 +195,14 @@ class Synthesis:
                     service.keep(folder / "synset.safetensors")
 
     def join(self) -> None:
-        """Put the shares together, where they are not yet."""
+        """Put the shares together, where they are not yet; what a killed run left half-written goes."""
         line, count = self.line, len(self.shares)
-        if line.crew.first and self.shares != [self.folder] and not self.is_there(self.folder, (0, 1)):
-            with alone_in(self.folder):
-                claim(self.folder, self.identity)
-                every = [line.method(self.ipc, self.seed, share=(place, count)).made() for place in range(count)]
-                join(every, self.shares, self.folder)
+        if line.crew.first:
+            with alone_in(self.folder, JOINING):
+                if self.shares != [self.folder] and not self.is_there(self.folder, (0, 1)):
+                    claim(self.folder, self.identity)
+                    every = [line.method(self.ipc, self.seed, share=(place, count)).made() for place in range(count)]
+                    join(every, self.shares, self.folder)
         line.crew.wait()
 
 

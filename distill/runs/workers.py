@@ -49,12 +49,18 @@ def wanted(line: Line, arrows: Sequence[str], cores: int) -> int:
     asked = line.cfg.workers
     if asked == 1 or os.name != "posix":  # what workers tell goes through sockets that have a path
         return 1
-    works = [work for arrow in arrows for work in ahead(arrow, line)]
-    units = max((work.units for work in works), default=0)
+    works = {arrow: ahead(arrow, line) for arrow in arrows}
+    units = max((at_once(*each) for each in works.items()), default=0)
     if asked != "auto":
         return max(1, min(asked, units))
     count = min(room(line.device, line.cfg.threads, cores), units)
-    return count if count > 1 and is_long(works, line.real.train) else 1
+    return count if count > 1 and is_long([work for each in works.values() for work in each], line.real.train) else 1
+
+
+def at_once(arrow: str, works: Sequence[Work]) -> int:
+    """Units of an arrow that can be made at the same time: sets of all sizes; one after another what else there is."""
+    units = [work.units for work in works]
+    return sum(units) if arrow == "distill" else max(units, default=0)
 
 
 def ahead(arrow: str, line: Line) -> list[Work]:
@@ -104,7 +110,9 @@ class Team:
         if self.submit is not None and self.line.device.type == "cpu":
             torch.set_num_threads(threads)
         with working_in(
-            crew() if members == 1 and self.here else self.driver(self.way(arrow, members, threads), works)
+            crew()
+            if self.submit is None or (members == 1 and self.here)
+            else self.driver(self.way(arrow, members, threads), works)
         ):
             ARROWS[arrow](self.line)
         crew().wait()
@@ -113,7 +121,7 @@ class Team:
         """As many workers as there are units for, or one where that does more, which is measured."""
         if not self.here or self.submit is None:
             return self.count
-        count = max(1, min(self.count, max((each.units for each in works), default=1)))
+        count = max(1, min(self.count, at_once(arrow, works)))
         shares_cores = self.line.device.type == "cpu" and self.line.cfg.threads is None
         if count > 1 and shares_cores and self.line.cfg.workers == "auto":
             return count if self.side_by_side(arrow, largest(works), count) else 1
