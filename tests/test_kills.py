@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from test_slurm import FILES, alike, one, started  # noqa: F401  # a fixture
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 LONGEST = 4.0  # seconds between two kills
-DRIVERS = 0.25  # of the kills are of a driver
+DRIVERS = 0.25  # of the kills are of a driver, whose workers have begun
 
 
 def below(pid, word):
@@ -37,38 +38,28 @@ def below(pid, word):
     return found
 
 
-def a_process(word):
-    """Kills a worker below the driver."""
-
-    def kill(driver, draw, environment):
-        found = below(driver, word)
-        with suppress(ProcessLookupError):
-            for each in draw.sample(found, min(1, len(found))):
-                os.kill(each, signal.SIGKILL)
-        return len(found) > 0
-
-    return kill
+def processes(word, driver, environment):
+    """Ends of the workers below the driver."""
+    return [partial(os.kill, each, signal.SIGKILL) for each in below(driver, word)]
 
 
-def a_job(driver, draw, environment):
-    """Kills the process of a job."""
+def jobs(driver, environment):
+    """Ends of the processes of jobs."""
     queue, environment = ["squeue", "-h", "-r", "-t", "running", "-o", "%i"], {**os.environ, **environment}
-    jobs = subprocess.run(queue, env=environment, capture_output=True, text=True).stdout.split()
-    for job in draw.sample(jobs, min(1, len(jobs))):
-        subprocess.run(["scancel", "--signal=KILL", job], env=environment)
-    return len(jobs) > 0
+    running = subprocess.run(queue, env=environment, capture_output=True, text=True).stdout.split()
+    return [partial(subprocess.run, ["scancel", "--signal=KILL", job], env=environment) for job in running]
 
 
 ENGINES = {
-    "local": (["workers=2"], a_process("spawn_main")),
-    "ray": (["engine=ray"], a_process("ray::distill")),
-    "slurm": (["engine=slurm", "engine.poll=1", "engine.gigabytes=1"], a_job),
+    "local": (["workers=2"], partial(processes, "spawn_main")),
+    "ray": (["engine=ray"], partial(processes, "ray::distill")),
+    "slurm": (["engine=slurm", "engine.poll=1", "engine.gigabytes=1"], jobs),
 }
 
 
 def under_fire(engine, kills, one, folder, environment, seed=0):  # noqa: F811
     """Lines one after another, until so many processes were killed; each ends, perhaps begun anew, as one process does."""
-    words, kill = ENGINES[engine]
+    words, workers = ENGINES[engine]
     draw, left, lines = random.Random(seed), kills, 0
     while left:
         lines += 1
@@ -80,12 +71,15 @@ def under_fire(engine, kills, one, folder, environment, seed=0):  # noqa: F811
                 assert code == -signal.SIGKILL or "failed 3 times" in said, said
                 process = started(out, folder, words, environment)
             time.sleep(draw.uniform(0, LONGEST))
-            if left and draw.random() < DRIVERS and process.poll() is None:
+            ends = workers(process.pid, environment) if left else []
+            if ends and draw.random() < DRIVERS:
                 process.kill()
                 process.wait()
                 left -= 1
-            elif left:
-                left -= kill(process.pid, draw, environment)
+            elif ends:
+                with suppress(ProcessLookupError):  # it has ended meanwhile
+                    draw.choice(ends)()
+                    left -= 1
         assert alike(one, folder / out) and accuracies(folder / out) == accuracies(one)
         assert [len(contents(folder / out, each)) for each in FILES] == [2, 1]
 
