@@ -110,11 +110,7 @@ def plan(line: Line, processes: Sequence[int], cards: Sequence[Card] = ()) -> Fo
     rows = [
         plain(
             *(each.arrow, each.text, f"{each.units:,}", millions(round(each.images)), f"{each.operations / 1e12:.3g}"),
-            *(
-                f"{each.memory / 1e9:.2g} GB",
-                *map(duration, each.seconds),
-                f"{each.disk / 1e9:.2g} GB" if each.disk else "",
-            ),
+            *(size(each.memory), *map(duration, each.seconds), size(each.disk)),
         )
         for each in found
     ]
@@ -134,15 +130,9 @@ def size(count: float) -> str:
     >>> size(0), size(2.5e6), size(1.25e12)
     ('', '2.5 MB', '1,250 GB')
     """
-    if not count:
-        return ""
-    return (
-        f"{count / 1e9:,.0f} GB"
-        if count >= 1e11
-        else f"{count / 1e9:.3g} GB"
-        if count >= 1e9
-        else f"{count / 1e6:.3g} MB"
-    )
+    if count >= 1e11:
+        return f"{count / 1e9:,.0f} GB"
+    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB" if count else ""
 
 
 def notes(found: Sequence[Part], processes: Sequence[int], cards: Sequence[Card] = ()) -> list[str]:
