@@ -175,14 +175,18 @@ ALL = ["experts", "distill", "evaluate"]
 LONG = "method.experts.recipe.epochs=100000"
 
 
+def wanted(line, arrows, cores):
+    return workers.wanted(line, {arrow: workers.ahead(arrow, line) for arrow in arrows}, cores)
+
+
 def test_as_many_processes_as_cores_where_there_is_enough_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "memory_of", lambda: 100 * peak_bytes())
     out = f"out={tmp_path}"
-    assert workers.wanted(line_of(out), ALL, cores=8) == 1  # a toy's work is done before others have begun
-    assert workers.wanted(line_of(out, LONG, "method.experts.count=20"), ALL, cores=8) == 8
-    assert workers.wanted(line_of(out, LONG, "method.experts.count=20", "threads=2"), ALL, cores=8) == 4
-    assert workers.wanted(line_of(out, LONG, "method.experts.count=3"), ["experts"], cores=8) == 3
-    assert workers.wanted(line_of(out, LONG, "workers=1"), ALL, cores=8) == 1
+    assert wanted(line_of(out), ALL, cores=8) == 1  # a toy's work is done before others have begun
+    assert wanted(line_of(out, LONG, "method.experts.count=20"), ALL, cores=8) == 8
+    assert wanted(line_of(out, LONG, "method.experts.count=20", "threads=2"), ALL, cores=8) == 4
+    assert wanted(line_of(out, LONG, "method.experts.count=3"), ["experts"], cores=8) == 3
+    assert wanted(line_of(out, LONG, "workers=1"), ALL, cores=8) == 1
 
 
 def test_there_is_room_for_a_process_on_each_gpu_else_for_what_cores_and_memory_allow(monkeypatch):
@@ -195,12 +199,12 @@ def test_there_is_room_for_a_process_on_each_gpu_else_for_what_cores_and_memory_
 
 def test_a_number_of_workers_is_obeyed_as_far_as_there_are_units(tmp_path):
     asked = [f"out={tmp_path}", "workers=5", "method.experts.count=4", "ipc=1"]
-    assert workers.wanted(line_of(*asked), ["experts"], cores=1) == 4
-    assert workers.wanted(line_of(*asked), ["distill"], cores=1) == 1
-    assert workers.wanted(line_of(*asked, "syntheses=9"), ["distill"], cores=1) == 5
-    assert workers.wanted(line_of(*asked, "ipc=[1,2,5]"), ["distill"], cores=1) == 3
+    assert wanted(line_of(*asked), ["experts"], cores=1) == 4
+    assert wanted(line_of(*asked), ["distill"], cores=1) == 1
+    assert wanted(line_of(*asked, "syntheses=9"), ["distill"], cores=1) == 5
+    assert wanted(line_of(*asked, "ipc=[1,2,5]"), ["distill"], cores=1) == 3
     few = ["protocol=dsa", "protocol.students=2", "draws=2"]  # which tries no values first
-    assert workers.wanted(line_of(*asked, *few), ["evaluate"], cores=1) == 4
+    assert wanted(line_of(*asked, *few), ["evaluate"], cores=1) == 4
 
 
 def test_nothing_is_ahead_of_a_run_that_is_there(tmp_path):

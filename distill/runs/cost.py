@@ -1,10 +1,12 @@
 """What a run is going to cost, said before anything is trained."""
 
+from collections.abc import Mapping, Sequence
+
 from distill.effort import peak_bytes
 from distill.presets import options
-from distill.runs import ahead
 from distill.runs.line import Line
 from distill.runs.progress import duration
+from distill.runs.rehearsed import Work
 
 
 def is_chosen(line: Line) -> bool:
@@ -14,13 +16,15 @@ def is_chosen(line: Line) -> bool:
     return known or line.cfg.task == "evaluate" or choices["data"] == "digits"
 
 
-def cost(line: Line) -> str:
-    """Work that is left, time on this machine (from two steps of each network, measured here) and memory, in one line.
+def cost(line: Line, ahead: Mapping[str, Sequence[Work]]) -> str:
+    """Work but for the students, time on this machine (from two steps of each network, measured here) and memory, in one line.
 
     Empty where none is left.
+
+    Args:
+        ahead: of each arrow.
     """
-    works = [*ahead.experts(line), *(ahead.sets(line) if line.cfg.task in ("distill", "all") else [])]
-    works = [work for work in works if work.units]
+    works = [work for arrow in ("experts", "distill") for work in ahead.get(arrow, ()) if work.units]
     if not works:
         return ""
     parts = [f"{work.text} ({millions(round(work.images))} images)" for work in works]

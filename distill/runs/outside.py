@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from distill.effort import peak_bytes
 from distill.engines.base import Engine, Need
 from distill.parallel import Crew
 from distill.runs import ahead
 from distill.runs.composed import compose
 from distill.runs.line import Line
 from distill.runs.pipeline import carry_out
+from distill.runs.workers import needed
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def sent(engine: Engine, runs: Sequence[Sequence[str]], longest: Line) -> Iterat
 
     def need() -> Need:
         seconds = sum(each.seconds(longest.real.train) for each in ahead.students(longest))
-        return Need(seconds, peak_bytes(), torch.get_num_threads(), int(longest.device.type == "cuda"))
+        return needed(longest, seconds, torch.get_num_threads())
 
     with engine.open(longest.cfg.workers, lambda *told: None) as submit:
         yield submit([Judging(alone(words), Path.cwd()) for words in runs], need)

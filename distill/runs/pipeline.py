@@ -50,14 +50,15 @@ def carry_out(run: Composed, real: RealData | None = None, arrows: Sequence[str]
             rivals.check(line)
         if "distill" in arrows:
             check_split(line)
+        works = {arrow: workers.ahead(arrow, line) for arrow in arrows} if crew().first else {}
         if crew().first and not cost.is_chosen(line):
             with stage("measuring what this will cost"):
-                told = cost.cost(line)
+                told = cost.cost(line, works)
             if told:
                 progress.say(told)
         if crew().first:
-            room.check(line, [work for arrow in arrows for work in workers.ahead(arrow, line)])
-        with workers.beside(line, arrows, cores) as team:
+            room.check(line, [work for each in works.values() for work in each])
+        with workers.beside(line, works, cores) as team:
             for arrow in arrows:
                 team.go(arrow)
     return line

@@ -29,14 +29,14 @@ SMALL = 1e9  # operations of a step, beside which it counts what it takes to ask
 
 
 @contextmanager
-def beside(line: Line, arrows: Sequence[str], cores: int) -> Iterator["Team"]:
-    """Until the block ends, whoever makes the units of these arrows."""
+def beside(line: Line, works: Mapping[str, Sequence[Work]], cores: int) -> Iterator["Team"]:
+    """Until the block ends, whoever makes the units of arrows with this work ahead."""
     engine: Engine = instantiate(line.cfg.engine)
     if crew() != Crew():
         engine.check_ranks()
         yield Team(line, engine.here, crew().size, cores)
         return
-    workers = wanted(line, arrows, cores) if engine.here else line.cfg.workers
+    workers = wanted(line, works, cores) if engine.here else line.cfg.workers
     if workers == 1 and engine.here:
         yield Team(line, engine.here, 1, cores)
         return
@@ -44,12 +44,11 @@ def beside(line: Line, arrows: Sequence[str], cores: int) -> Iterator["Team"]:
         yield Team(line, engine.here, engine.at_once(workers), cores, submit)
 
 
-def wanted(line: Line, arrows: Sequence[str], cores: int) -> int:
-    """Workers of this machine, for ``workers`` and the work ahead."""
+def wanted(line: Line, works: Mapping[str, Sequence[Work]], cores: int) -> int:
+    """Workers of this machine, for ``workers`` and the work ahead, by arrow."""
     asked = line.cfg.workers
     if asked == 1 or os.name != "posix":  # what workers tell goes through sockets that have a path
         return 1
-    works = {arrow: ahead(arrow, line) for arrow in arrows}
     units = max((at_once(*each) for each in works.items()), default=0)
     if asked != "auto":
         return max(1, min(asked, units))
@@ -83,6 +82,11 @@ def is_long(works: Sequence[Work], real: Split) -> bool:
         if seconds >= WORTH_SECONDS:
             return True
     return False
+
+
+def needed(line: Line, seconds: float, threads: int) -> Need:
+    """By an errand of so many seconds on a line."""
+    return Need(seconds, peak_bytes(), threads, int(line.device.type == "cuda"))
 
 
 @dataclass(frozen=True)
@@ -137,8 +141,7 @@ class Team:
 
         def need() -> Need:
             real = self.line.real.train
-            seconds = max((each.seconds(real) / each.units for each in works), default=0.0)
-            return Need(seconds, peak_bytes(), way.threads, int(self.line.device.type == "cuda"))
+            return needed(self.line, max((each.seconds(real) / each.units for each in works), default=0.0), way.threads)
 
         def submit(keys: Sequence[str], agreed: Mapping[str, Any]) -> Sequence["Future[Any]"]:
             assert self.submit is not None
