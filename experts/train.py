@@ -19,7 +19,6 @@ from distill import rng
 from distill.data.real import RealData
 from distill.networks.flat import FlatStudent, flatten
 from distill.parallel import Unit, crew
-from distill.progress import HowFar
 from distill.sets.coreset import Coreset
 from distill.teachers.store import ExpertStore
 from distill.training.accuracy import accuracy
@@ -57,20 +56,6 @@ EXPERTS, TEACHERS = Kept("expert", "experts", every_epoch=True), Kept("teacher",
 PROXIES = Kept("proxy", "proxies", every_epoch=False, dynamics=True)
 
 
-def train_experts(
-    store: ExpertStore,
-    real: RealData,
-    student: Callable[[], nn.Module],
-    recipe: Recipe,
-    loss: Loss,
-    seed: int,
-    progress: HowFar,
-    compile: bool | str = False,
-) -> None:
-    """Make the units of `experts`."""
-    crew().make(experts(store, real, student, recipe, loss, seed, compile), progress)
-
-
 def experts(
     store: ExpertStore,
     real: RealData,
@@ -96,20 +81,6 @@ def experts(
         lambda: way_to_train(student, batches, most, store.count, compile), f"the way of {store.folder.name}"
     )
     return networks(store, real, student, batches, seed, EXPERTS, way)
-
-
-def train_teachers(
-    store: ExpertStore,
-    real: RealData,
-    student: Callable[[], nn.Module],
-    recipe: Recipe,
-    seed: int,
-    progress: HowFar,
-    kept: Kept = TEACHERS,
-    pretext: BarlowTwins | None = None,
-) -> None:
-    """Make the units of `teachers`."""
-    crew().make(teachers(store, real, student, recipe, seed, kept, pretext), progress)
 
 
 def teachers(

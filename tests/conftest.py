@@ -150,10 +150,11 @@ def student() -> Callable:
 @pytest.fixture
 def experts(real, student, tmp_path) -> ExpertStore:
     """Two experts of four epochs."""
-    from distill.experts.train import train_experts
+    from distill.experts.train import experts as units
+    from distill.parallel import crew
 
     store = ExpertStore(tmp_path / "experts", identity(real), 2)
-    train_experts(store, real, student, make_recipe(), CrossEntropy(), 0, lambda text, done, total: None, compile=False)
+    crew().make(units(store, real, student, make_recipe(), CrossEntropy(), 0))
     return store
 
 

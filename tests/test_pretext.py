@@ -7,8 +7,9 @@ import torch
 from conftest import batches_of, composed, identity, make_recipe
 from hydra.utils import instantiate
 
-from distill.experts.train import TEACHERS, paired, train_teachers
+from distill.experts.train import TEACHERS, paired, teachers
 from distill.identity import canonical, digits, flat_teachers, pathless
+from distill.parallel import crew
 from distill.runs.composed import compose
 from distill.runs.line import Line
 from distill.runs.progress import Shown
@@ -89,7 +90,7 @@ def test_each_view_has_batch_statistics_of_its_own(teacher):
 
 def trained(real, teacher, folder, recipe=RECIPE):
     store = ExpertStore(folder, identity(real), 1)
-    train_teachers(store, real, teacher, recipe, 0, lambda *_: None, TEACHERS, PRETEXT)
+    crew().make(teachers(store, real, teacher, recipe, 0, TEACHERS, PRETEXT))
     return store
 
 
@@ -134,9 +135,11 @@ def test_a_killed_training_goes_on_to_the_same_target(real, teacher, tmp_path, m
 
     store = ExpertStore(tmp_path / "cut", identity(real), 1)
     with pytest.raises(KeyboardInterrupt):
-        train_teachers(store, real, teacher, RECIPE, 0, cut, TEACHERS, PRETEXT)
+        crew().make(teachers(store, real, teacher, RECIPE, 0, TEACHERS, PRETEXT), cut)
     again = ExpertStore(tmp_path / "cut", identity(real), 1)
-    train_teachers(again, real, teacher, RECIPE, 0, lambda text, done, total: told.append(done), TEACHERS, PRETEXT)
+    crew().make(
+        teachers(again, real, teacher, RECIPE, 0, TEACHERS, PRETEXT), lambda text, done, total: told.append(done)
+    )
     assert told == [0, 1, 2, 2, 3]
     assert torch.equal(whole.row(0, -1), again.row(0, -1))
     here, there = whole.statistics(0), again.statistics(0)

@@ -11,10 +11,11 @@ from pages import details
 from test_line import METHODS, line, succeeds  # noqa: F401
 
 import distill
-from distill.experts.train import PROXIES, train_teachers
+from distill.experts.train import PROXIES, teachers
 from distill.methods.base import Inputs
 from distill.methods.selection.method import Selection
 from distill.methods.selection.scored import AUM, CCS, Entropy
+from distill.parallel import crew
 from distill.teachers.committee import Committee
 from distill.teachers.proxies import Proxies
 from distill.training.dynamics import Dynamics
@@ -339,7 +340,7 @@ def test_a_killed_proxy_run_goes_on_and_ends_in_the_same_log(real, student, tmp_
             if done == die_after:
                 raise KeyboardInterrupt
 
-        train_teachers(store, real, student, recipe, 0, progress, PROXIES)
+        crew().make(teachers(store, real, student, recipe, 0, PROXIES), progress)
         return store
 
     whole = train("whole")

@@ -10,7 +10,7 @@ from pytorch_lightning import LightningModule
 from standin import AVAILABLE, device, standin
 
 from distill import augment
-from distill.experts.train import train_experts
+from distill.experts.train import experts
 from distill.methods.decoupled.nrr import NRR
 from distill.methods.decoupled.rded import RDED
 from distill.methods.decoupled.recovery import Recovery
@@ -21,6 +21,7 @@ from distill.methods.matching.gradient import GradientMatching
 from distill.methods.matching.lgm import LinearGradientMatching
 from distill.methods.matching.trajectory import TrajectoryMatching
 from distill.methods.selfsupervised.krrst import KRRST
+from distill.parallel import crew
 from distill.sets.synthetic import SyntheticSet
 from distill.teachers.labels import OnTheFly, Teaching, told
 from distill.teachers.once import Once
@@ -192,7 +193,7 @@ def test_experts_wait_once_an_epoch_for_the_weights_that_are_kept(real, student,
         store = ExpertStore(tmp_path / str(epochs), identity(real), 2)
         lately(there)
         recipe = make_recipe(epochs=epochs)
-        train_experts(store, own, student, recipe, CrossEntropy(), 0, lambda *a: None, compile=False)
+        crew().make(experts(store, own, student, recipe, CrossEntropy(), 0))
         found.append(sum(lately(there).values()))
     assert found[1] - found[0] == 3 * 2  # epochs, and networks one after another
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from conftest import identity, make_recipe
 
-from distill.experts.train import train_teachers
+from distill.experts.train import teachers
+from distill.parallel import crew
 from distill.teachers.committee import Committee
 from distill.teachers.store import ExpertStore
 from distill.training.accuracy import accuracy
@@ -24,7 +25,7 @@ def recipe():
 
 def test_a_teacher_comes_back_with_weights_statistics_and_accuracy(real, teacher, recipe, tmp_path):
     store = ExpertStore(tmp_path, identity(real), 2)
-    train_teachers(store, real, teacher, recipe, 0, quiet)
+    crew().make(teachers(store, real, teacher, recipe, 0), quiet)
     assert not store.missing
     committee = Committee.load({"convnet": store}, lambda name: teacher(), torch.device("cpu"))
     assert committee.names == ("convnet 0", "convnet 1")
@@ -45,17 +46,17 @@ def slow_clock(monkeypatch):
 
 def test_a_killed_training_ends_in_the_same_teacher(real, teacher, recipe, tmp_path, slow_clock):
     whole, broken = (ExpertStore(tmp_path / name, identity(real), 1) for name in ("whole", "broken"))
-    train_teachers(whole, real, teacher, recipe, 0, quiet)
+    crew().make(teachers(whole, real, teacher, recipe, 0), quiet)
 
     def cut(text, done, total):
         if done == 2:
             raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError, match="power cut"):
-        train_teachers(broken, real, teacher, recipe, 0, cut)
+        crew().make(teachers(broken, real, teacher, recipe, 0), cut)
     assert broken.missing and broken.unfinished([0])
     epochs = []
-    train_teachers(broken, real, teacher, recipe, 0, lambda text, done, total: epochs.append(done))
+    crew().make(teachers(broken, real, teacher, recipe, 0), lambda text, done, total: epochs.append(done))
     assert epochs == [2, 3] and broken.unfinished([0]) is None  # told where it stands, then trained for the third
     assert torch.equal(whole.row(0, -1), broken.row(0, -1))
     for name, buffer in whole.statistics(0)[0].items():
@@ -66,7 +67,7 @@ def test_what_is_kept_of_a_teacher_is_its_last_state_in_one_file_of_its_own(
     real, teacher, recipe, tmp_path, slow_clock
 ):
     store, told = ExpertStore(tmp_path, identity(real), 1), []
-    train_teachers(store, real, teacher, recipe, 0, lambda *how_far: told.append(store.unfinished([0])))
+    crew().make(teachers(store, real, teacher, recipe, 0), lambda *how_far: told.append(store.unfinished([0])))
     before, *kept = told
     assert before is None and len(kept) == 3
     buffers = {f"statistics.{name}" for name, _ in teacher().named_buffers()}
@@ -77,7 +78,7 @@ def test_what_is_kept_of_a_teacher_is_its_last_state_in_one_file_of_its_own(
 
 def test_no_epochs_keep_the_network_as_it_is_made(real, teacher, recipe, tmp_path):
     store = ExpertStore(tmp_path, identity(real), 1)
-    train_teachers(store, real, teacher, recipe.with_(epochs=0), 0, quiet)
+    crew().make(teachers(store, real, teacher, recipe.with_(epochs=0), 0), quiet)
     assert store.row(0, -1).isfinite().all() and store.statistics(0)[1] <= 1
 
 
@@ -85,7 +86,7 @@ def test_missing_and_altered_teachers_are_told(real, teacher, recipe, tmp_path):
     store = ExpertStore(tmp_path, identity(real), 1)
     with pytest.raises(FileNotFoundError, match="0 of 1 experts in .*: train them with `python run.py task=experts`"):
         Committee.load({"convnet": store}, lambda name: teacher(), torch.device("cpu"))
-    train_teachers(store, real, teacher, recipe, 0, quiet)
+    crew().make(teachers(store, real, teacher, recipe, 0), quiet)
     (file,) = store.folder.glob("expert_*")
     content = file.read_bytes()
     payload = 8 + int.from_bytes(content[:8], "little")

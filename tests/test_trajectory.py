@@ -4,7 +4,8 @@ import pytest
 import torch
 from conftest import identity, load_npz, make_recipe, write_npz
 
-from distill.experts.train import train_experts
+from distill.experts.train import experts as units
+from distill.parallel import crew
 from distill.teachers.store import ExpertStore
 from distill.training.losses import CrossEntropy
 
@@ -27,7 +28,7 @@ def test_expert_i_is_the_same_whichever_others_exist_and_a_killed_run_continues(
     assert experts.missing == [1]
     with pytest.raises(FileNotFoundError, match="1 of 2 experts in .*python run.py task=experts"):
         experts.complete()
-    train_experts(experts, real, student, make_recipe(), CrossEntropy(), 0, silent)
+    crew().make(units(experts, real, student, make_recipe(), CrossEntropy(), 0))
     assert torch.equal(experts.row(1, -1), expected)
     assert (experts.folder / "expert_0000.safetensors").stat().st_mtime_ns == untouched
     assert experts.complete() is experts
@@ -96,7 +97,7 @@ def test_the_manifest_says_what_the_experts_are(experts):
 def test_an_expert_that_diverges_is_not_stored(real, student, tmp_path):
     store = ExpertStore(tmp_path / "e", identity(real), 1)
     with pytest.raises(ValueError, match="expert 0 diverged"):
-        train_experts(store, _huge(real), student, make_recipe(lr=10.0), CrossEntropy(), 0, silent)
+        crew().make(units(store, _huge(real), student, make_recipe(lr=10.0), CrossEntropy(), 0))
     assert store.missing == [0]
 
 
@@ -114,6 +115,4 @@ def test_networks_without_a_trajectory_are_refused_before_training(tmp_path):
     real = load_npz(write_npz(tmp_path / "a.npz"))
     store = ExpertStore(tmp_path / "e", identity(real), 1)
     with pytest.raises(ValueError, match="batch statistics"):
-        train_experts(
-            store, real, partial(ResNet, (3, 8, 8), 3, depth=18, norm="batch"), make_recipe(), CrossEntropy(), 0, silent
-        )
+        units(store, real, partial(ResNet, (3, 8, 8), 3, depth=18, norm="batch"), make_recipe(), CrossEntropy(), 0)
