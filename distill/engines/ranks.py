@@ -1,7 +1,6 @@
 """Processes of a torchrun, which share the work among themselves."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from distill.engines.base import Engine, Submit
@@ -15,9 +14,7 @@ class Torchrun(Engine):
     def check_ranks(self) -> None:
         """They are what is asked for."""
 
-    @contextmanager
-    def open(self, workers: int | str, heard: Heard) -> Iterator[Submit]:
+    def open(self, workers: int | str, heard: Heard) -> AbstractContextManager[Submit]:
         raise ValueError(
             "engine=ranks is for the processes of a torchrun: torchrun --nproc-per-node=2 run.py engine=ranks ..."
         )
-        yield

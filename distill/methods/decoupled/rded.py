@@ -119,7 +119,9 @@ def composites(
     net, (_, height, width) = committee.nets[0], real.shape
     tall, wide = height // factor, width // factor
     images, errors = [], []
-    for cls, numbers in (wanted or {cls: range(count) for cls, count in enumerate(counts)}).items():
+    if wanted is None:
+        wanted = {cls: range(count) for cls, count in enumerate(counts)}
+    for cls, numbers in wanted.items():
         own = real.sample(cls, pool, rng.generator(seed, "pool", cls))
         g = rng.generator(seed, "patches", cls)
         crops = torch.stack(
