@@ -6,8 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import ExitStack, closing, suppress
+from pathlib import Path
 
 import pytest
 from test_crew import contents
@@ -47,13 +49,11 @@ def alike(one, out):
 
 
 @pytest.fixture(scope="module")
-def slurm(tmp_path_factory):
+def slurm():
     """The environment of a SLURM of one node."""
     if shutil.which("slurmctld", path=f"{os.environ['PATH']}:/usr/sbin") is None:
         pytest.skip("slurm-wlm is not installed")
-    folder = tmp_path_factory.mktemp("slurm")
-    for parent in (folder, folder.parent, folder.parent.parent):
-        parent.chmod(0o755)  # munge is another user
+    folder = Path(tempfile.mkdtemp(prefix="slurm"))  # not pytest's, which is closed to other users, as munge is
     with ExitStack() as free:
         sockets = [free.enter_context(closing(socket.socket())) for _ in range(2)]
         for each in sockets:
@@ -71,6 +71,7 @@ def slurm(tmp_path_factory):
         for pid in map(int, reversed((folder / "pids").read_text().split())):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 SLURM = ["task=experts", "engine=slurm", "engine.poll=1", "engine.gigabytes=1"]
