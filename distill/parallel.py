@@ -215,15 +215,15 @@ class Driver(Crew):
         if not units:
             return []
         futures = self.submit([self.named(unit.key) for unit in units], self.agreed)
-        tried, found = dict(zip(futures, units, strict=True)), []
+        tried, found = dict(zip(futures, units, strict=True)), set[str]()
         for future in as_completed(tried):
             unit, error = tried[future], future.exception()
             if error is not None and not unit.is_done():  # a worker may die as its file is there
                 why[unit.key] = error
-                found.append(unit)
+                found.add(unit.key)
             elif unit.text:
                 self.heard(self.named(unit.key), unit.text, unit.size, 0)
-        return found
+        return [unit for unit in units if unit.key in found]
 
 
 @dataclass(frozen=True)
