@@ -23,13 +23,14 @@ PICKED = "† ‡ chosen on the test split: the paper's figure, or that snapshot
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in one place of a table; grey is not ours."""
+    """What stands in one place of a table; grey is not ours, and the link is of a page in Markdown alone."""
 
     text: str = MISSING
     runs: str = ""
     mark: str = ""
     bold: bool = False
     grey: bool = False
+    link: str = ""
 
 
 @dataclass(frozen=True)

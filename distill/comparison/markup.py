@@ -82,7 +82,8 @@ def lines(form: Form) -> str:
     def shown(cell: Cell) -> str:
         above = f" <sup>{cell.runs}</sup>" if cell.runs else ""
         around = "**" * cell.bold + "*" * cell.grey
-        return around + _plain(cell.text) + around + cell.mark + above
+        text = f"[{_plain(cell.text)}]({cell.link})" if cell.link else _plain(cell.text)
+        return around + text + around + cell.mark + above
 
     head = [f"| {' | '.join(map(_plain, form.columns))} |", "|" + "---|" * len(form.columns)]
     return "\n".join([*head, *(f"| {' | '.join(map(shown, row))} |" for row in form.rows)])

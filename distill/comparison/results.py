@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.checks import check_ranges, setting
-from distill.comparison.forms import Form, accuracy, plain
-from distill.comparison.pivots import size
+from distill.comparison.forms import Cell, Form, accuracy, plain
+from distill.comparison.pivots import by_size, size
 from distill.comparison.verdicts import Verdict, verdict
 from distill.files import read_record, write_record
 from distill.presets import options
@@ -30,6 +30,11 @@ NOTES = (
     "Published ± is a standard deviation.",
     "Met: with 1.645 standard errors of both numbers at most a point apart. Consistent: within 1.96 of them; a run that has "
     "something otherwise than its cell can be no more.",
+)
+
+WITHIN = (
+    "Compare methods under one protocol alone. `distill reproduce CELL` runs one again; a method's link shows its images and "
+    "names its cell."
 )
 
 
@@ -101,6 +106,16 @@ class Result:
         known = [each["seconds"] for each in self.sets]
         return None if None in known else sum(known), sum(row["seconds"] for row in self.rows)
 
+    @property
+    def random(self) -> list[Row]:
+        """Of random real images, judged beside the cell."""
+        return [row for row in self.rows if row["method"] == RANDOM]
+
+    @property
+    def kept(self) -> str | None:
+        """File of the first synthesis whose set is kept."""
+        return next((each["file"] for each in self.sets if each["file"]), None)
+
 
 def results(folder: Path = RESULTS) -> list[Result]:
     """All that lie in a folder, by cell."""
@@ -130,7 +145,7 @@ def details(found: Sequence[Result]) -> Form:
     columns = ["cell", "otherwise than the cell", "random real", "sd of students", "seeds", "sets", "torch"]
     body = []
     for each in found:
-        beside = next((accuracy(row).text for row in each.rows if row["method"] == RANDOM), None)
+        beside = next((accuracy(row).text for row in each.random), None)
         sd, sets = each.row.get("sd_student"), each.sets
         spread = None if sd is None else f"{100 * sd:.1f}"
         versions = dict.fromkeys(str(one) for one in [*(made["torch"] for made in sets), each.row.get("torch")] if one)
@@ -149,6 +164,38 @@ def overview(found: Sequence[Result]) -> Form:
         cells = [told.get((method, column)) for column in columns]
         body.append(plain(method, *(each and f"{accuracy(each.row).text}, {_told(each)}" for each in cells)))
     return Form("overview", "Published cells, run here", ["method", *columns], body)
+
+
+def leaderboard(found: Sequence[Result]) -> Form:
+    """By data and size the methods, the most accurate first, each with its place in the gallery; and random real images."""
+    told: dict[tuple[str, ...], tuple[Row, list[Cell]]] = {}
+    for each in found:
+        link = Cell(each.row["method"], link=f"gallery.md#{each.cell}" if each.kept else "results.md#cells-with-data")
+        for row in [each.row, *each.random]:
+            own = row["method"] != RANDOM
+            name, last = (link, [each.row.get("published"), _told(each)]) if own else (Cell(RANDOM), [None, None])
+            how = f"{row['protocol']}, {row['student']}, {row['labels']}"
+            told[each.cell if own else "", row["data"], size(row), how] = row, [name, accuracy(row), *plain(*last, how)]
+    body, before = list[list[Cell]](), ""
+    for row, cells in sorted(told.values(), key=lambda one: (one[0]["data"], *by_size(one[0])[2:], -one[0]["mean"])):
+        where = f"{row['data']}, ipc {size(row)}"
+        body.append([Cell("" if where == before else where), *cells])
+        before = where
+    columns = ["data", "method", "accuracy, %", "published, ± sd", "verdict", "protocol, student, labels"]
+    return Form("leaderboard", "Cells that were run here", columns, body, [NOTES[0], WITHIN])
+
+
+def gallery(found: Sequence[Result]) -> list[tuple[Result, str]]:
+    """Results whose sets are kept, with what their number stands beside."""
+    told = []
+    for each in (one for one in found if one.kept):
+        row = each.row
+        beside = "; ".join(f"{accuracy(one).text} ({accuracy(one).runs})" for one in each.random) or "not measured"
+        papers = f"published {row['published']} (± sd), {_told(each)}" if each.verdict else _told(each)
+        text = f"{accuracy(row).text} % ({accuracy(row).runs}); {papers}; random real images: {beside}"
+        how = f"Protocol {row['protocol']}, student {row['student']}, {row['labels']} labels"
+        told.append((each, f"{text}. {how}."))
+    return told
 
 
 def without(found: Sequence[Result]) -> int:
