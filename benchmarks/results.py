@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
+from torchvision.utils import make_grid
 
 import distill
 from distill.comparison import results
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/index.md", "docs/results.md", "docs/gallery.md")
 PICTURES = ROOT / "docs" / "images" / "learned"
 PART = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
-CLASSES, SIDE = 10, 96  # of a picture: classes in a row, and pixels that an image is shown at
+CLASSES, SIDE, GAP = 10, 96, 4  # of a picture: classes in a row, pixels that an image is shown at, and between two
 
 
 def table(form: Form) -> str:
@@ -48,7 +48,7 @@ def gallery(found: Sequence[Result]) -> str:
     parts = []
     for each, told in results.gallery(found):
         own = shown(each, "images/learned")
-        parts.append(f"### {each.cell}\n\n{own}\n\n{told}\n\n```bash\ndistill reproduce {each.cell}\n```")
+        parts.append(f"## {each.cell}\n\n{own}\n\n{told}\n\n```bash\ndistill reproduce {each.cell}\n```")
     return "\n\n".join(parts) or "None yet."
 
 
@@ -71,9 +71,9 @@ def picture(result: Result) -> Image.Image:
     """The first image of each of the first ten classes, of the first synthesis that is kept, side by side."""
     synset = distill.load(RESULTS / str(result.kept))
     first = [int((synset.classes == cls).nonzero()[0]) for cls in synset.classes.unique()[:CLASSES]]
-    row = eight_bit(torch.cat(list(synset.pixels[first]), 2))
-    times = max(1, SIDE // row.height)
-    return row.resize((times * row.width, times * row.height), Image.Resampling.NEAREST)
+    times = max(1, SIDE // synset.images.shape[2])
+    large = synset.pixels[first].repeat_interleave(times, 2).repeat_interleave(times, 3)
+    return eight_bit(make_grid(large, nrow=CLASSES, padding=GAP, pad_value=1.0))
 
 
 def pictures(found: Sequence[Result]) -> dict[Path, Image.Image]:

@@ -36,7 +36,7 @@ def test_a_set_is_made_judged_and_shown(real, tmp_path, monkeypatch):
     synset = dd.make("dm", real, ipc=1, steps=2, snapshot_every=1, **QUICK)
     assert repr(synset) == "<SyntheticSet of digits, 1 per class: 10 images 1x8x8 of 10 classes, hard labels, by dm>"
     assert synset.path == Path("outputs/digits-dm-ipc1-seed0/synset.safetensors") and len(iterates(synset.path)) == 3
-    assert "data:image/png;base64," in synset._repr_html_() and synset.show().size == (36, 342)
+    assert "data:image/png;base64," in synset._repr_html_() and synset.show().size == (342, 36)
     report = dd.evaluate(synset, real, **JUDGED)
     assert [(row["method"], row["protocol"]) for row in report.rows] == [("dm", "ours+"), ("random real", "ours+")]
     assert dd.evaluate(synset, real, **JUDGED).rows == report.rows

@@ -183,6 +183,14 @@ def test_a_picture_shows_a_row_for_each_class(real):
     assert [bool((each == 1).all()) for each in shown] == [False, False, False, False, True, True, False, False, True]
 
 
+def test_a_picture_of_an_image_a_class_has_ten_in_a_row():
+    shade = torch.arange(12)[:, None, None, None] / 20
+    picture = grid(shade.expand(-1, 1, 32, 32), torch.arange(12))
+    assert picture.shape == (3, 2 * 34 + 2, 10 * 34 + 2)
+    shown = [picture[0, 34 * (cls // 10) + 9, 34 * (cls % 10) + 9] for cls in range(12)]
+    assert torch.equal(torch.stack(shown), shade.flatten())
+
+
 def test_a_long_tailed_set_goes_the_whole_line(line, tmp_path):  # noqa: F811
     labels = np.repeat([0, 1, 2], [2, 9, 4])
     images = np.random.default_rng(0).integers(0, 256, (15, 8, 8, 1), dtype=np.uint8)

@@ -33,7 +33,7 @@ def rows_of(side: int) -> int:
 
 
 def grid(pixels: Tensor, classes: Tensor) -> Tensor:
-    """At most ten images of each class, a row for each class, (3, H', W') in [0, 1].
+    """At most ten images of each class, a row for each class, or ten classes of one image, (3, H', W') in [0, 1].
 
     Args:
         pixels: (N, C, H, W) in [0, 1].
@@ -45,7 +45,7 @@ def grid(pixels: Tensor, classes: Tensor) -> Tensor:
     pixels = torch.cat([torch.cat([pixels[row], white.expand(widest - len(row), -1, -1, -1)]) for row in rows])
     times = max(1, SIDE // pixels.shape[2])
     large = pixels.repeat_interleave(times, 2).repeat_interleave(times, 3)
-    return make_grid(large, nrow=widest, padding=2, pad_value=1.0)
+    return make_grid(large, nrow=widest if widest > 1 else EACH, padding=2, pad_value=1.0)
 
 
 def eight_bit(picture: Tensor) -> Image.Image:

@@ -109,7 +109,7 @@ class SyntheticSet(TrainingSet, Dataset):
         return f'<div>{html.escape(repr(self)[1:-1])}<br><img src="{as_uri(self.picture(MOST_SHOWN))}"></div>'
 
     def show(self) -> Image.Image:
-        """At most ten images of each class, a row for each class; a notebook shows what this returns."""
+        """At most ten images of each class, a row for each class or ten of one image; a notebook shows what this returns."""
         return eight_bit(self.picture())
 
     def picture(self, most: int = MOST_CLASSES) -> Tensor:
