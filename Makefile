@@ -1,8 +1,8 @@
-# make demo: the whole line on real handwritten digits.  make test: the tests.  make fuzz: all settings.  make faults: thirty kills.  make docs: the site.  make results: tables of the pages from results/.  Each sets up .venv first.
+# make demo: the whole line on real handwritten digits.  make test: the tests.  make fuzz: all settings.  make faults: thirty kills.  make docs: the site.  make tutorials: its pages from tutorials/.  make results: tables of the pages from results/.  Each sets up .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test fuzz faults check bench docs results
+.PHONY: demo test fuzz faults check bench docs tutorials results
 
 demo: .venv/ready
 	$(BIN)/python run.py
@@ -28,8 +28,15 @@ results: .venv/ready
 	$(BIN)/python benchmarks/results.py
 
 # A broken link, or a name that the reference asks for and the code has not, fails; --quiet would leave warnings uncounted.
-docs: .venv/docs
+docs: .venv/docs tutorials
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# Each tutorial is run when it, or what it runs, was changed; a page is what came out.
+SOURCES := $(shell find distill configs experts -name '*.py' -o -name '*.yaml')
+tutorials: $(patsubst tutorials/%.py,docs/tutorials/%.md,$(wildcard tutorials/*.py))
+
+docs/tutorials/%.md: tutorials/%.py benchmarks/tutorials.py $(SOURCES) | .venv/docs
+	$(BIN)/python benchmarks/tutorials.py $<
 
 .venv/docs: .venv/ready
 	$(BIN)/pip install --quiet --editable '.[docs]'

@@ -38,7 +38,8 @@ from distill.sets.synthetic import SyntheticSet
 
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
-PAGES = [README, *sorted(DOCS.rglob("*.md"))]
+TUTORIALS = sorted((ROOT / "tutorials").glob("*.py"))  # whose pages are made when the site is
+PAGES = [README, *(page for page in sorted(DOCS.rglob("*.md")) if page.parent != DOCS / "tutorials")]
 FENCE = re.compile(r"^```(\w*)(?: title=\"(.*?)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMANDS = ("python", "distill", "torchrun", "make", "pip", "source", "git", "cd", "tensorboard")
 
@@ -74,7 +75,8 @@ by_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_site_has_every_page():
     site = (ROOT / "mkdocs.yml").read_text()
     listed = re.findall(r"^ *- [^:\n]+: (\S+\.md)$", site, re.MULTILINE)
-    assert sorted(listed) == [page.relative_to(DOCS).as_posix() for page in PAGES if page != README]
+    made = [f"tutorials/{script.stem}.md" for script in TUTORIALS]
+    assert sorted(listed) == sorted([page.relative_to(DOCS).as_posix() for page in PAGES if page != README] + made)
 
 
 def test_the_readme_is_short():
