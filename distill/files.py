@@ -1,14 +1,16 @@
 """Files that are written whole or not at all, and read back only if they are what was written.
 
 A JSON file carries a hash of its content, a safetensors file a JSON record in its header and a hash of that and of the
-tensors; nothing is ever unpickled. Files of the first format are read, too: their hash was of the tensors alone, and their
-JSON had none. What was written in this one does not pass for such a file when it loses its hash.
+tensors; nothing is ever unpickled. Every file says its format, ``distill 2``, one number for all kinds; docs/outputs.md tells
+what changed at each, and tests/formats has files of all. Files of the first say none: their hash was of the tensors alone, and
+their JSON had none. What was written in a later one does not pass for such a file when it loses its hash.
 """
 
 import hashlib
 import json
 import math
 import os
+import re
 import reprlib
 import shutil
 import stat
@@ -25,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 
 from distill.filed import Filed
 
-FORMAT = "distill 2"
+FORMAT = 2  # that is written; this one and all before it are read
 MOST_NESTED = 50  # lists and objects within each other; a record of ours has ten
 DAMAGED = "make or fetch it again"
 ABANDONED_SECONDS = 3600.0
@@ -35,6 +37,10 @@ CODES = {  # of safetensors
     torch.complex64: "C64",
     **{torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8"},
 }
+
+
+class Newer(ValueError):
+    """A file of a format that a later version writes: sound, and not to be deleted."""
 
 
 @contextmanager
@@ -123,12 +129,13 @@ def read_record(path: Path, help: str) -> dict[str, Any]:
         help: what the error advises.
 
     Raises:
-        ValueError: the file is damaged, or was altered.
+        ValueError: the file is damaged, was altered, or is of a later format (`Newer`).
     """
     try:
         record = parsed(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path} is not readable ({error}): {help}") from None
+    check_format(path, record)
     if not {"format", "sha256"} & record.keys():
         return record
     try:
@@ -160,7 +167,7 @@ def parsed(text: str) -> dict[str, Any]:
 
 def sealed(record: Mapping[str, Any], *more: str) -> dict[str, Any]:
     """``record`` with its format, and a hash over all of it and over what ``more`` stands for."""
-    whole = {"format": FORMAT, **record}
+    whole = {"format": f"distill {FORMAT}", **record}
     return {**whole, "sha256": _seal(whole, more)}
 
 
@@ -171,11 +178,18 @@ def unsealed(record: Mapping[str, Any], *more: str) -> dict[str, Any]:
         ValueError: it is not what was sealed.
     """
     whole = {key: value for key, value in record.items() if key != "sha256"}
-    if whole.get("format") != FORMAT:
-        raise ValueError(f"its format is {reprlib.repr(whole.get('format'))}, expected {FORMAT!r}")
+    if whole.get("format") not in [f"distill {number}" for number in range(2, FORMAT + 1)]:
+        raise ValueError(f"its format is {reprlib.repr(whole.get('format'))}, expected 'distill {FORMAT}'")
     if record.get("sha256") != _seal(whole, more):
         raise ValueError("its content does not fit its hash")
     return {key: value for key, value in whole.items() if key != "format"}
+
+
+def check_format(path: Path, header: Mapping[str, Any]) -> None:
+    """Raise `Newer` if the file of this header, or record, is of a later format."""
+    found = re.fullmatch(r"distill (\d{1,9})", str(header.get("format")))
+    if found and int(found[1]) > FORMAT:
+        raise Newer(f"{path} is of format {int(found[1])}, this distill reads up to {FORMAT}: upgrade distill")
 
 
 def _seal(record: Mapping[str, Any], more: tuple[str, ...]) -> str:
@@ -247,7 +261,7 @@ def load_tensors(path: Path, filed: Collection[str] = ()) -> tuple[dict[str, Any
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is truncated, altered or of another kind.
+        ValueError: the file is truncated, altered, of another kind, or of a later format (`Newer`).
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
@@ -257,6 +271,7 @@ def load_tensors(path: Path, filed: Collection[str] = ()) -> tuple[dict[str, Any
             tensors: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is truncated or not a safetensors file ({error}): {DAMAGED}") from None
+    check_format(path, header)
     begins = _begins(path) if filed else {}
     for name in tensors.keys() & set(filed):
         tensors[name] = Filed(path, tensors[name].dtype, tensors[name].shape, begins[name])

@@ -152,8 +152,8 @@ def test_a_list_shows_verdict_cost_and_date(kept, line):  # noqa: F811
     [
         (lambda text: text[:-40], "is not readable"),
         (lambda text: text.replace('"mine"', '"other"'), "was altered"),
-        (lambda text: '{"version": 2}', "version 2"),
-        (lambda text: '{"version": 1, "cell": "toy"}', "command is missing"),
+        (lambda text: '{"format": "distill 3"}', "is of format 3"),
+        (lambda text: '{"cell": "toy"}', "command is missing"),
     ],
 )
 def test_a_damaged_result_is_named_in_one_line(kept, line, damage, message):  # noqa: F811

@@ -17,7 +17,6 @@ from distill.report.rows import RANDOM, Row, check_report
 from distill.text import harmless
 
 RESULTS = Path(str(files("distill.results")))
-VERSION = 1  # of the file's format
 HELP = "write it again with `distill result`"
 
 SET = {
@@ -74,7 +73,6 @@ class Result:
         """Raises ValueError: the file is damaged or no result."""
         record = read_record(path, HELP)
         try:
-            check_ranges("", record, {"version": f"one of {VERSION}"})
             return cls(**{each.name: record.get(each.name, ...) for each in fields(cls)})
         except ValueError as error:
             raise ValueError(f"{path} is no result ({error}): {HELP}") from None
@@ -83,7 +81,7 @@ class Result:
         """The file ``folder/<cell>.json``; with the verdict, for programs."""
         path, found = folder / f"{self.cell}.json", self.verdict
         told = {"verdict": None if found is None else asdict(found)}
-        write_record(path, {"version": VERSION, **vars(self), **told})
+        write_record(path, {**vars(self), **told})
         return path
 
     @property

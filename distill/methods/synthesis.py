@@ -17,7 +17,7 @@ from torch import Tensor
 
 from distill.checks import check_ranges
 from distill.effort import peak_bytes
-from distill.files import load_tensors, read_record, replacing, save_tensors, write_record
+from distill.files import Newer, load_tensors, read_record, replacing, save_tensors, write_record
 from distill.identity import canonical, pathless
 from distill.methods.base import Diverged, Method
 from distill.progress import HowFar, stage
@@ -150,6 +150,8 @@ class _Home(Callback):
             )
             counts = dict.fromkeys(("skips", "skips_in_a_row"), "whole [0, inf)") | {"seconds": "absent or [0, 1e18]"}
             start = _restored(self.state_path, start, tensors, state, counts).to(start.images.device)
+        except Newer:
+            raise
         except ValueError as error:
             kept = max(self.folder.glob(f"snapshots/step_*{SUFFIX}"), default="none")
             raise ValueError(f"{error}; or delete it to start anew (last snapshot: {kept})") from None

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from distill.checks import check_ranges
 from distill.files import (
+    Newer,
+    check_format,
     hash_tensors,
     load_tensors,
     read_record,
@@ -225,8 +227,11 @@ class ExpertStore:
         try:
             with safe_open(path, framework="pt") as file:
                 header = file.metadata() or {}
+                check_format(path, header)
                 first_format = header.keys() - {"statistics"} == {"crc32", "accuracy"}
                 yield file, header if first_format else unsealed(header)
+        except Newer:
+            raise
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path} cannot be used as an expert ({error}): delete it and {HELP}") from None
 
