@@ -26,6 +26,17 @@ def synset(npz, request):
     return start.with_(images=images, labels=torch.randn(6, 3), label_kind="logits", lr=torch.tensor(0.03))
 
 
+def test_a_set_that_was_loaded_and_changed_says_what_it_is_now(synset, tmp_path):
+    synset.save(tmp_path / "before.safetensors", {"method": "mine", "versions": {"torch": "1.0"}})
+    names, hard = ("x", "y", "z"), dict(labels=synset.classes, label_kind="hard", lr=None)
+    changed = distill.load(tmp_path / "before.safetensors").with_(class_names=names, **hard)
+    changed.save(tmp_path / "after.safetensors")
+    after = distill.load(tmp_path / "after.safetensors")
+    assert (after.class_names, after.label_kind, after.lr) == (names, "hard", None)
+    assert after.record["hash"] == after.hash == changed.hash != synset.hash
+    assert (after.record["method"], after.record["versions"]) == ("mine", {"torch": "1.0"})  # of who made it
+
+
 def test_what_is_saved_is_what_is_loaded(synset, tmp_path):
     synset.save(tmp_path / "run" / "synset.safetensors", {"method": "datm", "seed": 3, "config": {"a": [1, None]}})
     for path in ("run", "run/synset.safetensors", "run/synset.json"):

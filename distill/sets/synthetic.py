@@ -246,17 +246,8 @@ class SyntheticSet(TrainingSet, Dataset):
     def save(self, path: Path, record: Mapping[str, Any] | None = None) -> None:
         """Write ``path`` (.safetensors, self-contained) and the same record beside it as .json, for people to read."""
         about = {
-            "format": "distill synthetic set 1",
             "data": self.data,
-            "class_names": list(self.class_names),
-            "space": self.preprocessing.space,
-            "label_kind": self.label_kind,
-            "lr": None if self.lr is None else float(self.lr),
             "ipc": self.ipc,
-            "shape": list(self.images.shape[1:]),
-            "hash": self.hash,
-            "tiles": self.tiles,
-            "factors": list(self.factors),
             "versions": {
                 "python": platform.python_version(),
                 "torch": torch.__version__,
@@ -264,6 +255,15 @@ class SyntheticSet(TrainingSet, Dataset):
             },
             **self.record,
             **(record or {}),
+            "format": "distill synthetic set 1",
+            "class_names": list(self.class_names),
+            "space": self.preprocessing.space,
+            "label_kind": self.label_kind,
+            "lr": None if self.lr is None else float(self.lr),
+            "shape": list(self.images.shape[1:]),
+            "hash": self.hash,
+            "tiles": self.tiles,
+            "factors": list(self.factors),
         }
         save_tensors(path, self.stored, about)
         write_json(path.with_suffix(".json"), about)
