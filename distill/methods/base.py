@@ -91,6 +91,11 @@ class Settings:
     def check(self) -> None:
         """Raise ValueError if values that are in range do not go together."""
 
+    @classmethod
+    def by_content(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values of a configuration, where they name files by what is in these; what a set is known by."""
+        return dict(values)
+
     @property
     def plain(self) -> dict[str, Any]:
         """All that are numbers, texts, and lists or maps of them."""
@@ -257,8 +262,7 @@ class Method(Foreseen, LightningModule):
 
     def take(self) -> None:
         """Take the step, whose gradients are there and may be taken."""
-        optimizer: Any = self.optimizers()
-        optimizer.step()
+        self.optimizers().step()  # type: ignore[union-attr]
 
     def training_step(self, step: int) -> None:
         """One outer step: learn, or skip and count. Nothing that diverged reaches the set or the momentum."""
@@ -283,9 +287,7 @@ class Method(Foreseen, LightningModule):
         if not reason:
             self.skips_in_a_row = 0
             return
-        self.skips += 1
-        self.skips_in_a_row += 1
-        self.skipped_because = reason
+        self.skips, self.skips_in_a_row, self.skipped_because = self.skips + 1, self.skips_in_a_row + 1, reason
         if self.skips_in_a_row >= self.max_skips:
             raise Diverged(
                 f"outer step {step}: {self.skips_in_a_row} steps in a row were skipped, at last because {reason}; "

@@ -118,7 +118,7 @@ class Synthesis:
         return {
             "data": line.real.fingerprint,
             "student": line.students[line.first_student],
-            "method": plain(line.cfg.method),
+            "method": line.kind.settings_type.by_content(plain(line.cfg.method)),
             "experts": line.learned_from(self.store, self.seed),
             "ipc": self.ipc,
             "seed": self.seed,

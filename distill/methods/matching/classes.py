@@ -22,9 +22,12 @@ from distill.autotune import EAGER, fastest
 from distill.checks import setting
 from distill.methods.base import Inputs, LoopSettings, Method
 from distill.networks.base import restart, stateless
+from distill.sets.reading import load
 from distill.sets.synthetic import SyntheticSet
 
 Way = TypeVar("Way")
+
+STARTS = ("real", "noise")  # what `init` is where it names no set
 
 # Compiled or not, and how many images go through the network in one call: few stay in a CPU's cache, many fill a GPU.
 WAYS = {EAGER: (False, 64), "wide": (False, 1024), "compiled": (True, 64), "compiled wide": (True, 1024)}
@@ -44,17 +47,23 @@ class ClassSettings(LoopSettings):
     Attributes:
         augment: of the matched batches: ``siamese`` (a class's real and synthetic images alike) or ``none``.
         batch_real: real images of each class at an outer step; all classes get the smallest class's number if that is less.
-        init: ``real`` (random real images) or ``noise`` (standard normal).
+        init: ``real`` (random real images), ``noise`` (standard normal), or the path of a set, whose first images of each class
+            are where this one's start: those that a rule picked (``method=kmeans``), or that another method learned.
         lr_img, momentum_img: SGD on the images.
         compile: torch.compile for the matching: True, False or ``auto``.
     """
 
     augment: Augment = setting(make)
     batch_real: int = setting("whole [1, 1000000]")
-    init: str = setting("one of real, noise")
+    init: str = setting("path")
     lr_img: float = setting("[0, 1000000]")
     momentum_img: float = setting("[0, 1)")
     compile: bool | str = setting("one of true, false, auto")
+
+    @classmethod
+    def by_content(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        init = values["init"]
+        return {**values, "init": init if init in STARTS else load(init).hash}
 
 
 class ClassMatching(Method):
@@ -65,6 +74,7 @@ class ClassMatching(Method):
 
     def __init__(self, inputs: Inputs, settings: ClassSettings):
         super().__init__(inputs, settings)
+        self.start = None if settings.init in STARTS else self.given_start(settings.init)
         self.notes: list[str] = []  # warnings, told when the distillation begins
         self.members = [self.real.of_class(cls) for cls in range(self.real.num_classes)]
         smallest = min(range(self.real.num_classes), key=lambda cls: len(self.members[cls]))
@@ -81,8 +91,13 @@ class ClassMatching(Method):
             restart(deepcopy(self.net))  # every step's network is a fresh one: what cannot be made anew is told here
 
     @property
+    def start_each(self) -> int:
+        """Images that one of `initial_set` is made of."""
+        return 1
+
+    @property
     def real_each(self) -> int:
-        return int(self.settings.init == "real")
+        return self.start_each if self.settings.init == "real" else 0
 
     @property
     def most_peers(self) -> tuple[int, str]:
@@ -109,8 +124,33 @@ class ClassMatching(Method):
         if self.settings.init == "real":
             return super().initial_set()
         synset = SyntheticSet.blank(self.real, self.inputs.ipc)
+        if self.start is not None:
+            return synset.with_(images=self.start)
         noise = torch.randn(synset.images.shape, generator=rng.generator(self.seed, "initial noise"))
         return synset.with_(images=noise.to(synset.images))
+
+    def given_start(self, path: str) -> Tensor:
+        """The first images of each class of a set, (N x `start_each`, C, H, W), in the space of the real ones.
+
+        Raises:
+            ValueError: there is no such set, or not of this shape, or a class has too few.
+        """
+        try:
+            given = load(path)
+        except FileNotFoundError:
+            raise ValueError(
+                f"method.init is {path}, expected one of {', '.join(STARTS)}, or the path of a set"
+            ) from None
+        came, asked = (
+            [*of, *names]
+            for of, names in ((given.images.shape[1:], given.class_names), (self.real.shape, self.real.class_names))
+        )
+        if came != asked:
+            raise ValueError(
+                f"method.init is {path}, a set of {given.data}, expected one of the run's classes and shape"
+            )
+        own = dict(zip(given.class_names, (count * self.start_each for count in self.counts), strict=True))
+        return self.real.preprocessing(given.preprocessing.inverse(given.decoded.subset(own).images))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         images = {"name": "images", "params": [self.synset.images]}

@@ -56,20 +56,22 @@ class PixelMatching(ClassMatching):
         self.shown = [len(places) for places in self.own]
 
     @property
-    def real_each(self) -> int:
-        return max(self.settings.factors) ** 2 * super().real_each
+    def start_each(self) -> int:
+        return max(self.settings.factors) ** 2
 
     @property
     def copies(self) -> int:
         return images_in_one(self.factors)
 
     def initial_set(self) -> SyntheticSet:
-        """Noise, or random real images, shrunk, as many in each stored one as the largest factor cuts it into."""
+        """Noise, or images, shrunk, as many in each stored one as the largest factor cuts it into."""
         if self.settings.init == "noise":
             return super().initial_set()
-        g, prepare = rng.generator(self.seed, "initial images"), self.real.preprocessing
-        drawn = [self.real.draw(cls, count * self.real_each, g) for cls, count in enumerate(self.counts)]
-        pixels = prepare.inverse(self.real.images[torch.cat(drawn)])
+        g, prepare, images = rng.generator(self.seed, "initial images"), self.real.preprocessing, self.start
+        if images is None:
+            drawn = [self.real.draw(cls, count * self.real_each, g) for cls, count in enumerate(self.counts)]
+            images = self.real.images[torch.cat(drawn)]
+        pixels = prepare.inverse(images)
         return SyntheticSet.blank(self.real, self.inputs.ipc).with_(
             images=prepare(tiled(pixels, max(self.factors)).clamp(0, 1))
         )
