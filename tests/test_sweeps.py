@@ -16,11 +16,11 @@ TINY = [
 ]  # fmt: skip
 
 
-def run(folder, *arguments):
+def run(folder, *arguments, before=None):
     """What a sweep of a process of its own printed; what it said lies beside ``folder``."""
     beside = folder.with_name(f"{folder.name} said")
     beside.mkdir(exist_ok=True)
-    code = in_a_process(arguments, beside, before=partial(widely, folder))
+    code = in_a_process(arguments, beside, before=partial(before or widely, folder))
     assert code == 0, (beside / "heard").read_text() + (beside / "said").read_text()
     return (beside / "printed").read_text()
 
@@ -28,6 +28,25 @@ def run(folder, *arguments):
 def widely(folder):
     os.chdir(folder)
     os.environ["COLUMNS"] = "300"
+
+
+def elsewhere(folder):
+    """As if this machine's workers were on others."""
+    from distill.engines.local import Local
+
+    widely(folder)
+    Local.here = False
+
+
+def failing(folder):
+    """And one job's worker finds it impossible."""
+    from distill.runs import outside
+
+    def wrong(words, own=outside.alone):
+        return [*own(words), *(["protocol.recipe.epochs=-1"] if "method.lr_img=5" in words else [])]
+
+    elsewhere(folder)
+    outside.alone = wrong
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +131,29 @@ def test_jobs_share_the_experts_that_they_have_in_common(tmp_path):
     )
     (store,) = tmp_path.rglob("manifest.json")
     assert len(list(store.parent.glob("expert_*"))) == 1 and len(list(tmp_path.glob("multirun/*/report.json"))) == 2
+
+
+ELSEWHERE = [*TINY[:-1], "workers=2", "seed=1", "-m", "method.lr_img=1,5"]
+
+
+def test_jobs_go_side_by_side_where_workers_are_elsewhere(swept, tmp_path):
+    printed = run(tmp_path, *ELSEWHERE, before=elsewhere)
+    assert printed.count("wrote multirun/method.lr_img=") == 8
+    heard = (tmp_path.with_name(f"{tmp_path.name} said") / "heard").read_text()
+    assert heard.count("all rows were there") == 2  # the driver finds what workers made
+    for job in ("method.lr_img=1", "method.lr_img=5"):
+        one, other = (
+            json.loads((folder / "multirun" / name / "report.json").read_text())["rows"]
+            for folder, name in ((swept, f"{job},seed=1"), (tmp_path, job))
+        )
+        assert [row["values"] for row in one] == [row["values"] for row in other]
+
+
+def test_a_job_that_fails_elsewhere_is_told_and_the_others_run(tmp_path):
+    with pytest.raises(AssertionError) as said:
+        run(tmp_path, *ELSEWHERE, before=failing)
+    message = str(said.value)
+    assert "error: protocol.recipe.epochs is -1" in message and "(job method.lr_img=5)" in message
+    assert "error: 1 of the sweep's jobs failed: method.lr_img=5; the same command goes on" in message
+    assert (tmp_path / "multirun" / "method.lr_img=1" / "report.json").exists()
+    assert not (tmp_path / "multirun" / "method.lr_img=5" / "report.json").exists()

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -13,7 +14,11 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from distill.cli.typed import SWEEP, is_sweep, quoted
-from distill.runs.composed import Composed
+from distill.parallel import one_line
+from distill.runs.composed import Composed, compose
+
+if TYPE_CHECKING:
+    from distill.runs.outside import Waiting
 
 LONGEST = 200  # characters of a folder's name; file systems take 255 bytes
 SAME = "hydra.job.config.override_dirname.exclude_keys"
@@ -56,6 +61,38 @@ def placed(run: Composed) -> Composed:
 
 
 _failed: list[str] = []
+_waiting: list["Waiting"] = []  # one, where a job of the sweep has workers on other machines
+
+
+def waits(run: Composed) -> bool:
+    """Whether the run is a job of a sweep that a worker of another machine does, when every job's experts are made."""
+    from distill.runs.outside import Waiting  # brings torch
+
+    own = HydraConfig.get()
+    if own.mode is not RunMode.MULTIRUN:
+        return False
+    if not _waiting:
+        _waiting.append(Waiting())
+    return _waiting[0].take(own.job.override_dirname, run)
+
+
+def finished() -> Iterator[Composed]:
+    """Runs that find all there, when the jobs that waited are done; those that failed are told."""
+    from distill.runs.outside import alone
+
+    for waiting in _waiting:
+        done = []
+        for name, error in waiting.go():
+            if error is None:
+                done.append(compose(*alone(waiting.runs[name].stated)))
+            else:
+                _fail(name, f"error: {one_line(error)}")
+        yield from done
+
+
+def _fail(job: str, why: str) -> None:
+    _failed.append(job)
+    print(f"{why} (job {job})", file=sys.stderr)
 
 
 @contextmanager
@@ -67,8 +104,7 @@ def jobs_go_on() -> Iterator[None]:
         own = HydraConfig.get()
         if own.mode is not RunMode.MULTIRUN or not str(stop.code).startswith("error: "):
             raise
-        _failed.append(own.job.override_dirname)
-        print(f"{stop.code} (job {own.job.override_dirname})", file=sys.stderr)
+        _fail(own.job.override_dirname, str(stop.code))
 
 
 def of_failed_jobs() -> str:

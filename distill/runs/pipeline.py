@@ -31,11 +31,14 @@ OF_THEIR_OWN_WORDS = (
 TASKS = (*errands.TASKS, "all", "report", "compare", *OF_THEIR_OWN_WORDS)
 
 
-def carry_out(run: Composed, real: RealData | None = None, arrows: Sequence[str] = ()) -> Line:
+def carry_out(
+    run: Composed, real: RealData | None = None, arrows: Sequence[str] = (), gone: Sequence[str] | None = None
+) -> Line:
     """Go the arrows of the run's task, or ``arrows``; what a file already answers is not made again.
 
     Args:
         real: the real images, where they are at hand.
+        gone: those of the arrows that are gone here; None: all. What the others ask for is checked with them.
 
     Raises:
         ValueError: the configuration names something impossible; nothing was trained.
@@ -59,6 +62,6 @@ def carry_out(run: Composed, real: RealData | None = None, arrows: Sequence[str]
         if crew().first:
             room.check(line, [work for each in works.values() for work in each])
         with workers.beside(line, works, cores) as team:
-            for arrow in arrows:
+            for arrow in arrows if gone is None else gone:
                 team.go(arrow)
     return line

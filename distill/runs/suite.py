@@ -223,7 +223,7 @@ class SuiteRun:
         if engine is None or is_here(engine) or not left:
             return
         longest = self.line(left[-1])
-        with sent(engine, [self.words(job) for job in left], longest) as futures:
+        with sent(engine, [self.words(job) for job in left], ("judge",), longest) as futures:
             for job, future in zip(left, futures, strict=True):
                 with self.noted(job.id):
                     future.result()
