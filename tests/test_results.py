@@ -14,8 +14,9 @@ import distill
 from benchmarks.results import PAGES, PART, filled
 from distill.cli.results import check_result
 from distill.comparison.results import RESULTS, Result, details, find, overview, results, summary
+from distill.places import words_of
 from distill.report.rows import Report
-from distill.runs.results import Again, words_of
+from distill.runs.results import Again
 
 HERE = ["device=cpu", "workers=1", "compile=false"]
 

@@ -30,7 +30,15 @@ ORDER = [
         "distill.native",
         "distill.effort",
     ),
-    *("distill.checks", "distill.rng", "distill.wording", "distill.sizes", "distill.configs", "distill.results"),
+    *(
+        "distill.checks",
+        "distill.rng",
+        "distill.wording",
+        "distill.places",
+        "distill.sizes",
+        "distill.configs",
+        "distill.results",
+    ),
     "distill.presets",
     *("distill.engines", "distill.engines.base", "distill.engines.local", "distill.engines.*"),
     *(

@@ -1,10 +1,8 @@
 """Results from finished runs, and cells that are run again beside them."""
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from distill.comparison.forms import accuracy
 from distill.comparison.results import RESULTS, Result, find
 from distill.comparison.results import results as kept
 from distill.comparison.verdicts import Verdict, repeated, verdict
+from distill.places import SILENT, name_of, without_places, words_of
 from distill.presets import options, unknown
 from distill.report.rows import Report, Row
 from distill.runs import judging
@@ -24,11 +23,6 @@ from distill.sets.synthetic import SyntheticSet
 from distill.text import check_name
 
 MOST_BYTES = 1_000_000  # of a set's file that is kept beside the rows
-
-SILENT = {  # what moves no number: where files lie, and how the same work is done
-    *("task", "out", "experts_path", "labels_path", "data.root", "data.path", "data.download", "data.workers"),
-    *("device", "threads", "compile", "method.compile", "workers", "logger", "keep_students"),
-}
 
 NOISE = {"seed", "syntheses", "draws", "baselines"}  # what moves it by chance alone, and what stands beside it
 
@@ -106,20 +100,6 @@ def method_of(row: Row, out: Path) -> str:
     return str(compose(*words).choices["method"])
 
 
-def words_of(command: str) -> list[str]:
-    """The words of a row's command that move a number.
-
-    >>> words_of("python run.py experiment=dc_mnist_ipc1 out='my out' device=cpu precision=fp32 ~method.loops")
-    ['experiment=dc_mnist_ipc1', 'precision=fp32', '~method.loops']
-    """
-    words = dropwhile(lambda word: not re.match(r"[~+]|[\w./@]+=", word), shlex.split(command))
-    return [word for word in words if name_of(word) not in SILENT]
-
-
-def name_of(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0]
-
-
 def made_by(row: Row, out: Path) -> list[tuple[SyntheticSet, int]]:
     """The sets that a row judged, with the bytes of their files; none of a method that makes none."""
     paths = [out / name for name in row.get("synsets", [])]
@@ -140,20 +120,6 @@ def keep(synset: SyntheticSet, folder: Path, size: int) -> dict[str, Any]:
         **{"seed": seed, "hash": synset.hash, "file": file, "torch": record.get("versions", {}).get("torch")},
         **{"seconds": record.get("seconds"), "steps": record.get("step")},
     }
-
-
-def without_places(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A set's record without the folders of the machine that it was made on.
-
-    >>> without_places({"overrides": ["ipc=1", "out=/home"], "config": {"out": "/home", "ipc": 1, "data": {"root": "/data"}}})
-    {'overrides': ['ipc=1'], 'config': {'ipc': 1, 'data': {}}}
-    """
-    config = {name: value for name, value in record.get("config", {}).items() if name not in SILENT}
-    for group, values in config.items():
-        if isinstance(values, dict):
-            config[group] = {name: value for name, value in values.items() if f"{group}.{name}" not in SILENT}
-    words = [word for word in record.get("overrides", []) if name_of(word) not in SILENT]
-    return {**record, "overrides": words, "config": config}
 
 
 @dataclass(frozen=True)
