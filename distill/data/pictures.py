@@ -11,11 +11,16 @@ import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
+from torch import Tensor
 from torchvision.transforms.functional import center_crop, resize
+
+from distill.data.preprocessing import Preprocessing, to_pixels
 
 BACKGROUND = "white"  # of what is transparent
 
@@ -80,6 +85,30 @@ def from_array(array: np.ndarray) -> Image.Image:
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)):
         raise ValueError(f"an image is {array.dtype} {array.shape}, expected uint8 (H, W, C) with C of 1, 3 or 4")
     return Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """From a PIL image, or an array (H, W, C) of one, to what networks see, (C, H, W).
+
+    Attributes:
+        prepare: from pixels to the space of the networks.
+        shape: C, H, W.
+        crop: see `pixels`.
+        edge: see `zoomed`; None leaves the picture as it is.
+    """
+
+    prepare: Preprocessing
+    shape: tuple[int, int, int]
+    crop: bool
+    edge: int | None
+
+    def __call__(self, image: Any) -> Tensor:
+        channels, height, width = self.shape
+        image = image if hasattr(image, "convert") else from_array(image)
+        shown = pixels(image, channels, (height, width), self.crop)
+        shown = shown if self.edge is None else zoomed(shown, self.edge)
+        return self.prepare(to_pixels(shown[None]))[0]
 
 
 def check(file: Path) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from distill import rng
 from distill.data.preprocessing import Preprocessing
+from distill.sizes import Size, counts
 
 
 class TrainingSet(ABC):
@@ -57,6 +58,19 @@ class TrainingSet(ABC):
         """Images per class, on average; whole where every class has as many."""
         mean = len(self) / self.num_classes
         return int(mean) if len(set(self.counts)) == 1 else mean
+
+    def first(self, ipc: Size) -> Tensor:
+        """Indices (n,) of the first ``ipc`` images of each class, in the order of the classes.
+
+        Raises:
+            ValueError: a class has fewer, or ``ipc`` is no size (see `distill.sizes`).
+        """
+        asked = counts(ipc, self.class_names, self.counts)
+        short = [cls for cls, count in enumerate(asked) if count > self.counts[cls]]
+        if short:
+            name, has = self.class_names[short[0]], self.counts[short[0]]
+            raise ValueError(f"ipc is {asked[short[0]]}, but class {name!r} of the set has {has} images")
+        return torch.cat([(self.classes == cls).nonzero()[:count, 0] for cls, count in enumerate(asked)])
 
     @property
     def targets(self) -> Tensor:

@@ -16,8 +16,8 @@ from torch.utils.data import Dataset
 
 from distill import rng
 from distill.augment.tiles import one_tile
-from distill.data.pictures import from_array, pixels, zoomed
-from distill.data.preprocessing import Preprocessing, to_pixels
+from distill.data.pictures import Reader
+from distill.data.preprocessing import Preprocessing
 from distill.data.split import Split
 from distill.files import hash_tensors, save_tensors, write_json
 from distill.sets.base import TrainingSet
@@ -25,7 +25,7 @@ from distill.sets.export import export
 from distill.sets.formation import WHOLE, check_factors, decoded, images_in_one
 from distill.sets.looks import as_uri, eight_bit, firsts, grid, rows_of
 from distill.sets.soundness import MOST_CLASSES, check_images, check_labels, check_names, check_rate, check_tiles
-from distill.sizes import Size, counts, spread
+from distill.sizes import Size, spread
 
 MOST_SHOWN = 20  # classes whose images a notebook shows unasked
 WRITTEN = ("factors", "format", "hash", "ipc", "lr", "shape", "tiles", "versions")  # what `save` says of the very set
@@ -127,18 +127,10 @@ class SyntheticSet(TrainingSet, Dataset):
 
         It reads a picture as the set's maker did, see `distill.data.pictures`.
         """
-        channels, height, width = self.images.shape[1:]
         choices = self.record.get("config", {}).get("data", {})
         crop = choices.get("crop", choices.get("lazy", False))  # before there was a choice, lazy folders were cropped
-        edge = choices.get("test_resize")
-
-        def apply(image: Any) -> Tensor:
-            image = image if hasattr(image, "convert") else from_array(image)
-            shown = pixels(image, channels, (height, width), crop)
-            shown = shown if edge is None else zoomed(shown, edge)
-            return self.preprocessing(to_pixels(shown[None]))[0]
-
-        return apply
+        channels, height, width = self.images.shape[1:]
+        return Reader(self.preprocessing, (channels, height, width), crop, choices.get("test_resize"))
 
     @property
     def pixels(self) -> Tensor:
@@ -274,12 +266,7 @@ class SyntheticSet(TrainingSet, Dataset):
         Raises:
             ValueError: a class has fewer, or ``ipc`` is no size (see `distill.sizes`).
         """
-        asked = counts(ipc, self.class_names, self.counts)
-        short = [cls for cls, count in enumerate(asked) if count > self.counts[cls]]
-        if short:
-            name, has = self.class_names[short[0]], self.counts[short[0]]
-            raise ValueError(f"ipc is {asked[short[0]]}, but class {name!r} of the set has {has} images")
-        kept = torch.cat([(self.classes == cls).nonzero()[:count, 0] for cls, count in enumerate(asked)])
+        kept = self.first(ipc)
         about = {name: value for name, value in self.record.items() if name not in WRITTEN}
         about |= {"method": f"{self.record.get('method', 'unknown')} subset", "subset_of": self.hash}
         return self.with_(images=self.images[kept], labels=self.labels[kept], classes=self.classes[kept], record=about)
