@@ -27,8 +27,8 @@ def load(
     """A synthetic set from its file or folder; with ``kind``, from those of another project (see `kinds`).
 
     Args:
-        path: a ``.safetensors`` file, its ``.json`` or the folder of ``synset.safetensors``; with ``kind``, what
-            that project left.
+        path: a ``.safetensors`` file, its ``.json`` or the folder of ``synset.safetensors``, or ``hf://owner/name``
+            (``@REVISION``) on a hub; with ``kind``, what that project left.
         kind: whose files they are: ``mtt``, ``datm``, ``dm``, ``idc``, ``rded``, ...
         data: the real set that they were made from, of ``configs/data``.
         words: what the files do not say: ``zca=True``, ``lr=0.02``, ``images=PATH``, and settings of the data, as
@@ -40,6 +40,7 @@ def load(
 
     Raises:
         FileNotFoundError: there is none.
+        ConnectionError, PermissionError: a hub is not reached, or does not show it.
         ValueError: a file is damaged or asks for more than tensors; something is neither in the files nor stated, or their
             numbers contradict it.
 

@@ -31,10 +31,13 @@ def without_places(record: Mapping[str, Any]) -> dict[str, Any]:
 
     >>> without_places({"overrides": ["ipc=1", "out=/home"], "config": {"out": "/home", "ipc": 1, "data": {"root": "/data"}}})
     {'overrides': ['ipc=1'], 'config': {'ipc': 1, 'data': {}}}
+    >>> without_places({"method": "dm", "overrides": ["out=/home"]})
+    {'method': 'dm'}
     """
     config = {name: value for name, value in record.get("config", {}).items() if name not in SILENT}
     for group, values in config.items():
         if isinstance(values, dict):
             config[group] = {name: value for name, value in values.items() if f"{group}.{name}" not in SILENT}
     words = [word for word in record.get("overrides", []) if name_of(word) not in SILENT]
-    return {**record, "overrides": words, "config": config}
+    kept = {name: value for name, value in record.items() if name not in ("overrides", "config")}
+    return kept | {name: value for name, value in (("overrides", words), ("config", config)) if value}

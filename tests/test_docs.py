@@ -12,6 +12,7 @@ from functools import cache
 import pytest
 import torch
 from conftest import ROOT
+from hub import asked
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from test_structure import ORDER
@@ -253,12 +254,13 @@ def somebodys_set():
 
 
 def carried_out(page, folder, monkeypatch):
-    """The names that the page's blocks leave, run one after another in a folder with a set that somebody gave."""
+    """The names that the page's blocks leave, run one after another in a folder with a set that somebody gave, beside a hub."""
     monkeypatch.chdir(folder)
     somebodys_set().save(folder / "synset.safetensors")
     names: dict = {}
-    for text in runs(page):
-        exec(compile(shortened(text), name_of(page), "exec"), names)
+    with asked(monkeypatch, folder / "hub"):
+        for text in runs(page):
+            exec(compile(shortened(text), name_of(page), "exec"), names)
     return names
 
 

@@ -11,6 +11,7 @@ from distill.data.preprocessing import loaded
 from distill.files import load_tensors
 from distill.sets.foreign import kind_of
 from distill.sets.formation import WHOLE
+from distill.sets.hub import SCHEME, fetched
 from distill.sets.soundness import check_framing, check_record, check_types
 from distill.sets.stored import StoredImages, StoredSet
 from distill.sets.synthetic import SyntheticSet
@@ -20,7 +21,9 @@ SUFFIX = ".safetensors"
 
 
 def file_of(path: str | Path) -> Path:
-    """The ``.safetensors`` file meant by its own path, that of its ``.json``, or its folder's."""
+    """The ``.safetensors`` file meant by its own path, that of its ``.json``, its folder's, or its address on a hub."""
+    if str(path).startswith(SCHEME):
+        return fetched(str(path))
     path = Path(path)
     return path / f"synset{SUFFIX}" if path.is_dir() else path.with_suffix(SUFFIX)
 
@@ -34,7 +37,8 @@ def is_of_files(record: Mapping[str, Any]) -> bool:
 
 
 def load(path: str | Path) -> SyntheticSet:
-    """A synthetic set from its ``.safetensors`` file, its ``.json``, or the folder that holds ``synset.safetensors``.
+    """A synthetic set from its ``.safetensors`` file, its ``.json``, or the folder that holds ``synset.safetensors``;
+    or from a hub, ``hf://owner/name`` (`distill.sets.hub.fetched`).
 
     Raises:
         FileNotFoundError: there is none.

@@ -20,9 +20,11 @@ from distill.data.pictures import Reader
 from distill.data.preprocessing import Preprocessing
 from distill.data.split import Split
 from distill.files import hash_tensors, save_tensors, write_json
+from distill.report.rows import Report
 from distill.sets.base import TrainingSet
 from distill.sets.export import export
 from distill.sets.formation import WHOLE, check_factors, decoded, images_in_one
+from distill.sets.hub import push
 from distill.sets.looks import as_uri, eight_bit, firsts, grid, rows_of
 from distill.sets.soundness import MOST_CLASSES, check_images, check_labels, check_names, check_rate, check_tiles
 from distill.sizes import Size, spread
@@ -283,3 +285,13 @@ class SyntheticSet(TrainingSet, Dataset):
             ValueError: the kind is unknown, or cannot hold this set.
         """
         return export(self.decoded, Path(folder), kind)
+
+    def push(self, address: str, report: Report | None = None, licence: str | None = None) -> str:
+        """Give the set to a hub, with a page that tells of it; see `distill.sets.hub.push`.
+
+        Args:
+            address: ``hf://owner/name``; a public repository is made where there is none.
+            report: whose rows of this set the page shows; None: that of the run which made it, if it is there.
+            licence: of the source images, as ``cc-by-4.0``; None: not known.
+        """
+        return push(self, address, report, licence)
