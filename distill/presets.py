@@ -10,6 +10,13 @@ from distill.text import command
 
 CONFIGS = Path(str(files("distill.configs")))
 FEW = 20  # names that one line can hold
+RENAMED = {  # settings of earlier versions, and what they are now; CONTRIBUTING.md says for how long
+    **{"baselines.random": "draws", "baselines.whole": "baselines=[random,whole]"},
+    **{"protocol.labels": "protocol/labels", "protocol.soft": "protocol/labels", "protocol.iterate": "protocol/choice"},
+    **{"protocol.choices": "protocol.candidates", "protocol.mix_alpha": "protocol.recipe.mix.mix_alpha"},
+    **{"protocol.stretch": "protocol.recipe.schedule.stretch"},
+    **{"method.network_augment.name": "method.network.views.augment"},
+}
 
 
 def options(group: str) -> list[str]:
@@ -40,3 +47,12 @@ def check_experiment(arguments: Sequence[str]) -> None:
         group, _, name = item.partition("=")
         if group == "experiment" and name not in [*options(group), "null"]:
             raise ValueError(unknown(group, name, options(group)))
+
+
+def check_renamed(arguments: Sequence[str]) -> None:
+    """Refuse a setting's name of an earlier version, and say what it is called now."""
+    for item in arguments:
+        name, _, value = item.partition("=")
+        if name in RENAMED:
+            ours = RENAMED[name]
+            raise ValueError(f"{name} has another name now: {ours if '=' in ours else f'{ours}={value}'}")

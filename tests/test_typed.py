@@ -1,5 +1,7 @@
 """What is typed on the command line is taken as it is meant, or told what it is called here."""
 
+import re
+
 import pytest
 from conftest import composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -7,7 +9,10 @@ from omegaconf import OmegaConf
 
 from distill.cli.habits import HABITS, check_habits
 from distill.cli.typed import FOLDERS, LISTS, quoted
-from distill.presets import alike, options
+from distill.files import flat
+from distill.presets import RENAMED, alike, options
+from distill.runs.checks import plain
+from distill.runs.explained import words_explained
 
 PATHS = [
     "plain/path_1.safetensors", "null", "true", "5", "1e3", "a b", "ünïcödé/ß", "a,b", "a=b", "[x]y", "(a)", "{a: 1}", "it's",
@@ -75,6 +80,24 @@ def test_other_settings_are_left_alone():
 def test_habits_from_the_papers_scripts_are_told_the_word_they_meant(arguments, said):
     with pytest.raises(ValueError, match=said):
         check_habits(arguments)
+
+
+@pytest.mark.parametrize("former", RENAMED)
+def test_a_name_of_before_is_told_the_name_of_now_at_both_doors(former):
+    ours = RENAMED[former] if "=" in RENAMED[former] else f"{RENAMED[former]}=7"
+    message = f"^{re.escape(f'{former} has another name now: {ours}')}$"
+    with pytest.raises(ValueError, match=message):
+        check_habits(["task=evaluate", f"{former}=7"])
+    with pytest.raises(ValueError, match=message), words_explained(["seed=1", f"{former}=7"]):
+        pass
+
+
+def test_names_of_before_are_none_of_now_and_those_of_now_exist():
+    cfg = composed("method=dc", "protocol=rded")
+    for former, ours in RENAMED.items():
+        name = ours.partition("=")[0]
+        assert OmegaConf.select(cfg, name.replace("/", "."), default=...) is not ..., ours
+        assert former not in flat(plain(cfg)), former
 
 
 def test_what_is_ours_passes():

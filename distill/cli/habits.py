@@ -4,7 +4,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from distill.presets import alike, options
+from distill.presets import alike, check_renamed, options
 
 FLAGS = {  # Hydra's, and whether a value follows
     "--help": False, "-h": False, "--hydra-help": False, "--version": False, "--resolve": False, "--run": False, "-r": False,
@@ -12,7 +12,7 @@ FLAGS = {  # Hydra's, and whether a value follows
     "--config-path": True, "-cp": True, "--config-name": True, "-cn": True, "--config-dir": True, "-cd": True,
     "--shell-completion": False, "-sc": False, "--experimental-rerun": True,
 }  # fmt: skip
-# What options of the papers' scripts (DC, DSA, DM, MTT, TESLA, FTD, DATM, SRe2L, RDED) and of earlier versions are here.
+# What options of the papers' scripts (DC, DSA, DM, MTT, TESLA, FTD, DATM, SRe2L, RDED) are here.
 HABITS = {
     "dataset": "data", "subset": "data.classes", "data_path": "data.root", "zca": "data.zca", "dsa_strategy": "data.strategy",
     "model": "student", "net": "student", "arch": "student", "arch_name": "student", "eval_mode": "student",
@@ -29,9 +29,8 @@ HABITS = {
     "mipc": "method.pool", "num_crop": "method.patches", "factor": "method.factor",
     "num_exp": "syntheses", "num_eval": "protocol.students", "epoch_eval_train": "protocol.recipe.epochs",
     "re_epochs": "protocol.recipe.epochs", "batch_train": "protocol.recipe.batch", "re_batch_size": "protocol.recipe.batch",
-    "temperature": "protocol.labels.temperature", "protocol.soft": "protocol/labels", "protocol.labels": "protocol/labels",
-    "protocol.iterate": "protocol/choice", "protocol.choice": "protocol/choice", "protocol.recipe": "protocol/recipe",
-    "baselines.random": "draws", "save_path": "out", "gpu": "device", "gpu_id": "device",
+    "temperature": "protocol.labels.temperature", "protocol.choice": "protocol/choice", "protocol.recipe": "protocol/recipe",
+    "save_path": "out", "gpu": "device", "gpu_id": "device",
 }  # fmt: skip
 
 
@@ -56,6 +55,7 @@ def check_habits(arguments: Sequence[str]) -> None:
             f"unknown flag {flags[0]}: settings are NAME=VALUE without dashes, here perhaps {shlex.join(items)} "
             "(--cfg job prints all that there are)"
         )
+    check_renamed(items)
     for item in items:
         name, equals, value = item.partition("=")
         ours = _translated(name, value)
@@ -68,8 +68,6 @@ def _translated(name: str, value: str) -> str:
     ours = HABITS.get(name, name)
     if ours in ("data", "student") and ours != name:
         value = next(iter(alike(value, options(ours))), value)
-    if name == "baselines.whole":
-        return "baselines=[random,whole]"
     if ours == "device" and re.fullmatch(r"(cuda:)?\d+", value):
         return f"device=cuda with CUDA_VISIBLE_DEVICES={value.removeprefix('cuda:')} before python"
     return f"{ours}={value}"

@@ -10,7 +10,7 @@ from hydra.errors import HydraException, InstantiationException, MissingConfigEx
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from distill.presets import CONFIGS, options, unknown
+from distill.presets import CONFIGS, check_renamed, options, unknown
 from distill.runs.composed import compose, places
 
 REPORTED = (ValueError, OSError, RuntimeError, HydraException, OmegaConfBaseException)  # what a user can act on
@@ -18,7 +18,8 @@ REPORTED = (ValueError, OSError, RuntimeError, HydraException, OmegaConfBaseExce
 
 @contextmanager
 def words_explained(stated: Sequence[str]) -> Iterator[None]:
-    """Hydra's errors as a ValueError that helps."""
+    """Hydra's errors, and names of earlier versions, as a ValueError that helps."""
+    check_renamed(stated)
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
