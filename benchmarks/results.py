@@ -30,7 +30,7 @@ def table(form: Form) -> str:
 def shown(result: Result, folder: str) -> str:
     """The picture of a result, for a page from which the site's pictures are in ``folder``."""
     row = result.row
-    return f"![An image of each of the first classes of {row['data']}, learned by {row['method']}]({folder}/{result.cell}.png)"
+    return f"![An image of each of the first classes of {row['data']}, by {row['method']}]({folder}/{result.cell}.png)"
 
 
 def overview(found: Sequence[Result]) -> str:

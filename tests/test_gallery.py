@@ -96,3 +96,9 @@ def test_the_gallery_tells_what_a_number_stands_beside(result):
     assert told[CELL].startswith("84.6 ± 2.0 % (5x3); no published number; random real images: 71.4 ± 7.4 (5x3).")
     assert "published 89.0 ± 3.0 (± sd), met" in told["known"] or "consistent (+1.0)" in told["known"]
     assert "random real images: not measured" in gallery([lonely])[0][1] and not gallery([unkept])
+
+
+def test_a_cell_of_random_images_is_a_line_of_its_own(result):
+    own = measured(result, "picked", 0.7, method="random real", published="69.0 ± 2.0")
+    assert [cells[3].text for cells in leaderboard([own]).rows] == ["–", "69.0 ± 2.0"]
+    assert [cells[1].link for cells in leaderboard([own]).rows] == ["", "gallery.md#picked"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 out = Path("outputs/adding_method").absolute()
 installed = Path(find_spec("distill").origin).parent
-for part in ("distill", "configs", "experts", "results"):  # a wheel has the last three inside of the first
+for part in ("distill", "configs", "experts", "results"):  # in a wheel the first has the others
     if (installed.parent / part / "__init__.py").exists():
         shutil.copytree(installed.parent / part, out / "checkout" / part, dirs_exist_ok=True)
 sys.path.insert(0, str(out / "checkout"))
@@ -34,7 +34,7 @@ sys.path.insert(0, str(out / "checkout"))
 # training images alone; log the loss as `matching_loss`.
 
 # %%
-module = '''"""Ridge matching: a ridge regression that is fitted on synthetic features should be right about real ones."""
+module = '''"""Ridge matching: ridge regression, fitted on synthetic features, should be right of real ones."""
 
 from dataclasses import dataclass
 
@@ -75,7 +75,8 @@ class RidgeMatching(Method):
     def update(self, step: int) -> Tensor:
         with rng.seeded(self.seed, "network", step):
             net = self.student().to(self.real.images.device)
-        order = torch.randperm(len(self.real.labels), generator=rng.generator(self.seed, "real batch", step))
+        g = rng.generator(self.seed, "real batch", step)
+        order = torch.randperm(len(self.real.labels), generator=g)
         batch = order[: self.settings.batch_real].to(self.real.images.device)
         with torch.no_grad():
             real = net.features(self.real.images[batch]).flatten(1)
@@ -91,7 +92,7 @@ class RidgeMatching(Method):
 
 
 def ridge_answers(asked: Tensor, known: Tensor, labels: Tensor, ridge: float) -> Tensor:
-    """What ridge regression from features ``known`` (N, F) to ``labels`` (N, K) says of features ``asked`` (M, F), (M, K)."""
+    """What ridge regression of ``labels`` (N, K) on features ``known`` (N, F) says of ``asked`` (M, F): (M, K)."""
     kernel = known @ known.T
     amount = ridge * kernel.diagonal().mean() * torch.eye(len(kernel), device=kernel.device)
     return asked @ known.T @ torch.linalg.solve(kernel + amount, labels)
@@ -116,8 +117,8 @@ batch_real: 256
 ridge: 0.01
 lr_img: 0.02
 """
-configs = next(path for path in (out / "checkout/configs", out / "checkout/distill/configs") if path.exists())
-path = configs / "method/ridge_matching.yaml"
+homes = (out / "checkout/configs", out / "checkout/distill/configs")  # a checkout's, a wheel's
+path = next(home for home in homes if home.exists()) / "method/ridge_matching.yaml"
 path.write_text(config)
 print(path.relative_to(out))
 

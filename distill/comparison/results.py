@@ -107,7 +107,7 @@ class Result:
     @property
     def random(self) -> list[Row]:
         """Of random real images, judged beside the cell."""
-        return [row for row in self.rows if row["method"] == RANDOM]
+        return [row for row in self.rows[1:] if row["method"] == RANDOM]
 
     @property
     def kept(self) -> str | None:
@@ -169,8 +169,8 @@ def leaderboard(found: Sequence[Result]) -> Form:
     told: dict[tuple[str, ...], tuple[Row, list[Cell]]] = {}
     for each in found:
         link = Cell(each.row["method"], link=f"gallery.md#{each.cell}" if each.kept else "results.md#cells-with-data")
-        for row in [each.row, *each.random]:
-            own = row["method"] != RANDOM
+        for number, row in enumerate([each.row, *each.random]):
+            own = number == 0
             name, last = (link, [each.row.get("published"), _told(each)]) if own else (Cell(RANDOM), [None, None])
             how = f"{row['protocol']}, {row['student']}, {row['labels']}"
             told[each.cell if own else "", row["data"], size(row), how] = row, [name, accuracy(row), *plain(*last, how)]
