@@ -117,7 +117,7 @@ def page(synset: Synset, repository: str, rows: Sequence[Mapping[str, Any]], lic
     made = without_places(synset.record).get("overrides")
     parts = [
         f"# {title(synset)}",
-        "A synthetic set: few images that a network trained on them does almost as well with as with all real ones.",
+        "A synthetic set: few images, which networks are trained on in place of the real ones.",
         f"![Images of each class]({PICTURE})",
         table(("what", "value"), facts(synset, licence, size)),
         f"## Accuracy\n\n{accuracies(rows)}",
