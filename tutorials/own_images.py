@@ -53,7 +53,7 @@ dd.SyntheticSet.from_real(real.train, 10, rng.generator(0, "a look")).show()
 
 # %%
 small = {"student.width": 32, "compile": False}
-synset = dd.make("dm", real, ipc=5, scale="small", steps=300, lr_img=3.0, out=out, **small)
+synset = dd.make("dm", real, ipc=5, scale="small", steps=300, out=out, **small)
 synset.show()
 
 # %%
@@ -64,8 +64,9 @@ report = dd.evaluate(synset, real, protocol="dsa", out=out, **quick)
 # %% [markdown]
 # With two classes a coin reaches 50 %. Which five pieces of a photograph are drawn matters much, hence the spread of
 # the second row; the learned images have seen all pieces of their class. `gain` is the difference, with the interval
-# of the difference. One caution: `lr_img` was picked here by a look at these test images. A number that others shall
-# believe comes from test images that no choice has seen; that is what the validation images are for.
+# of the difference: where it holds zero, three students tell too little, and more of them are the next thing to ask
+# for (`protocol.students`). The step size is that of `scale="small"`. A better one is looked for on the validation
+# images: a number that others shall believe comes from test images that no choice has seen.
 #
 # ## Use it elsewhere
 #
