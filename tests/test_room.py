@@ -101,7 +101,7 @@ def test_a_real_set_that_is_not_here_is_planned_without_making_the_synthetic_one
             found, lacking = parts(Line(run, Shown(), real))
         assert [part.units for part in found] == [ipc // 4] and not lacking  # stacks of four images of each class
         most.append(max(held.levels))
-    assert most[1] < 1.1 * most[0]
+    assert most[1] < 2 * most[0]  # the set itself would be 123 MB beside 30
 
 
 @pytest.mark.parametrize("method", LEARN)

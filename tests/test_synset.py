@@ -231,6 +231,6 @@ def test_a_notebook_shows_the_first_classes_of_many_and_all_where_it_is_asked():
     names = tuple(f"c{k}" for k in range(30))
     synset = SyntheticSet(torch.zeros(30, 1, 8, 8), classes, classes.clone(), names, normalised([0.5], [0.5]), "toy")
     (data,) = re.findall(r"base64,([\w+/=]+)", synset._repr_html_())
-    assert Image.open(io.BytesIO(base64.b64decode(data))).size == (36, 20 * 34 + 2)
-    assert synset.show().size == (36, 30 * 34 + 2)
+    assert Image.open(io.BytesIO(base64.b64decode(data))).size == (10 * 34 + 2, 2 * 34 + 2)
+    assert synset.show().size == (10 * 34 + 2, 3 * 34 + 2)
     assert "&lt;b&gt;" in synset.with_(data="<b>")._repr_html_()

@@ -14,7 +14,6 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from distill.cli.typed import SWEEP, is_sweep, quoted
-from distill.parallel import one_line
 from distill.runs.composed import Composed, compose
 
 if TYPE_CHECKING:
@@ -78,16 +77,18 @@ def waits(run: Composed) -> bool:
 
 def finished() -> Iterator[Composed]:
     """Runs that find all there, when the jobs that waited are done; those that failed are told."""
+    if not _waiting:
+        return
+    from distill.parallel import one_line
     from distill.runs.outside import alone
 
-    for waiting in _waiting:
-        done = []
-        for name, error in waiting.go():
-            if error is None:
-                done.append(compose(*alone(waiting.runs[name].stated)))
-            else:
-                _fail(name, f"error: {one_line(error)}")
-        yield from done
+    done, jobs = [], _waiting[0]
+    for name, error in jobs.go():
+        if error is None:
+            done.append(compose(*alone(jobs.runs[name].stated)))
+        else:
+            _fail(name, f"error: {one_line(error)}")
+    yield from done
 
 
 def _fail(job: str, why: str) -> None:
