@@ -35,6 +35,12 @@ def boards_of(rows):
     return Boards(rows, [cells["gain"] for cells in lines(rows).cells])
 
 
+def test_a_board_has_no_line_of_a_method_that_has_a_published_number_alone():
+    as_dm = dict(protocol="dm", student="convnet", data="cifar10")
+    (board,) = boards_of([measured("dc", 0.5, **as_dm), measured(RANDOM, 0.3, **as_dm)]).boards()  # DM has 26.0
+    assert {line.name for line in board.lines} == {"dc", RANDOM}
+
+
 def test_rows_of_different_trainings_share_no_column_and_the_number_of_students_does_not_matter():
     first, second = boards_of(ROWS).boards()
     assert [name for _, name in first.columns] == ["toy, ipc 1", "toy, ipc 10"]

@@ -109,8 +109,8 @@ class Boards:
         columns = [
             (shown(self.labels.of(row, "data")), shown(self.labels.column(row))) for row in pivot.columns.values()
         ]
-        lines = []
-        for line in pivot.lines:
+        lines, measured = [], [line for line in pivot.lines if line.rows]  # `compare` has what is printed, too
+        for line in measured:
             cells = [self._cell(line.rows[key]) if key in line.rows else None for key in pivot.columns]
             first = next(iter(line.rows.values()))
             chosen = "" if first["selection"] == "last" else f", {first['selection']}"
