@@ -1,8 +1,8 @@
-# make demo: the whole line on real handwritten digits.  make test: the tests.  make fuzz: all settings.  make faults: thirty kills.  make docs: the site.  make tutorials: its pages from tutorials/.  make results: tables of the pages from results/.  Each sets up .venv first.
+# make demo: the whole line on real handwritten digits.  make test: the tests.  make fuzz: all settings.  make faults: thirty kills.  make golden: each method's accuracy on digits.  make docs: the site.  make tutorials: its pages from tutorials/.  make results: tables of the pages from results/.  Each sets up .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test fuzz faults check bench docs tutorials results
+.PHONY: demo test fuzz faults golden check bench docs tutorials results
 
 demo: .venv/ready
 	$(BIN)/python run.py
@@ -15,6 +15,9 @@ fuzz: .venv/ready
 
 faults: .venv/ready
 	$(BIN)/python -m pytest -q tests/kill_all.py
+
+golden: .venv/ready
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 tests/golden_all.py
 
 check: .venv/ready
 	$(BIN)/ruff check .

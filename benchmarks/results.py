@@ -59,6 +59,7 @@ PARTS: dict[str, Callable[[Sequence[Result]], str]] = {
     "details": lambda found: table(results.details(found)),
     "gallery": gallery,
     "commands": commands,
+    "golden": lambda _: table(results.golden(results.results(results.GOLDEN))),
 }
 
 

@@ -13,7 +13,7 @@ from test_line import line, succeeds, toy, typed  # noqa: F401  # a fixture
 import distill
 from benchmarks.results import PAGES, PART, filled
 from distill.cli.results import check_result
-from distill.comparison.results import RESULTS, Result, details, find, overview, results, summary
+from distill.comparison.results import GOLDEN, RESULTS, details, find, overview, results, summary
 from distill.places import words_of
 from distill.report.rows import Report
 from distill.runs.results import Again
@@ -215,11 +215,10 @@ def test_tables_of_no_results_are_empty():
     assert not [form.rows for form in (overview([]), summary([]), details([])) if form.rows]
 
 
-def test_every_file_of_the_results_belongs_to_one():
-    files = {path.relative_to(RESULTS).as_posix() for path in RESULTS.rglob("*") if path.is_file()}
-    known = {"__init__.py", *(f"{result.cell}.json" for result in results())}
-    kept = {made["file"] for result in results() for made in result.sets if made["file"]}
-    assert {name for name in files if "__pycache__" not in name} == known | kept | {
-        name.replace(".safetensors", ".json") for name in kept
-    }
-    assert all(isinstance(result, Result) for result in results())
+@pytest.mark.parametrize("folder", [RESULTS, GOLDEN])
+def test_every_file_of_the_results_belongs_to_one(folder):
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    known = {f"{result.cell}.json" for result in results(folder)}
+    kept = {made["file"] for result in results(folder) for made in result.sets if made["file"]}
+    others = {name for name in files if name == "__init__.py" or re.match(r"__pycache__|golden/", name)}
+    assert files - others == known | kept | {name.replace(".safetensors", ".json") for name in kept}

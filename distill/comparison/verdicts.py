@@ -24,6 +24,7 @@ class Verdict:
         word: ``met``, ``consistent``, ``below`` or ``above``; ``none`` where nothing can be said.
         why: of ``none``.
         changes: what the run has otherwise than the cell.
+        error: standard error of the difference, in points; None where it is not known.
     """
 
     published: float
@@ -31,6 +32,7 @@ class Verdict:
     word: str
     why: str = ""
     changes: tuple[str, ...] = ()
+    error: float | None = None
 
 
 def verdict(row: Mapping[str, Any]) -> Verdict | None:
@@ -52,7 +54,8 @@ def verdict(row: Mapping[str, Any]) -> Verdict | None:
     if ours is None:
         return Verdict(published, gap, "none", "too few runs, or no published spread", changes)
     theirs = (spread or 0.0) ** 2 / _syntheses(str(row.get("published_of") or ""))
-    return Verdict(published, gap, _word(gap, ours + theirs, bool(row.get("cell_changed") or changes)), "", changes)
+    error = sqrt(ours + theirs)
+    return Verdict(published, gap, _word(gap, error, bool(row.get("cell_changed") or changes)), "", changes, error)
 
 
 def repeated(row: Mapping[str, Any], former: Mapping[str, Any], changes: Sequence[str] = ()) -> Verdict:
@@ -69,12 +72,12 @@ def repeated(row: Mapping[str, Any], former: Mapping[str, Any], changes: Sequenc
     ours, before = _variance(row, spread), _variance(former, spread)
     if ours is None or before is None:
         return Verdict(100 * former["mean"], gap, "none", "too few runs, or no published spread", tuple(changes))
-    return Verdict(100 * former["mean"], gap, _word(gap, ours + before, bool(changes)), "", tuple(changes))
+    error = sqrt(ours + before)
+    return Verdict(100 * former["mean"], gap, _word(gap, error, bool(changes)), "", tuple(changes), error)
 
 
-def _word(gap: float, variance: float, changed: bool) -> str:
-    """What a gap in points is called, of numbers whose difference has this variance."""
-    error = sqrt(variance)
+def _word(gap: float, error: float, changed: bool) -> str:
+    """What a gap in points is called, of numbers whose difference has this standard error."""
     if abs(gap) + 1.645 * error <= AS_GOOD_AS and not changed:
         return "met"
     if abs(gap) <= max(1.96 * error, AS_GOOD_AS - 1.645 * error):  # equivalent, too, where something was changed
