@@ -397,7 +397,7 @@ def test_a_published_cell_is_complete_and_has_its_papers_values(name):
     path = [f"data.path={ROOT}"] if "_imagenet" in name.replace("_tiny_imagenet", "") else []
     cfg = composed(f"experiment={name}", *path)
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    method, data, ipc = re.fullmatch(r"([a-z0-9]+)_(\w+)_ipc(\d+)", name).groups()
+    method, network, data, ipc = re.fullmatch(r"([a-z0-9]+)_(convnet_)?(\w+)_ipc(\d+)", name).groups()
     protocol = "dc_mnist" if (method, data) == ("dc", "mnist") else PROTOCOLS.get(method, method)
     assert (cfg.data.name, cfg.ipc, cfg.protocol.name) == (data, int(ipc), protocol)
     assert cfg.data.val == 0
@@ -414,7 +414,9 @@ def test_a_published_cell_is_complete_and_has_its_papers_values(name):
             "distill.networks.cvdd.DenseNet121",
         ]
     if method in ("sre2l", "cda", "rded", "nrr"):
-        assert list(cfg.method.committee.networks) == ["resnet18_bn_kaiming"] == [*cfg.student]
+        own = "convnet" if network else "resnet18_bn_kaiming"
+        assert list(cfg.method.committee.networks) == [own] == [*cfg.student]
+        assert not network or cfg.student.convnet.norm == "batch"
     if method == "ast" or name in ("krrst_tiny_imagenet_ipc10", "krrst_imagenet64_ipc1"):  # no number could be read
         assert cfg.published is None
     else:
@@ -426,12 +428,12 @@ def test_a_published_cell_is_complete_and_has_its_papers_values(name):
 def test_a_published_cell_of_real_images_is_complete(name):
     cfg = composed(f"experiment={name}")
     method, of, data, ipc = re.fullmatch(r"([a-z]+)_(mtt_)?(\w+)_ipc(\d+)", name).groups()
-    protocol = "mtt" if of else "dc"
+    protocol = "mtt" if of else "dc_mnist" if data == "mnist" else "dc"
     assert (cfg.protocol.name, cfg.data.zca, cfg.data.val) == (protocol, bool(of), 0)
     assert (cfg.data.name, cfg.ipc, cfg.data.strategy) == (
         data,
         int(ipc),
-        composed(f"experiment={protocol}_{data}_ipc{ipc}").data.strategy,
+        composed(f"experiment={'mtt' if of else 'dc'}_{data}_ipc{ipc}").data.strategy,
     )
     assert (cfg.syntheses > 1) == (method == "random")  # rules without chance pick one subset
     assert re.fullmatch(r"\d+\.\d( ± \d\.\d)?", cfg.published)
@@ -524,7 +526,7 @@ def test_krrsts_cells_have_the_values_of_its_table(name):
 
 def test_all_published_cells_of_the_specification_are_there():
     cells = {
-        "random": ["cifar10 1 10 50", "mtt_cifar10 1"],
+        "random": ["cifar10 1 10 50", "mtt_cifar10 1 10 50", "mnist 1 10", "fashion_mnist 1 10"],
         "herding": ["cifar10 1 10 50"],
         "mtt": ["cifar10 1 10 50", "cifar100 1 10 50", "tiny_imagenet 1 10 50"],
         "tesla": ["cifar10 1", "cifar100 50", "imagenet64 1"],
@@ -543,7 +545,7 @@ def test_all_published_cells_of_the_specification_are_there():
         "edc": ["cifar10 1 10 50", "cifar100 1 10 50", "tiny_imagenet 1 10 50"],
         "krrst": ["cifar100 10", "tiny_imagenet 10", "imagenet64 1"],
         "nrr": ["cifar10 10", "cifar100 10", "tiny_imagenet 1 10 50"],
-        "rded": ["cifar10 1 10 50", "cifar100 1 10 50", "tiny_imagenet 1 10 50"],
+        "rded": ["cifar10 1 10 50", "convnet_cifar10 1 10 50", "cifar100 1 10 50", "tiny_imagenet 1 10 50"],
         "dm": [
             "mnist 1 10 50",
             "fashion_mnist 1 10 50",
