@@ -58,6 +58,12 @@ def test_what_moves_the_number_is_told(run, change, name):
     assert name in differing(run, change)
 
 
+@pytest.mark.parametrize("cell, twin", [(CELL, "true"), ("experiment=rded_cifar10_ipc10", "false")])
+def test_a_second_row_with_hard_labels_moves_no_number_of_the_first(run, cell, twin):
+    own, synset = run(cell, f"protocol.labels.twin={twin}", made=[cell])
+    assert cells.published(own, [synset], 10).changes == [] and cells.protocol_changes(own) == {}
+
+
 def test_a_cell_whose_data_lie_anywhere_is_the_same_wherever_they_lie(run):
     own, synset = run("experiment=tesla_imagenet64_ipc1", "data.path=somewhere")
     assert cells.published(own, [synset], 1).changes == []

@@ -40,8 +40,10 @@ def protocol_changes(run: Composed) -> Changes:
     chosen = run.choices["protocol"]
     preset = compose(f"protocol={chosen}", "data=npz").cfg.protocol  # no overlay is called after npz
     # What a preset takes from the run, as ${precision}, is no change of it.
-    stated = changes(_plain(run.cfg.protocol, resolve=False), _plain(preset, resolve=False))
-    return {name: pair for name, pair in changes(_plain(run.cfg.protocol), _plain(preset)).items() if name in stated}
+    stated = changes(_judging(run.cfg.protocol, resolve=False), _judging(preset, resolve=False))
+    return {
+        name: pair for name, pair in changes(_judging(run.cfg.protocol), _judging(preset)).items() if name in stated
+    }
 
 
 def published(run: Composed, synsets: Sequence[SyntheticSet], ipc: int | str) -> Published | None:
@@ -70,8 +72,14 @@ def published(run: Composed, synsets: Sequence[SyntheticSet], ipc: int | str) ->
 def _number(cfg: DictConfig, ipc: int | str) -> dict[str, Any]:
     """What an accuracy depends on: of the students, the first is the paper's."""
     name, node = next((name, node) for name, node in _plain(cfg.student).items() if "_target_" in node)
-    groups = {group: _plain(cfg[group]) for group in ("data", "method", "protocol")}
+    groups = {"data": _plain(cfg.data), "method": _plain(cfg.method), "protocol": _judging(cfg.protocol)}
     return {"ipc": ipc, "student": {"name": name, **node}, **groups}
+
+
+def _judging(protocol: DictConfig, resolve: bool = True) -> dict[str, Any]:
+    """The protocol but for whether a second row has hard labels, which moves no number of the first."""
+    plain = _plain(protocol, resolve)
+    return plain | {"labels": {name: value for name, value in plain["labels"].items() if name != "twin"}}
 
 
 def _made_otherwise(config: Any, number: Mapping[str, Any]) -> Changes:
