@@ -22,6 +22,12 @@ PART = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end of results -->)", re
 CLASSES, SIDE, GAP = 10, 96, 4  # of a picture: classes in a row, pixels that an image is shown at, and between two
 
 
+RECIPES = (  # on Fashion-MNIST, one stored image per class: each has one ingredient more
+    "random_fashion_mnist_ipc1", "ncfm_whole_fashion_mnist_ipc1", "ncfm_four_fashion_mnist_ipc1", "ncfm_picked_fashion_mnist",
+    "ncfm_picked_soft_fashion_mnist",
+)  # fmt: skip
+
+
 def table(form: Form) -> str:
     """With its notes; a sentence where it has no row."""
     return f"{lines(form)}\n{below(form)}".rstrip() if form.rows else "None yet."
@@ -59,6 +65,9 @@ PARTS: dict[str, Callable[[Sequence[Result]], str]] = {
     "details": lambda found: table(results.details(found)),
     "gallery": gallery,
     "commands": commands,
+    "ablation": lambda found: table(
+        results.ablation([each for name in RECIPES for each in found if each.cell == name])
+    ),
     "golden": lambda _: table(results.golden(results.results(results.GOLDEN))),
 }
 

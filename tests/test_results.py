@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import scipy.stats
 from conftest import ROOT
 from test_docs import check
 from test_line import line, succeeds, toy, typed  # noqa: F401  # a fixture
@@ -13,7 +14,7 @@ from test_line import line, succeeds, toy, typed  # noqa: F401  # a fixture
 import distill
 from benchmarks.results import PAGES, PART, filled
 from distill.cli.results import check_result
-from distill.comparison.results import GOLDEN, RESULTS, details, find, overview, results, summary
+from distill.comparison.results import GOLDEN, RESULTS, ablation, details, find, overview, results, summary
 from distill.places import words_of
 from distill.report.rows import Report
 from distill.runs.results import Again
@@ -200,19 +201,28 @@ def test_every_result_says_what_the_rule_says_and_keeps_the_sets_that_it_judged(
 
 
 def test_methods_stand_by_data_and_size_where_a_number_is_published(kept):
-    result = find("toy", kept)
-    other = replace(result, rows=[{**result.rows[0], "ipc": 10, "ipc_range": "10", "method": "dc"}])
-    silent = replace(result, rows=[{**result.rows[0], "published": None, "method": "mtt"}])
-    form = overview([result, other, silent])
+    result = replace(find("toy", kept), cell="dm_digits_ipc1")
+    other = replace(result, cell="dm_deep_digits_ipc10", rows=[{**result.rows[0], "ipc": 10, "ipc_range": "10"}])
+    silent = replace(result, cell="mtt_digits_ipc1", rows=[{**result.rows[0], "published": None}])
+    form = overview([other, result, silent])
     assert form.columns == ["method", "digits, ipc 1", "digits, ipc 10"]
     texts = [[cell.text for cell in cells] for cells in form.rows]
-    assert [text[0] for text in texts] == ["dm", "dc"] and texts[0][2] == texts[1][1] == "–"
-    assert "consistent (" in texts[0][1] and texts[0][1].startswith(f"{100 * result.row['mean']:.1f}")
+    assert [text[0] for text in texts] == ["dm_deep", "dm"] and texts[1][2] == texts[0][1] == "–"
+    assert "consistent (" in texts[1][1] and texts[1][1].startswith(f"{100 * result.row['mean']:.1f}")
     assert "no published number" in str(summary([silent]).rows)
 
 
+def test_an_ingredient_gains_what_its_line_has_over_the_line_above(kept):
+    first = find("toy", kept)
+    row = {**first.rows[0], "values": [0.5, 0.6, 0.7], "mean": 0.6, "syntheses": 3}
+    more = {**row, "values": [0.6, 0.8, 1.0], "mean": 0.8}
+    form = ablation([replace(first, rows=[row]), replace(first, rows=[more]), replace(first, rows=[row])])
+    half = scipy.stats.t.ppf(0.975, 0.05**2 / (0.01**2 / 9 / 2 + 0.04**2 / 9 / 2) / 9) * (0.05 / 3) ** 0.5  # Welch's t
+    assert [cells[2].text for cells in form.rows] == ["–", f"20.0 ± {100 * half:.1f}", f"-20.0 ± {100 * half:.1f}"]
+
+
 def test_tables_of_no_results_are_empty():
-    assert not [form.rows for form in (overview([]), summary([]), details([])) if form.rows]
+    assert not [form.rows for form in (overview([]), summary([]), details([]), ablation([])) if form.rows]
 
 
 @pytest.mark.parametrize("folder", [RESULTS, GOLDEN])

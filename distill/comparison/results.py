@@ -13,7 +13,7 @@ from distill.comparison.pivots import by_size, size
 from distill.comparison.verdicts import Verdict, verdict
 from distill.files import read_record, write_record
 from distill.presets import options
-from distill.report.gains import gains
+from distill.report.gains import gains, over
 from distill.report.rows import RANDOM, Row, check_report
 from distill.text import harmless
 
@@ -156,14 +156,24 @@ def details(found: Sequence[Result]) -> Form:
 
 
 def overview(found: Sequence[Result]) -> Form:
-    """Methods by data and size: ours, with its distance from the published number."""
-    told = {(each.row["method"], f"{each.row['data']}, ipc {size(each.row)}"): each for each in found if each.verdict}
-    methods, columns = (list(dict.fromkeys(names)) for names in (zip(*told, strict=True) if told else ((), ())))
+    """Methods, as their cells name them, by data and size: ours, with its distance from the published number."""
+    told = {(_method(each), _where(each)): each for each in found if each.verdict}
+    ordered = sorted(told.values(), key=lambda each: (each.row["data"], *by_size(each.row)[2:]))
+    methods, columns = (list(dict.fromkeys(names)) for names in (map(_method, told.values()), map(_where, ordered)))
     body = []
     for method in methods:
         cells = [told.get((method, column)) for column in columns]
         body.append(plain(method, *(each and f"{accuracy(each.row).text}, {_told(each)}" for each in cells)))
     return Form("overview", "Published cells, run here", ["method", *columns], body)
+
+
+def _method(result: Result) -> str:
+    """As its cell names it: rded, rded_convnet."""
+    return result.cell.partition(f"_{result.row['data']}")[0]
+
+
+def _where(result: Result) -> str:
+    return f"{result.row['data']}, ipc {size(result.row)}"
 
 
 def leaderboard(found: Sequence[Result]) -> Form:
@@ -205,8 +215,7 @@ def golden(found: Sequence[Result]) -> Form:
     for each in found:
         sets, students = each.seconds
         beside = next((accuracy(row).text for row in each.random), None)
-        gain = gains(each.rows)[0]
-        gained = None if gain is None else " ± ".join(f"{100 * part:.1f}" for part in gain if part is not None)
+        gained = _points(gains(each.rows)[0])
         cost = plain(None if sets is None else f"{sets:.0f}", f"{students:.0f}", each.date)
         first = [*plain(each.row["method"], each.row["protocol"]), accuracy(each.row)]
         body.append([*first, *plain(beside, gained), *cost])
@@ -215,9 +224,23 @@ def golden(found: Sequence[Result]) -> Form:
     return Form("golden", "Golden accuracies", columns, body, [told, f"Hardware: {'; '.join(hardware)}."])
 
 
+def ablation(found: Sequence[Result]) -> Form:
+    """A line a recipe, in the given order, with what it has more than the line above."""
+    body = []
+    for number, each in enumerate(found):
+        gain = over(each.row, found[number - 1].row) if number else None
+        body.append([*plain(each.cell), accuracy(each.row), *plain(_points(gain))])
+    told = "Gain: ± half-width of its 95 % interval (Welch's t)."
+    return Form("ablation", "What each ingredient gains", ["recipe", "ours", "gain over the line above"], body, [told])
+
+
 def without(found: Sequence[Result]) -> int:
     """How many published cells have none."""
     return len({name for name in options("experiment") if "_ipc" in name} - {each.cell for each in found})
+
+
+def _points(gain: tuple[float, float | None] | None) -> str | None:
+    return None if gain is None else " ± ".join(f"{100 * part:.1f}" for part in gain if part is not None)
 
 
 def _told(result: Result) -> str:

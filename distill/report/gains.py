@@ -49,6 +49,11 @@ def _gain(row: Row, judged: Sequence[str], randoms: Mapping[Any, Row]) -> tuple[
     beside = randoms.get((*judged, row["labels"]), randoms.get((*judged, "hard")))
     if row["method"] in BASELINES or row["selection"] in PEAKED or beside is None:
         return None
+    return over(row, beside)
+
+
+def over(row: Row, beside: Row) -> tuple[float, float | None]:
+    """The difference of two rows' means, as a fraction, and the half-width of its 95 % interval (Welch's t)."""
     found = difference(sample(row), sample(beside))
     half = None if found.low is None or found.high is None else (found.high - found.low) / 2
     return row["mean"] - beside["mean"], half
