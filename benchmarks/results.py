@@ -20,8 +20,6 @@ PAGES = ("README.md", "docs/index.md", "docs/results.md", "docs/gallery.md")
 PICTURES = ROOT / "docs" / "images" / "learned"
 PART = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
 CLASSES, SIDE, GAP = 10, 96, 4  # of a picture: classes in a row, pixels that an image is shown at, and between two
-
-
 RECIPES = (  # on Fashion-MNIST, one stored image per class: each has one ingredient more
     "random_fashion_mnist_ipc1", "ncfm_whole_fashion_mnist_ipc1", "ncfm_four_fashion_mnist_ipc1", "ncfm_picked_fashion_mnist",
     "ncfm_picked_soft_fashion_mnist",

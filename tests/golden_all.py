@@ -10,9 +10,8 @@ from distill.runs.pipeline import at_work
 from distill.runs.results import Again, told
 
 ERRORS = 3  # of the difference
-POINTS = (
-    3.0  # beside: another way may be the fastest and rounds otherwise, and sets share their experts (AST moved by 2.5)
-)
+# Beside: another way may be the fastest and rounds otherwise, and sets share their experts (AST moved by 2.5).
+POINTS = 3.0
 HERE = ["threads=1", "workers=1", "compile=false", "baselines=[]"]  # random images were judged beside the first run
 
 

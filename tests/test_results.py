@@ -12,7 +12,7 @@ from test_docs import check
 from test_line import line, succeeds, toy, typed  # noqa: F401  # a fixture
 
 import distill
-from benchmarks.results import PAGES, PART, filled
+from benchmarks.results import PAGES, PART, RECIPES, filled
 from distill.cli.results import check_result
 from distill.comparison.results import GOLDEN, RESULTS, ablation, details, find, overview, results, summary
 from distill.places import words_of
@@ -219,6 +219,10 @@ def test_an_ingredient_gains_what_its_line_has_over_the_line_above(kept):
     form = ablation([replace(first, rows=[row]), replace(first, rows=[more]), replace(first, rows=[row])])
     half = scipy.stats.t.ppf(0.975, 0.05**2 / (0.01**2 / 9 / 2 + 0.04**2 / 9 / 2) / 9) * (0.05 / 3) ** 0.5  # Welch's t
     assert [cells[2].text for cells in form.rows] == ["–", f"20.0 ± {100 * half:.1f}", f"-20.0 ± {100 * half:.1f}"]
+
+
+def test_no_line_of_the_recipes_is_missing_so_that_a_gain_is_over_one_ingredient():
+    assert {*RECIPES} <= {result.cell for result in results()}
 
 
 def test_tables_of_no_results_are_empty():

@@ -78,8 +78,8 @@ def _number(cfg: DictConfig, ipc: int | str) -> dict[str, Any]:
 
 def _judging(protocol: DictConfig, resolve: bool = True) -> dict[str, Any]:
     """The protocol but for whether a second row has hard labels, which moves no number of the first."""
-    plain = _plain(protocol, resolve)
-    return plain | {"labels": {name: value for name, value in plain["labels"].items() if name != "twin"}}
+    own = _plain(protocol, resolve)
+    return own | {"labels": {name: value for name, value in own["labels"].items() if name != "twin"}}
 
 
 def _made_otherwise(config: Any, number: Mapping[str, Any]) -> Changes:
