@@ -5,7 +5,7 @@ import time
 import pytest
 
 from distill import progress
-from distill.runs.progress import Lines, Stage, duration, shown
+from distill.runs.progress import Lines, Shown, Stage, duration, shown
 
 
 @pytest.fixture
@@ -62,8 +62,28 @@ def test_a_file_or_a_pipe_gets_lines(lines):
 
 
 def test_the_rate_is_that_of_this_run_and_leaves_out_what_was_there():
-    stage = Stage("experts", first=600, total=1000, began=0.0, done=700)
+    stage = Stage("experts", first=600, total=1000, began=0.0, done=700, moved=50.0)
     assert stage.left(now=50.0) == "300 left, about 2 min 30 s to go"  # 2 a second; 14 with the 600 found
+
+
+def test_the_time_left_falls_while_one_long_unit_is_under_way():
+    stage = Stage("students", first=0, total=3, began=0.0, done=1, moved=100.0)
+    told = [stage.left(now) for now in (100.0, 160.0, 190.0, 1000.0)]
+    assert told == [f"2 left, about {left} to go" for left in ("3 min 20 s", "2 min 20 s", "1 min 50 s", "1 min 40 s")]
+    last = Stage("students", first=0, total=3, began=0.0, done=2, moved=200.0)
+    assert [last.left(now) for now in (290.0, 300.0, 400.0)] == [
+        "1 left, about 10 s to go",
+        *["1 left, due by now"] * 2,
+    ]
+
+
+def test_a_stage_knows_when_it_moved_last(monkeypatch):
+    face, clock = Shown(), iter(range(0, 100, 10))
+    monkeypatch.setattr("distill.runs.progress.time.monotonic", lambda: next(clock))
+    for done in (0, 1, 1):
+        face("students", done, 3)
+    stage = face.stages["students"]
+    assert (stage.began, stage.done, stage.moved) == (0, 1, 10)
 
 
 def test_outside_a_listener_nothing_is_said(lines):

@@ -20,13 +20,18 @@ QUIET_SECONDS = 60.0  # between two plain lines of a stage
 
 @dataclass
 class Stage:
-    """Work that has begun and has not ended; ``first`` of ``total`` were there before, so its rate is that of the rest."""
+    """Work that has begun and has not ended; ``first`` of ``total`` were there before, so its rate is that of the rest.
+
+    Attributes:
+        moved: when ``done`` became what it is.
+    """
 
     text: str
     first: int
     total: int
     began: float
     done: int
+    moved: float
 
     @property
     def how_far(self) -> str:
@@ -36,11 +41,12 @@ class Stage:
         """What is left, and for how long at the rate of this run."""
         if self.total == 1:
             return f"{duration(now - self.began)} so far"
-        moved = self.done - self.first
-        eta = (
-            f"about {duration((now - self.began) / moved * (self.total - self.done))} to go" if moved else "no rate yet"
-        )
-        return f"{self.total - self.done} left, {eta}"
+        left, made = self.total - self.done, self.done - self.first
+        if not made:
+            return f"{left} left, no rate yet"
+        each = (self.moved - self.began) / made
+        ahead = max(each * left - (now - self.moved), each * (left - 1))
+        return f"{left} left, {f'about {duration(ahead)} to go' if ahead else 'due by now'}"
 
 
 class Shown:
@@ -65,10 +71,12 @@ class Shown:
                 del self.parts[text]
 
     def move(self, text: str, done: int, total: int) -> None:
-        stage = self.stages.pop(text, None)
+        now, stage = time.monotonic(), self.stages.pop(text, None)
         begins = stage is None
         if stage is None:
-            stage = Stage(text, done, total, time.monotonic(), done)
+            stage = Stage(text, done, total, now, done, now)
+        if done != stage.done:
+            stage.moved = now
         stage.done, stage.total = done, total
         if done < total:
             self.stages[text] = stage  # what moved last stands last
