@@ -39,6 +39,15 @@ def shown(value: Any) -> str:
     return harmless(text if len(text) <= LONGEST_CELL else f"{text[: LONGEST_CELL - 1]}…")
 
 
+def signed(points: float) -> str:
+    """A difference, never as -0.0.
+
+    >>> signed(2.06), signed(-0.007), signed(-3)
+    ('+2.1', '+0.0', '-3.0')
+    """
+    return f"{round(points, 1) + 0.0:+.1f}"  # -0.0 + 0.0 is 0.0
+
+
 def spreadsheet(value: Any) -> Any:
     """``value`` as a cell of a sheet: text that a spreadsheet would compute gets the apostrophe that keeps it text."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

@@ -9,6 +9,7 @@ from distill.comparison.verdicts import verdict
 from distill.report.differences import agreement
 from distill.report.rows import PEAKED, Row
 from distill.report.table import MARKS
+from distill.text import signed
 
 MISSING = "–"
 ENOUGH = 3  # methods that make a ranking
@@ -136,12 +137,12 @@ def contrasts(found: Comparison) -> list[Form]:
     body = []
     for each in found.contrasts:
         gap, row = each.found, each.ours.row
-        span = None if gap.low is None or gap.high is None else f"{100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
+        span = None if gap.low is None or gap.high is None else f"{signed(100 * gap.low)} to {signed(100 * gap.high)}"
         test = None if span is None else "paired t" if each.paired else "Welch"
         ps = [None if p is None else f"{p:.2g}" for p in (gap.p, each.p_holm, *each.permutation)]
         body.append(
             plain(
-                labels.setting(row), labels.column(row), each.ours.name, each.other.name, f"{100 * gap.mean:+.1f}", span, test,
+                labels.setting(row), labels.column(row), each.ours.name, each.other.name, signed(100 * gap.mean), span, test,
                 *ps, each.runs_for_this, each.runs_for_half_a_point,
             )
         )  # fmt: skip
@@ -217,7 +218,7 @@ def reproductions(found: Comparison) -> list[Form]:
         if known:
             cell = arm.row.get("published_of") or f"{arm.row['method']}, {arm.row['data']}, ipc {size(arm.row)}"
             word = known.word + (f" ({known.why})" if known.why else "")
-            last = plain(f"{known.difference:+.1f}", word, "; ".join(known.changes) or "nothing", arm.row["command"])
+            last = plain(signed(known.difference), word, "; ".join(known.changes) or "nothing", arm.row["command"])
             body.append([*plain(cell, arm.row["published"]), accuracy(arm.row), *last])
     how = [
         "Published ± is a standard deviation. Met: with 1.645 standard errors of both numbers at most a point apart. "

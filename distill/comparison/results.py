@@ -15,7 +15,7 @@ from distill.files import read_record, write_record
 from distill.presets import options
 from distill.report.gains import gains, over
 from distill.report.rows import RANDOM, Row, check_report
-from distill.text import harmless
+from distill.text import harmless, signed
 
 RESULTS = Path(str(files("distill.results")))
 GOLDEN = RESULTS / "golden"  # what each method has on handwritten digits; `make golden` holds it
@@ -247,4 +247,4 @@ def _told(result: Result) -> str:
     found = result.verdict
     if found is None:
         return "no published number"
-    return harmless(f"{found.word} ({found.difference:+.1f}{f'; {found.why}' if found.why else ''})")
+    return harmless(f"{found.word} ({signed(found.difference)}{f'; {found.why}' if found.why else ''})")

@@ -15,7 +15,7 @@ from rich.text import Text
 from distill.files import replacing
 from distill.report.gains import gains, metric_of
 from distill.report.rows import BASELINES, Report, Row, gap_to_published
-from distill.text import shown, spreadsheet
+from distill.text import shown, signed, spreadsheet
 
 MARKS = {"maximum": "†", "test": "‡"}
 
@@ -187,12 +187,12 @@ def _gained(gain: tuple[float, float | None] | None) -> str:
     if gain is None:
         return ""
     difference, half = gain
-    return f"{100 * difference:+.1f}" + ("" if half is None else f" ± {100 * half:.1f}")
+    return signed(100 * difference) + ("" if half is None else f" ± {100 * half:.1f}")
 
 
 def _gap(row: Row) -> str:
     gap = gap_to_published(row)
-    return "" if gap is None else f" ({gap:+.1f})"
+    return "" if gap is None else f" ({signed(gap)})"
 
 
 def _cells(row: Row) -> dict[str, str]:

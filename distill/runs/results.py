@@ -20,7 +20,7 @@ from distill.runs.pipeline import carry_out
 from distill.runs.recorded import stated
 from distill.sets.reading import load
 from distill.sets.synthetic import SyntheticSet
-from distill.text import check_name
+from distill.text import check_name, signed
 
 MOST_BYTES = 1_000_000  # of a set's file that is kept beside the rows
 
@@ -180,5 +180,5 @@ def told(cell: str, row: Row, verdicts: Mapping[str, Verdict]) -> str:
     parts = [f"{cell}: {ours.text} ({ours.runs})"]
     for name, found in verdicts.items():
         more = [found.why, f"otherwise: {', '.join(found.changes)}" if found.changes else ""]
-        parts.append(", ".join([f"{name}: {found.word} ({found.difference:+.1f})", *filter(None, more)]))
+        parts.append(", ".join([f"{name}: {found.word} ({signed(found.difference)})", *filter(None, more)]))
     return "; ".join(parts if verdicts else [*parts, "nothing to compare it with"])
