@@ -17,6 +17,7 @@ from distill.cli.results import check_result
 from distill.comparison.results import GOLDEN, RESULTS, ablation, details, find, overview, results, summary
 from distill.places import words_of
 from distill.report.rows import Report
+from distill.runs.composed import compose
 from distill.runs.results import Again
 
 HERE = ["device=cpu", "workers=1", "compile=false"]
@@ -223,6 +224,12 @@ def test_an_ingredient_gains_what_its_line_has_over_the_line_above(kept):
 
 def test_no_line_of_the_recipes_is_missing_so_that_a_gain_is_over_one_ingredient():
     assert {*RECIPES} <= {result.cell for result in results()}
+
+
+def test_the_set_that_the_recipe_starts_from_lies_beside_its_row():
+    start = distill.load(ROOT / compose("experiment=ncfm_picked_fashion_mnist").cfg.method.init)
+    (picked,) = find("kmeans_fashion_mnist_ipc4").sets
+    assert start.hash == picked["hash"] and start.ipc == 4
 
 
 def test_tables_of_no_results_are_empty():
