@@ -85,6 +85,10 @@ def keep_every_epoch():
     distill.experts.train.SAVE_SECONDS = 0.0
 
 
+def keep_every_step():
+    distill.methods.synthesis.STATE_SECONDS, distill.methods.synthesis.STATE_SHARE = -1.0, float("inf")
+
+
 def fill_the_disk():
     """No file can be completed after the twelfth."""
     original, files = os.fsync, []
@@ -129,7 +133,7 @@ def test_a_line_killed_again_and_again_ends_where_an_unbroken_one_does(method, t
     assert in_a_process(arguments, whole) == 0
     kills = 0
     for die_at in (2, 3, 5, 8, 9, 11, 4, 7, None):
-        status = in_a_process(arguments, broken, die_at)
+        status = in_a_process(arguments, broken, die_at, keep_every_step)
         if status == 0:
             break
         assert status == -signal.SIGKILL

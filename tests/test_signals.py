@@ -7,7 +7,7 @@ import signal
 from functools import partial, wraps
 
 import pytest
-from test_faults import in_a_process, keep_every_epoch
+from test_faults import in_a_process, keep_every_epoch, keep_every_step
 from test_line import line, toy  # noqa: F401  # a fixture
 
 from distill.methods.base import Method
@@ -37,11 +37,20 @@ def in_experts():
     asked_to_end(signal.SIGHUP, ExpertStore, "keep", 3)
 
 
+def between_snapshots():
+    keep_every_step()
+    asked_to_end(signal.SIGTERM, Method, "training_step", 4)
+
+
 CASES = {
     "experts": ("mtt", ["task=experts"], in_experts, 129, "SIGHUP at training experts .*, 2 of 8", "the last epoch kept"),
     "distillation": (
         "dm", [], partial(asked_to_end, signal.SIGTERM, Method, "training_step", 4), 143,
-        "SIGTERM at distilling digits-dm-ipc1-seed0, 3 of 4", "the last snapshot (step 2)",
+        "SIGTERM at distilling digits-dm-ipc1-seed0, 3 of 4", "the last state (step 2)",
+    ),
+    "distillation between snapshots": (
+        "dm", ["method.snapshot_every=1000"], between_snapshots, 143,
+        "SIGTERM at distilling digits-dm-ipc1-seed0, 3 of 4", "the last state (step 3)",
     ),
     "Ctrl-C": (
         "dm", [], partial(asked_to_end, signal.SIGINT, Method, "training_step", 2), 130,

@@ -29,6 +29,8 @@ from distill.training.loop import optimizer_tensors, restore_optimizer
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it tells of every stop
 
 MANY_SKIPS = 0.25  # share of the outer steps from which a finished run warns
+STATE_SECONDS = 300.0  # between two states, so that a killed run loses no more than that where snapshots are rare
+STATE_SHARE = 0.02  # of the time at most goes to states between snapshots
 
 
 def claim(folder: Path, config: Mapping[str, Any]) -> None:
@@ -59,7 +61,7 @@ def distill(
     device: str,
     progress: HowFar,
 ) -> Path:
-    """Run ``method`` to its last step and write ``<folder>/synset.safetensors``; go on from the last snapshot if there is one.
+    """Run ``method`` to its last step and write ``<folder>/synset.safetensors``; go on from the last state if there is one.
 
     Args:
         folder: of this synthesis alone; gets ``snapshots/``, ``grid.png`` and ``state.safetensors`` too.
@@ -135,6 +137,7 @@ class _Home(Callback):
         self.state_path = folder / f"state{SUFFIX}"
         self.momentum: dict[str, Tensor] = {}
         self.done, self.began = 0, time.monotonic()  # earlier still, for a run that goes on
+        self.due = self.began + STATE_SECONDS  # of a state between snapshots
 
     def begin(self, method: Method) -> None:
         """Start afresh, or from the state that an interrupted run left."""
@@ -165,28 +168,32 @@ class _Home(Callback):
         """Snapshot, set and state after ``step`` outer steps; the state last, so that what it promises is there."""
         if not method.peers.first:
             return
-        synset, artefact = method.synset.copy(), method.artefact()
-        spent = time.monotonic() - self.began
-        took = {"seconds": spent, "peak_bytes": peak_bytes(synset.images.device)}
-        own, stored = _own(synset.tensors), _own(artefact.stored)
-        kind = {"step": step, "label_kind": synset.label_kind}
+        artefact = method.artefact()
+        took = {"seconds": time.monotonic() - self.began, "peak_bytes": peak_bytes(artefact.images.device)}
         told = {"step": step, "label_kind": artefact.label_kind}
-        save_tensors(self.folder / "snapshots" / f"step_{step:06d}{SUFFIX}", stored, told)
+        save_tensors(self.folder / "snapshots" / f"step_{step:06d}{SUFFIX}", _own(artefact.stored), told)
         artefact.save(
             self.synset_path,
             {**self.record, "step": step, "steps": self.steps, "skipped_steps": method.skips, **took},
         )
         save_grid(self.folder, artefact)
-        skipped = {"skips": method.skips, "skips_in_a_row": method.skips_in_a_row}
+        self.write_state(method, step, optimizer)
+
+    def write_state(self, method: Method, step: int, optimizer: Mapping[str, Tensor]) -> None:
+        """All that the run needs to go on after ``step`` outer steps."""
+        begins, synset = time.monotonic(), method.synset.copy()
+        told = {"step": step, "label_kind": synset.label_kind, "seconds": begins - self.began}
         save_tensors(
             self.state_path,
             {
-                **own,
+                **_own(synset.tensors),
                 **{f"optimizer.{name}": tensor for name, tensor in optimizer.items()},
                 **{f"extra.{name}": tensor for name, tensor in method.extra_tensors().items()},
             },
-            {**kind, **skipped, "seconds": spent},
+            {**told, "skips": method.skips, "skips_in_a_row": method.skips_in_a_row},
         )
+        ends = time.monotonic()
+        self.due = ends + max(STATE_SECONDS, (ends - begins) / STATE_SHARE)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.momentum:
@@ -197,8 +204,12 @@ class _Home(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         # Here rather than at the end of the step before, whose metrics the loggers have only now.
+        assert isinstance(pl_module, Method)
         if batch_idx and int(batch) % self.every == 0:
             self.snapshot(trainer, pl_module)
+        elif time.monotonic() > self.due and int(batch) % pl_module.log_every == 0 and pl_module.peers.first:
+            save_logs(trainer)
+            self.write_state(pl_module, self.done, optimizer_tensors(trainer.optimizers[0]))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -216,12 +227,17 @@ class _Home(Callback):
     def snapshot(self, trainer: Trainer, method: LightningModule) -> None:
         """Write where the run stands, and what it logged until then."""
         assert isinstance(method, Method)
-        for logger in trainer.loggers:
-            logger.save()
+        save_logs(trainer)
         self.write(method, self.done, optimizer_tensors(trainer.optimizers[0]))
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
                 logger.log_image("synthetic", method.synset.picture(), self.done)
+
+
+def save_logs(trainer: Trainer) -> None:
+    """Write what was logged until now."""
+    for logger in trainer.loggers:
+        logger.save()
 
 
 def save_grid(folder: Path, synset: SyntheticSet) -> None:

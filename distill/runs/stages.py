@@ -83,7 +83,7 @@ def distill(line: Line) -> None:
     units = [unit for each in every for unit in each.units()]
 
     def under_way() -> str:
-        return snapshot(next((Path(unit.key) for unit in units if not unit.is_done()), line.out))
+        return state(next((Path(unit.key) for unit in units if not unit.is_done()), line.out))
 
     with goes_on(under_way):
         line.crew.make(units, line.progress, together=line.cfg.split)
@@ -206,7 +206,7 @@ class Synthesis:
         line.crew.wait()
 
 
-def snapshot(folder: Path) -> str:
+def state(folder: Path) -> str:
     """Where an interrupted synthesis goes on."""
     step = kept_step(folder)
-    return "its begin" if not step else f"the last snapshot (step {step})"
+    return "its begin" if not step else f"the last state (step {step})"
