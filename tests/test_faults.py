@@ -10,6 +10,7 @@ import runpy
 import signal
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ import distill.methods.synthesis
 import distill.page.made
 from distill.files import alone_in, load_tensors, replacing, save_tensors
 from distill.methods.base import Method
+from distill.methods.synthesis import _Home
 from distill.teachers.store import ExpertStore
 
 # Forked from a server that has imported everything and started no thread; a fork of the tests' own process could hang.
@@ -150,6 +152,16 @@ def test_a_line_killed_again_and_again_ends_where_an_unbroken_one_does(method, t
         path for path in left if path.parent.name != "pretrained"
     ]  # several runs write there: they go an hour later
     assert not list((broken / "outputs" / "rows").glob("unfinished_*"))
+
+
+@pytest.mark.parametrize("took, wait", [(0.0, 300.0), (1.0, 300.0), (60.0, 3000.0)])
+def test_states_between_snapshots_take_two_percent_of_the_time_at_most(took, wait, tmp_path, monkeypatch):
+    home, now = _Home(tmp_path, {}, 4, 2, print), [1000.0]
+    monkeypatch.setattr("distill.methods.synthesis.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("distill.methods.synthesis.save_tensors", lambda *_: now.append(now.pop() + took))
+    synset = SimpleNamespace(copy=lambda: SimpleNamespace(tensors={}, label_kind="hard"))
+    home.write_state(SimpleNamespace(synset=synset, extra_tensors=dict, skips=0, skips_in_a_row=0), 1, {})
+    assert home.due == 1000.0 + took + wait
 
 
 def test_experts_killed_within_an_epoch_go_on_from_the_last_one_kept(tmp_path):

@@ -208,6 +208,7 @@ class _Home(Callback):
         if batch_idx and int(batch) % self.every == 0:
             self.snapshot(trainer, pl_module)
         elif time.monotonic() > self.due and int(batch) % pl_module.log_every == 0 and pl_module.peers.first:
+            # where metrics are logged, the skips until then are counted
             save_logs(trainer)
             self.write_state(pl_module, self.done, optimizer_tensors(trainer.optimizers[0]))
 
