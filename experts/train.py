@@ -6,7 +6,6 @@ arXiv:2306.13092) and CV-DD (arXiv:2501.07575) train them; see ``configs/experts
 """
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from distill import rng
 from distill.data.real import RealData
+from distill.due import Due
 from distill.networks.flat import FlatStudent, flatten
 from distill.parallel import Unit, crew
 from distill.sets.coreset import Coreset
@@ -31,7 +31,6 @@ from distill.training.pretext import BarlowTwins, Twins, probed
 from distill.training.recipe import Recipe
 
 STACK = 10  # experts that may be trained as one
-SAVE_SECONDS = 30.0  # between two states of unfinished networks on disk
 
 
 @dataclass(frozen=True)
@@ -205,7 +204,7 @@ class Keeper:
         self.recipe = batches.recipe
         self.dynamics = Dynamics(self.recipe.passes(len(batches.data)), len(batches.data)) if kept.dynamics else None
         self.rows: list[Tensor] = [torch.stack([flatten(net).cpu() for net in nets])]
-        self.saved = time.monotonic()
+        self.due = Due()
 
     @property
     def log(self) -> dict[str, Tensor]:
@@ -217,29 +216,26 @@ class Keeper:
         found, progress = self.store.unfinished(self.group), None
         if found is not None:
             weights, tensors = found
-            buffers = {name: tensors.pop(f"statistics.{name}") for name, _ in self.nets[0].named_buffers()}
             if self.dynamics:
                 self.dynamics = Dynamics.of({name: tensors.pop(f"dynamics.{name}") for name in self.log})
-            self.nets[0].load_state_dict(buffers, strict=False)  # networks with buffers are trained one at a time
             self.rows = list(weights.unbind(1))
             epochs = int(tensors.pop("epochs", len(self.rows) - 1))
-            progress = Progress(epochs, self.rows[-1].to(next(self.nets[0].parameters()).device), tensors)
+            progress = Progress.of(epochs, self.rows[-1].to(next(self.nets[0].parameters()).device), tensors)
         self.tell(progress.epochs if progress else 0)
         return progress
 
     def __call__(self, now: Progress) -> None:
-        row = now.weights.cpu()
+        row = now.weights.clone().cpu()
         finite = row.isfinite().all(1)
         if not finite.all():
             lost = self.group[int((~finite).nonzero()[0])]
             who = f"{self.kept.name} {lost}"
             raise ValueError(f"{who} diverged in epoch {now.epochs}: lower the recipe's lr ({self.recipe.lr})")
         self.rows[len(self.rows) if self.kept.every_epoch else 0 :] = [row]
-        if time.monotonic() - self.saved > SAVE_SECONDS:
-            state = {f"statistics.{name}": buffer for name, buffer in self.nets[0].named_buffers()}
-            state |= {f"dynamics.{name}": tensor for name, tensor in self.log.items()}
-            if not self.kept.every_epoch:
-                state["epochs"] = torch.tensor(now.epochs)
-            self.store.keep(self.group, torch.stack(self.rows, 1), {**now.optimizer, **state})
-            self.saved = time.monotonic()
+        if self.due.now:
+            with self.due.written():
+                state = {f"dynamics.{name}": tensor for name, tensor in self.log.items()}
+                if not self.kept.every_epoch:
+                    state["epochs"] = torch.tensor(now.epochs)
+                self.store.keep(self.group, torch.stack(self.rows, 1), {**now.tensors, **state})
         self.tell(now.epochs)

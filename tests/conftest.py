@@ -17,6 +17,7 @@ from hypothesis import settings
 from distill import augment
 from distill.data import real as data
 from distill.data.real import RealData
+from distill.evaluation.underway import Underway
 from distill.identity import flat_experts, parts_of
 from distill.networks.convnet import ConvNet
 from distill.progress import heard_by
@@ -130,6 +131,19 @@ def taking(monkeypatch):
 
     with heard_by(listen):
         yield ways
+
+
+@pytest.fixture
+def ran(tmp_path):
+    """``ran(trial, make)`` gives what its students classify correctly, by name."""
+    return lambda trial, make: trial.run(make, Underway(tmp_path / "underway.safetensors", trial.keys, 0.0))
+
+
+@pytest.fixture
+def always_due(monkeypatch):
+    """Whoever keeps where it stands does so whenever it can."""
+    monkeypatch.setattr("distill.due.SECONDS", -1.0)
+    monkeypatch.setattr("distill.due.SHARE", float("inf"))
 
 
 @pytest.fixture

@@ -15,13 +15,15 @@ from distill.evaluation.measure import Bench
 from distill.evaluation.protocol import Last, OnTest, OnVal, Protocol
 from distill.evaluation.statistics import by_class, outer_steps, statistics
 from distill.evaluation.trial import Trial
-from distill.files import read_record, write_record
+from distill.evaluation.underway import Underway
+from distill.files import load_tensors, read_record, save_tensors, write_record
 from distill.networks.convnet import ConvNet
 from distill.report.rows import Published, Report, gap_to_published
 from distill.report.table import table
 from distill.sets.synthetic import SyntheticSet
 from distill.teachers.committee import Committee
 from distill.teachers.labels import Hard, OnTheFly, Own, Teaching
+from distill.training.loop import Progress
 
 
 def protocol(**changes) -> Protocol:
@@ -111,7 +113,7 @@ def test_a_row_says_what_was_measured(rows, real):
     assert row["operations"] == 7 * 9 * 3 * 2 * multiplied
 
 
-def test_students_are_scored_on_validation_too_where_that_is_asked_for(rows, real, student):
+def test_students_are_scored_on_validation_too_where_that_is_asked_for(rows, real, student, ran):
     asked = protocol(validate=True, students=2)
     (row,), (plain,) = rows(subset(real), asked), rows(subset(real), protocol(students=2))
     assert row["accuracies"] == plain["accuracies"] and "validation_accuracies" not in plain
@@ -119,7 +121,7 @@ def test_students_are_scored_on_validation_too_where_that_is_asked_for(rows, rea
     for number, found in enumerate(row["validation_accuracies"]):
         synset = subset(real)
         trial = Trial(synset, synset.hash, asked, real.val, 0, "student", 0, (number,), False, False, Teaching())
-        (hits,) = trial.run(student)[0].values()
+        (hits,) = ran(trial, student).values()
         assert found == sum(hits) / len(real.val)
 
 
@@ -169,12 +171,12 @@ def test_asts_number_is_the_best_of_tests_on_the_way_and_marked(real, student, t
     assert next(tests, None) is None
 
 
-def test_students_trained_as_a_stack_are_the_same_students(real, student):
+def test_students_trained_as_a_stack_are_the_same_students(real, student, ran):
     data = subset(real)
 
     def right(*students):
         trial = Trial(data, data.hash, protocol(), real.test, 0, "student", 0, students, False, False, Teaching())
-        return [sum(hits) for hits in trial.run(student)[0].values()]
+        return [sum(hits) for hits in ran(trial, student).values()]
 
     alone = right(0) + right(1) + right(2)
     assert right(0, 1, 2) == pytest.approx(alone, abs=1) == right(0, 1) + right(2)  # of 30 test images
@@ -324,7 +326,44 @@ def test_the_best_snapshot_is_found_on_validation(rows, real):
     assert row["mean"] > 0.5
 
 
-def test_the_papers_maximum_stands_beside_the_last_set_and_the_same_snapshot_anew(real, student, tmp_path):
+def test_a_student_killed_within_its_training_says_the_same(real, student, tmp_path, always_due, monkeypatch):
+    asked, keep, calls = protocol(students=2), Underway.keep, []
+
+    def measure(folder):
+        return judged(subset(real), real, {"convnet": student}, asked, Report(tmp_path / folder / "report.json")).rows
+
+    def kept_and_killed(self, now):
+        keep(self, now)
+        calls.append(now.epochs)
+        if calls[-4:] == [7, 1, 2, 3]:  # of the second student
+            raise KeyboardInterrupt
+
+    (whole,) = measure("whole")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Underway, "keep", kept_and_killed)
+        measure("killed")
+    (left,) = (tmp_path / "killed" / "rows").glob("unfinished_*.safetensors")
+    tensors, state = load_tensors(left)
+    assert state["epochs"] == 3 and state["steps"] == 3 and 0 < state["spent"] < 1000
+    save_tensors(left, tensors, {**state, "spent": 1000.0})
+    (again,) = measure("killed")
+    assert all(whole[name] == again[name] for name in ("accuracies", "optimizer_steps", "seen"))
+    assert 1000 < again["seconds"] < 1100 and not list((tmp_path / "killed" / "rows").glob("unfinished_*"))
+
+
+def test_what_a_killed_run_left_is_of_use_to_the_same_students_alone(real, student, tmp_path, always_due):
+    own = Underway(tmp_path / "a.safetensors", ["a", "b"], 0.0)
+    own.score(0, [5, 1]), own.score(0, [2, 2])
+    own.keep(Progress(2, torch.ones(2, 3)))
+    same = Underway(own.path, ["a", "b"], 0.0)
+    assert same.before(torch.device("cpu")).epochs == 2 and same.found == [[5, 1], [0]]
+    assert Underway(own.path, ["a"], 0.0).before(torch.device("cpu")) is None
+    save_tensors(own.path, {"weights": torch.ones(3)}, load_tensors(own.path)[1])
+    with pytest.raises(ValueError, match=r"weights are \(3,\), of 2 students\): delete it to start its students anew$"):
+        own.before(torch.device("cpu"))
+
+
+def test_the_papers_maximum_stands_beside_the_last_set_and_the_same_snapshot_anew(real, student, tmp_path, ran):
     last, iterates = iterates_of(real)
     papers, number = protocol(choice=OnTest(None), lr=0.03), Published("46.9 ± 0.5", "", [])
     report = judged(
@@ -333,7 +372,7 @@ def test_the_papers_maximum_stands_beside_the_last_set_and_the_same_snapshot_ane
 
     def accuracies(purpose, synset, peak):
         trial = Trial(synset, synset.hash, papers, real.test, 0, purpose, 0, (0, 1, 2), False, peak, Teaching())
-        return [sum(hits) / 30 for hits in trial.run(student)[0].values()]
+        return [sum(hits) / 30 for hits in ran(trial, student).values()]
 
     measured = {step: accuracies("iterate", synset, True) for step, synset in iterates[0].items()}
     assert max(measured, key=lambda step: np.mean(measured[step])) == 5

@@ -7,10 +7,10 @@ import os
 import pathlib
 import re
 import runpy
+import shutil
 import signal
 import sys
 import time
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,13 +19,13 @@ from hydra.utils import get_class
 from test_line import LEARN, ROOT, toy
 
 import distill
+import distill.due
 import distill.evaluation.evaluate  # imported here so that no forked process has to
-import distill.experts.train
 import distill.methods.synthesis
 import distill.page.made
+from distill.due import Due
 from distill.files import alone_in, load_tensors, replacing, save_tensors
 from distill.methods.base import Method
-from distill.methods.synthesis import _Home
 from distill.teachers.store import ExpertStore
 
 # Forked from a server that has imported everything and started no thread; a fork of the tests' own process could hang.
@@ -83,12 +83,9 @@ def run_line(arguments, folder, die_at, before):
         raise
 
 
-def keep_every_epoch():
-    distill.experts.train.SAVE_SECONDS = 0.0
-
-
-def keep_every_step():
-    distill.methods.synthesis.STATE_SECONDS, distill.methods.synthesis.STATE_SHARE = -1.0, float("inf")
+def always_due():
+    """Whoever keeps where it stands does so whenever it can: after each outer step, after each epoch."""
+    distill.due.SECONDS, distill.due.SHARE = -1.0, float("inf")
 
 
 def fill_the_disk():
@@ -135,7 +132,7 @@ def test_a_line_killed_again_and_again_ends_where_an_unbroken_one_does(method, t
     assert in_a_process(arguments, whole) == 0
     kills = 0
     for die_at in (2, 3, 5, 8, 9, 11, 4, 7, None):
-        status = in_a_process(arguments, broken, die_at, keep_every_step)
+        status = in_a_process(arguments, broken, die_at, always_due)
         if status == 0:
             break
         assert status == -signal.SIGKILL
@@ -154,14 +151,21 @@ def test_a_line_killed_again_and_again_ends_where_an_unbroken_one_does(method, t
     assert not list((broken / "outputs" / "rows").glob("unfinished_*"))
 
 
-@pytest.mark.parametrize("took, wait", [(0.0, 300.0), (1.0, 300.0), (60.0, 3000.0)])
-def test_states_between_snapshots_take_two_percent_of_the_time_at_most(took, wait, tmp_path, monkeypatch):
-    home, now = _Home(tmp_path, {}, 4, 2, print), [1000.0]
-    monkeypatch.setattr("distill.methods.synthesis.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("distill.methods.synthesis.save_tensors", lambda *_: now.append(now.pop() + took))
-    synset = SimpleNamespace(copy=lambda: SimpleNamespace(tensors={}, label_kind="hard"))
-    home.write_state(SimpleNamespace(synset=synset, extra_tensors=dict, skips=0, skips_in_a_row=0), 1, {})
-    assert home.due == 1000.0 + took + wait
+@pytest.mark.parametrize("took, wait", [(0.0, 60.0), (1.0, 60.0), (60.0, 3000.0)])
+def test_states_take_two_percent_of_the_time_at_most(took, wait, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("distill.due.time.monotonic", lambda: now[0])
+    due = Due()
+    now[0] = 1060.0
+    assert not due.now
+    now[0] = 1060.5
+    assert due.now
+    with due.written():
+        now[0] += took
+    now[0] += wait
+    assert not due.now
+    now[0] += 0.5
+    assert due.now
 
 
 def test_experts_killed_within_an_epoch_go_on_from_the_last_one_kept(tmp_path):
@@ -171,7 +175,7 @@ def test_experts_killed_within_an_epoch_go_on_from_the_last_one_kept(tmp_path):
 
     assert in_a_process(arguments, whole) == 0
     for die_at in (3, 6):  # manifest and epochs; the second run begins where the first stood
-        assert in_a_process(arguments, broken, die_at, keep_every_epoch) == -signal.SIGKILL
+        assert in_a_process(arguments, broken, die_at, always_due) == -signal.SIGKILL
         assert list((broken / "outputs" / "experts").glob("*/unfinished_*"))
     assert in_a_process(arguments, broken) == 0
     assert not list((broken / "outputs" / "experts").glob("*/unfinished_*"))
@@ -179,6 +183,27 @@ def test_experts_killed_within_an_epoch_go_on_from_the_last_one_kept(tmp_path):
         one, other = (next(f.rglob(f"expert_{number:04d}.safetensors")) for f in (whole, broken))
         rows = [_store(file).row(number, epoch) for file in (one, other) for epoch in range(5)]
         assert all(torch.equal(a, b) for a, b in zip(rows[:5], rows[5:], strict=True))
+
+
+@pytest.mark.parametrize("method", ["mtt", "rded", "krrst"])  # own labels; teachers' words, batch statistics; transfer
+def test_students_killed_within_their_training_go_on_from_the_last_epoch_kept(method, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    arguments = toy(method, "protocol.recipe.epochs=5", "student_epochs=[5]", "compile=false")
+    assert in_a_process(arguments, whole) == 0
+    shutil.copytree(whole, broken)
+    shutil.rmtree(broken / "outputs" / "rows"), (broken / "outputs" / "report.json").unlink()
+
+    def kept():
+        return sorted(load_tensors(path)[1]["epochs"] for path in broken.rglob("rows/unfinished_*.safetensors"))
+
+    stood = []
+    for die_at in (2, 3):  # the third as it is written
+        assert in_a_process(arguments, broken, die_at, always_due) == -signal.SIGKILL
+        stood.append(kept())
+    assert stood == [[2], [4]]
+    assert in_a_process(arguments, broken) == 0
+    assert result(broken, method) == result(whole, method) and not list(broken.rglob("rows/unfinished_*"))
 
 
 def _store(file) -> ExpertStore:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from test_labels import store
 
 from distill.autotune import fastest
+from distill.evaluation.underway import Underway
 from distill.files import digest, hash_tensors, load_tensors, parsed, read_record, save_tensors, write_record
 from distill.methods.synthesis import claim
 from distill.report.rows import Report
@@ -17,6 +19,7 @@ from distill.report.unfinished import Unfinished
 from distill.sets.reading import load
 from distill.sets.synthetic import SyntheticSet
 from distill.teachers.store import ExpertStore
+from distill.training.loop import Progress
 from distill.training.views import Augmented
 
 SAMPLES = int(os.environ.get("DISTILL_BITS", 200))  # bytes of each file in which a bit is turned
@@ -131,6 +134,20 @@ def write_students(folder, synset):
     return f"unfinished_0_{digest('dm/0/1')}.json", read
 
 
+def write_underway(folder, synset):
+    path, students = folder / "unfinished_0.safetensors", ["dm/0/0", "dm/0/1"]
+    own = Underway(path, students, time.monotonic())
+    own.due.at = -1.0
+    own.keep(Progress(2, torch.randn(2, 7), {"0.momentum_buffer": torch.randn(2, 7)}, {"steps": torch.tensor(7)}))
+
+    def read():
+        again = Underway(path, students, time.monotonic())
+        now = again.before(torch.device("cpu"))
+        return hash_tensors({"weights": now.weights, **now.tensors}), now.epochs, again.found
+
+    return path.name, read
+
+
 def write_report(folder, synset):
     """As earlier versions wrote it, or one that was carried away from its rows."""
     write_record(folder / "report.json", {"rows": [ROW], "unfinished": {"dm/0/1": [3, 0, 9]}, "spent": 12.5})
@@ -143,7 +160,7 @@ def write_report(folder, synset):
 
 KINDS = [
     write_set, write_state, write_expert, write_unfinished, write_manifest, write_labels, write_label_epoch, write_config,
-    write_row, write_students, write_report,
+    write_row, write_students, write_underway, write_report,
 ]  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def test_a_plan_counts_what_is_left_of_each_arrow(line, tmp_path, monkeypatch): 
     succeeds(line("task=experts", *words))
     assert left("all") == [("distill", 3), *judged]
     trained, run = [], Trial.run
-    monkeypatch.setattr(Trial, "run", lambda self, make: trained.extend(self.students) or run(self, make))
+    monkeypatch.setattr(Trial, "run", lambda self, *how: trained.extend(self.students) or run(self, *how))
     succeeds(line("task=all", *words))
     assert len(trained) == sum(units for _, units in judged)
     assert left("all") == [] and plan(Line(compose(*words), Shown()), [1]).notes == [

@@ -123,9 +123,8 @@ def test_training_lowers_the_loss(real, teacher):
     assert len(losses) == 120 and sum(losses[-12:]) < 0.5 * sum(losses[:12])
 
 
-def test_a_killed_training_goes_on_to_the_same_target(real, teacher, tmp_path, monkeypatch):
+def test_a_killed_training_goes_on_to_the_same_target(real, teacher, tmp_path, always_due):
     whole = trained(real, teacher, tmp_path / "whole")
-    monkeypatch.setattr("distill.experts.train.SAVE_SECONDS", -1.0)
     told = []
 
     def cut(text, done, total):

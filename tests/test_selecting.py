@@ -325,13 +325,12 @@ def test_a_ranking_of_all_that_leaves_a_class_out_is_refused(selection, real, pr
         selected(selection("aum", balanced=False, proxies=Proxies(proxies.committee, (log,))))
 
 
-def test_a_killed_proxy_run_goes_on_and_ends_in_the_same_log(real, student, tmp_path, monkeypatch):
+def test_a_killed_proxy_run_goes_on_and_ends_in_the_same_log(real, student, tmp_path, always_due):
     from conftest import identity, make_recipe
 
     from distill.teachers.store import ExpertStore
 
     recipe: Recipe = make_recipe(epochs=4, batch=10)
-    monkeypatch.setattr("distill.experts.train.SAVE_SECONDS", -1.0)
 
     def train(folder, die_after=None):
         store = ExpertStore(tmp_path / folder, identity(real), 1)

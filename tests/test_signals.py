@@ -7,7 +7,7 @@ import signal
 from functools import partial, wraps
 
 import pytest
-from test_faults import in_a_process, keep_every_epoch, keep_every_step
+from test_faults import always_due, in_a_process
 from test_line import line, toy  # noqa: F401  # a fixture
 
 from distill.methods.base import Method
@@ -33,12 +33,12 @@ def asked_to_end(number, owner, name, call):
 
 
 def in_experts():
-    keep_every_epoch()
+    always_due()
     asked_to_end(signal.SIGHUP, ExpertStore, "keep", 3)
 
 
 def between_snapshots():
-    keep_every_step()
+    always_due()
     asked_to_end(signal.SIGTERM, Method, "training_step", 4)
 
 
@@ -58,7 +58,7 @@ CASES = {
     ),
     "evaluation": (
         "dm", [], partial(asked_to_end, signal.SIGTERM, Unfinished, "keep", 2), 143,
-        "SIGTERM at dm ipc 1 convnet: .*, 1 of ", "the last student",
+        "SIGTERM at dm ipc 1 convnet: .*, 1 of ", "the last epoch kept",
     ),
 }  # fmt: skip
 

@@ -1,8 +1,5 @@
 """Teachers: what is kept of them, and a training that is killed."""
 
-import itertools
-import time
-
 import pytest
 import torch
 from conftest import identity, make_recipe
@@ -38,13 +35,7 @@ def test_a_teacher_comes_back_with_weights_statistics_and_accuracy(real, teacher
         Committee.load({"convnet": store}, lambda name: teacher(), torch.device("cpu"), [1.0, 2.0])
 
 
-@pytest.fixture
-def slow_clock(monkeypatch):
-    """Whoever looks at the clock sees that a minute has gone: enough for a state on disk after every epoch."""
-    monkeypatch.setattr(time, "monotonic", itertools.count(0.0, 60.0).__next__)
-
-
-def test_a_killed_training_ends_in_the_same_teacher(real, teacher, recipe, tmp_path, slow_clock):
+def test_a_killed_training_ends_in_the_same_teacher(real, teacher, recipe, tmp_path, always_due):
     whole, broken = (ExpertStore(tmp_path / name, identity(real), 1) for name in ("whole", "broken"))
     crew().make(teachers(whole, real, teacher, recipe, 0), quiet)
 
@@ -64,7 +55,7 @@ def test_a_killed_training_ends_in_the_same_teacher(real, teacher, recipe, tmp_p
 
 
 def test_what_is_kept_of_a_teacher_is_its_last_state_in_one_file_of_its_own(
-    real, teacher, recipe, tmp_path, slow_clock
+    real, teacher, recipe, tmp_path, always_due
 ):
     store, told = ExpertStore(tmp_path, identity(real), 1), []
     crew().make(teachers(store, real, teacher, recipe, 0), lambda *how_far: told.append(store.unfinished([0])))

@@ -14,11 +14,12 @@ from distill.augment.makers import MAKERS
 from distill.identity import flat_experts, parts_of
 from distill.networks.convnet import ConvNet
 from distill.networks.flat import flatten
+from distill.sets.walks import InfoBatch
 from distill.training.accuracy import accuracy, hits
 from distill.training.batch import Batch
 from distill.training.dynamics import Dynamics
 from distill.training.gradients import Gradients, way_to_train
-from distill.training.loop import train
+from distill.training.loop import Progress, train
 from distill.training.losses import Clipped, CrossEntropy, gradient_penalty, gsam_gradient
 from distill.training.optimizers import Gsam, Lars, Sgd
 from distill.training.schedules import Drop
@@ -44,23 +45,33 @@ def test_training_learns_and_is_a_function_of_its_seed_alone(student, real):
     assert not torch.equal(first, trained(student, real, recipe, seed=4))
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("epoch", [1, 5, 6])  # 5 is the first epoch after the decay
-def test_training_goes_on_bit_by_bit_from_where_it_stood(student, real, epoch):
-    recipe = make_recipe(epochs=7, augment="dsa", momentum=0.9, schedule=Drop(0.1, None, 0.8))
-    kept = []
+@pytest.mark.parametrize("more", [{}, {"ema": 0.9}, {"epochs": None, "steps": 33}], ids=["last", "mean", "steps"])
+@pytest.mark.parametrize("walk", [None, InfoBatch(0.5, 0.875)], ids=["all", "pruned"])
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_training_goes_on_bit_by_bit_from_where_it_stood(student, real, epoch, more, walk, norm):
+    recipe = make_recipe(**{"epochs": 7, "augment": "dsa", "momentum": 0.9, "schedule": Drop(0.1, None, 0.8), **more})
+    batches, kept = batches_of(real.train, recipe), []
+    batches = batches if walk is None else replace(batches, data=walk.on(real.train, real.train.counts))
+
+    def ended(**how):
+        torch.manual_seed(0)
+        net = student(norm=norm)
+        train([net], batches, seeds=[0], **how)
+        return net.state_dict()
 
     def stop(now):
-        kept.append(now)
         if now.epochs == epoch:
-            raise Killed
+            kept.append(now.copy())
 
-    with pytest.raises(Killed):
-        trained(student, real, recipe, after_epoch=stop)
-    assert torch.equal(trained(student, real, recipe), trained(student, real, recipe, progress=kept[-1]))
+    whole = ended(after_epoch=stop)
+    (now,) = kept
+    before = now.copy()
+    again = ended(progress=Progress.of(epoch, now.weights, now.tensors))
+    assert whole.keys() == again.keys() and all(torch.equal(whole[name], again[name]) for name in whole)
+    assert all(
+        torch.equal(each, before.tensors[name]) for name, each in now.tensors.items()
+    )  # they were not trained on
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ that wrote them had it. ``python tests/written.py`` writes those of the present 
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 from distill import files
 from distill.comparison.results import Result
 from distill.evaluation.kept import Kept, load_student
+from distill.evaluation.underway import Underway
 from distill.files import load_tensors, save_tensors
 from distill.methods.synthesis import _Home, claim, iterates
 from distill.networks.convnet import ConvNet
@@ -31,6 +33,7 @@ from distill.sets.synthetic import SyntheticSet
 from distill.teachers.given import GivenStore, Views
 from distill.teachers.shelf import Shelf
 from distill.teachers.store import ExpertStore
+from distill.training.loop import Progress
 
 FORMATS = ROOT / "tests" / "formats"
 Said = dict[str, Any]
@@ -190,6 +193,22 @@ def read_students(folder: Path) -> Said:
     return {"hits": own.hits, "took": own.took, "spent": own.spent, "peak": own.peak_bytes, "on": sorted(own.devices)}
 
 
+def write_underway(folder: Path) -> None:
+    own = Underway(folder / "unfinished_0.safetensors", ["dm/0/0", "dm/0/1"], time.monotonic() - 12.5)
+    own.found, own.steps, own.seen, own.due.at = [[3, 0, 9], [2, 1, 9]], 7, 112, -1.0
+    rest = {"statistics.norm.mean": ramp(2), "steps": torch.tensor(7), "mean": ramp(2, 7), "losses": ramp(16)}
+    own.keep(Progress(2, ramp(2, 7), {"0.momentum_buffer": ramp(2, 7)}, rest))
+
+
+def read_underway(folder: Path) -> Said:
+    own = Underway(folder / "unfinished_0.safetensors", ["dm/0/0", "dm/0/1"], time.monotonic())
+    now = own.before(torch.device("cpu"))
+    assert now is not None
+    tensors = told({"weights": now.weights, **now.tensors})
+    counts = {"found": own.found, "steps": own.steps, "seen": own.seen, "spent": round(own.spent, 1)}
+    return {"epochs": now.epochs, "tensors": tensors} | counts
+
+
 def network() -> ConvNet:
     own = {name: value for name, value in NETWORK.items() if name != "_target_"}
     net = ConvNet((1, 8, 8), 3, **own)
@@ -262,6 +281,7 @@ KINDS = {
     "row": Pair(write_row, read_rows),
     "report": Pair(write_report, read_rows),
     "unfinished": Pair(write_students, read_students),
+    "underway": Pair(write_underway, read_underway),
     "student": Pair(write_kept, read_kept),
     "pretrained": Pair(write_pretrained, read_pretrained),
     "truth": Pair(write_truth, read_truth),

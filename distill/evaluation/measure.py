@@ -21,6 +21,7 @@ from distill.evaluation.pretraining import Source
 from distill.evaluation.protocol import Protocol
 from distill.evaluation.statistics import by_class, statistics
 from distill.evaluation.trial import Trial, rate
+from distill.evaluation.underway import Underway
 from distill.parallel import Unit, crew
 from distill.progress import HowFar, silent
 from distill.report.rows import Row
@@ -238,6 +239,7 @@ class Measurement:
             trial.told()[1].prepare()
         crew().make(units, self.bench.progress)
         self.unfinished.read()
+        self.began = min(self.began, time.monotonic() - self.unfinished.spent)  # with what killed students took
         crew().wait()  # the row's files are cleared when it is there
         return [known[key] for trial in trials for key in trial.keys]
 
@@ -246,9 +248,12 @@ class Measurement:
 
         def make(tell: Callable[[int], None]) -> None:
             tell(0)
-            hits, took = trial.run(self.make)
-            spent, kind, peak = time.monotonic() - self.began, _device_name(self.device), peak_bytes(self.device)
-            self.unfinished.keep(hits, dict.fromkeys(trial.keys, took), spent, device=kind, peak_bytes=peak)
+            under_way = Underway(self.unfinished.state_path(trial.keys), trial.keys, self.began)
+            hits = trial.run(self.make, under_way)
+            took, kind = [under_way.steps, under_way.seen], _device_name(self.device)
+            about = {"device": kind, "peak_bytes": peak_bytes(self.device)}
+            self.unfinished.keep(hits, dict.fromkeys(trial.keys, took), under_way.spent, **about)
+            under_way.forget()
 
         def is_done() -> bool:
             return self.unfinished.has(trial.keys) and trial.is_kept

@@ -11,14 +11,14 @@ from distill.data.split import Split
 from distill.evaluation.kept import Kept
 from distill.evaluation.pretraining import Source
 from distill.evaluation.protocol import Protocol
+from distill.evaluation.underway import Underway
 from distill.networks.base import Student
 from distill.networks.flat import flatten
 from distill.sets.base import TrainingSet
 from distill.teachers.labels import Teaching, Told, told
 from distill.teachers.lwf import continued
 from distill.training.accuracy import hits
-from distill.training.batch import Batch, Batches
-from distill.training.gradients import Outputs
+from distill.training.batch import Batches
 from distill.training.loop import Progress, train
 
 
@@ -77,14 +77,14 @@ class Trial:
             self.protocol.pretraining.begin(net, *self.first, seed)
         return self.protocol.labels.learner(net, self.teaching)
 
-    def run(self, make: Callable[[], nn.Module]) -> tuple[dict[str, list[int]], list[int]]:
-        """Train the students.
+    def run(self, make: Callable[[], nn.Module], under_way: Underway) -> dict[str, list[int]]:
+        """Train the students, or go on training them.
 
         Returns:
             By `keys` how many images of each class of ``split``, and of ``also``, each classifies correctly, after the last
-            epoch; and what each took: optimiser steps, and images seen in all of them.
+            epoch.
         """
-        nets, found, took = [], [[0] for _ in self.students], [0, 0]
+        nets = []
         for student in self.students:
             with rng.seeded(self.seed, self.purpose, self.synthesis, student):
                 nets.append(make().to(self.data.images.device))
@@ -93,18 +93,24 @@ class Trial:
 
         def test() -> None:
             for i, net in enumerate(nets):
-                found[i] = max(hits(net, self.split, batches.recipe, self.compiled), found[i], key=sum)
+                under_way.score(i, hits(net, self.split, batches.recipe, self.compiled))
                 learners[i].train()
 
-        def test_on_the_way(now: Progress) -> None:
-            if self.protocol.choice.tests(now.epochs):
+        def after_epoch(now: Progress) -> None:
+            if self.peak and self.protocol.choice.tests(now.epochs):
+                now.put(learners)
                 test()
+            under_way.keep(now)
 
-        def count(batch: Batch, _: Outputs) -> None:
-            took[:] = took[0] + 1, took[1] + batch.index.shape[1]
-
-        after_epoch = test_on_the_way if self.peak else None
-        train(learners, batches, seeds=self.seeds, compiled=self.compiled, after_batch=count, after_epoch=after_epoch)
+        train(
+            learners,
+            batches,
+            seeds=self.seeds,
+            compiled=self.compiled,
+            after_batch=under_way.count,
+            after_epoch=after_epoch,
+            progress=under_way.before(self.data.images.device),
+        )
         lost = [student for student, net in zip(self.students, nets, strict=True) if not flatten(net).isfinite().all()]
         if lost and self.purpose != "choice":
             print(
@@ -113,12 +119,13 @@ class Trial:
                 file=sys.stderr,
             )
         test()
+        found = under_way.found
         if self.kept is not None:
             for student, net, right in zip(self.students, nets, found, strict=True):
                 self.kept.keep(net, self.place, student, self.synthesis, sum(right) / len(self.split))
         if self.also is not None:
-            found += [hits(net, self.also, batches.recipe, self.compiled) for net in nets]
-        return dict(zip([*self.keys, *self.also_keys], found, strict=True)), took
+            found = [*found, *(hits(net, self.also, batches.recipe, self.compiled) for net in nets)]
+        return dict(zip([*self.keys, *self.also_keys], found, strict=True))
 
     @property
     def is_kept(self) -> bool:

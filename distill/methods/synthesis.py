@@ -16,6 +16,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from distill.checks import check_ranges
+from distill.due import Due
 from distill.effort import peak_bytes
 from distill.files import Newer, load_tensors, read_record, replacing, save_tensors, write_record
 from distill.identity import canonical, pathless
@@ -29,8 +30,6 @@ from distill.training.loop import optimizer_tensors, restore_optimizer
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it tells of every stop
 
 MANY_SKIPS = 0.25  # share of the outer steps from which a finished run warns
-STATE_SECONDS = 300.0  # between two states, so that a killed run loses no more than that where snapshots are rare
-STATE_SHARE = 0.02  # of the time at most goes to states between snapshots
 
 
 def claim(folder: Path, config: Mapping[str, Any]) -> None:
@@ -137,7 +136,7 @@ class _Home(Callback):
         self.state_path = folder / f"state{SUFFIX}"
         self.momentum: dict[str, Tensor] = {}
         self.done, self.began = 0, time.monotonic()  # earlier still, for a run that goes on
-        self.due = self.began + STATE_SECONDS  # of a state between snapshots
+        self.due = Due()  # a state between snapshots
 
     def begin(self, method: Method) -> None:
         """Start afresh, or from the state that an interrupted run left."""
@@ -181,19 +180,18 @@ class _Home(Callback):
 
     def write_state(self, method: Method, step: int, optimizer: Mapping[str, Tensor]) -> None:
         """All that the run needs to go on after ``step`` outer steps."""
-        begins, synset = time.monotonic(), method.synset.copy()
-        told = {"step": step, "label_kind": synset.label_kind, "seconds": begins - self.began}
-        save_tensors(
-            self.state_path,
-            {
-                **_own(synset.tensors),
-                **{f"optimizer.{name}": tensor for name, tensor in optimizer.items()},
-                **{f"extra.{name}": tensor for name, tensor in method.extra_tensors().items()},
-            },
-            {**told, "skips": method.skips, "skips_in_a_row": method.skips_in_a_row},
-        )
-        ends = time.monotonic()
-        self.due = ends + max(STATE_SECONDS, (ends - begins) / STATE_SHARE)
+        with self.due.written():
+            synset = method.synset.copy()
+            told = {"step": step, "label_kind": synset.label_kind, "seconds": time.monotonic() - self.began}
+            save_tensors(
+                self.state_path,
+                {
+                    **_own(synset.tensors),
+                    **{f"optimizer.{name}": tensor for name, tensor in optimizer.items()},
+                    **{f"extra.{name}": tensor for name, tensor in method.extra_tensors().items()},
+                },
+                {**told, "skips": method.skips, "skips_in_a_row": method.skips_in_a_row},
+            )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.momentum:
@@ -207,7 +205,7 @@ class _Home(Callback):
         assert isinstance(pl_module, Method)
         if batch_idx and int(batch) % self.every == 0:
             self.snapshot(trainer, pl_module)
-        elif time.monotonic() > self.due and int(batch) % pl_module.log_every == 0 and pl_module.peers.first:
+        elif self.due.now and int(batch) % pl_module.log_every == 0 and pl_module.peers.first:
             # where metrics are logged, the skips until then are counted
             save_logs(trainer)
             self.write_state(pl_module, self.done, optimizer_tensors(trainer.optimizers[0]))

@@ -130,7 +130,7 @@ class Report:
         check_ranges("row", row, FILE)
         self.begin()
         write_record(self.folder / f"{name}.json", row)
-        for path in self.folder.glob(f"unfinished_{name}*.json"):
+        for path in self.folder.glob(f"unfinished_{name}*"):
             path.unlink(missing_ok=True)
         self.added.append(row)
         self.files.pop(f"{name}.json", None)  # a row that is measured again is another one
@@ -148,7 +148,7 @@ class Report:
                 lock.acquire()
             except Timeout:
                 return False
-            for part in self.folder.glob(f".*{name}*.json.*.part"):  # of a process that was killed
+            for part in self.folder.glob(f".*{name}*.part"):  # of a process that was killed
                 part.unlink(missing_ok=True)
             return True
 
@@ -191,7 +191,7 @@ class Report:
         """Clear what processes left that were killed as they wrote; beside a row that is there it is of no use."""
         for pattern in (f".{self.path.stem}.*.part", ".rows.*.part"):
             clear_abandoned(self.path.parent, pattern)
-        for path in [*self.folder.glob("unfinished_*.json"), *self.folder.glob(".*.lock")]:
+        for path in [*self.folder.glob("unfinished_*"), *self.folder.glob(".*.lock")]:
             if f"{path.stem.removeprefix('unfinished_').removeprefix('.')[:12]}.json" in self.files:
                 path.unlink(missing_ok=True)
 

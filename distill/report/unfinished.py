@@ -59,6 +59,10 @@ class Unfinished:
         write_record(path, {"hits": hits, "took": took, "spent": spent, **about})
         self._take(path)
 
+    def state_path(self, students: Sequence[str]) -> Path:
+        """Where students that are trained together leave what a killed run goes on from, while they train."""
+        return self._path(students[0]).with_suffix(".safetensors")
+
     def _take(self, path: Path) -> None:
         record = read_record(path, DELETE_STUDENTS)
         try:

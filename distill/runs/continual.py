@@ -110,7 +110,7 @@ class Stream:
                 line = self.memory(method, order, step)
                 if not are_made(line):
                     carry_out(line.run, line.real, ("experts", "distill"))
-            with at_work() as progress, goes_on(lambda: "the last student"):
+            with at_work() as progress, goes_on(lambda: "the last epoch kept"):
                 self.whole.progress = progress
                 for method in (*self.methods, JOINT):
                     entry, real, protocol = self.judged(method, order, step)

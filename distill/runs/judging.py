@@ -41,7 +41,7 @@ MEASURED = {"mean": "accuracy", "sd": "sd", "ci95": "ci95", "balanced_accuracy":
 
 def evaluate(line: Line) -> None:
     """Train students on the sets and on the baselines, and write report and page."""
-    with goes_on(lambda: "the last student"):
+    with goes_on(lambda: "the last epoch kept"):
         report = judge(line)
         if line.crew.first:
             if not report.added:
@@ -53,7 +53,7 @@ def judge(line: Line) -> Report:
     """Train students on the sets and on the baselines; nothing is shown."""
     make_rivals(line)
     report = Report(line.out / "report.json")
-    with goes_on(lambda: "the last student"):
+    with goes_on(lambda: "the last epoch kept"):
         for own, entry in entries(line):
             train_students(entry, own.real, networks(own), own.protocol(), report, bench(own, entry))
     return report

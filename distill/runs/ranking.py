@@ -55,7 +55,7 @@ def rank(line: Line) -> None:
     line.command = command_line()
     make_rivals(line)
     report = Report(line.out / "report.json")
-    with goes_on(lambda: "the last network"):
+    with goes_on(lambda: "the last epoch kept"):
         for own, entry, protocol in trained(line):
             evaluate(entry, own.real, students(own, N54), protocol, report, bench(own, entry))
 
@@ -111,7 +111,7 @@ def find_truth(line: Line) -> None:
     """Train every network on real images, twelve with several seeds, and keep the table; networks that are there stay."""
     line.command = command_line()
     report, entry = Report(line.out / "report.json"), real_images(line)
-    with goes_on(lambda: "the last network"):
+    with goes_on(lambda: "the last epoch kept"):
         for each in sorted(N54, key=lambda each: each.depth * each.width):  # cheap ones first
             evaluate(entry, line.real, students(line, [each]), recipe_of(line, each), report, bench(line, entry))
 

@@ -143,6 +143,11 @@ class TrainingSet(ABC):
         """Be told the losses (1, B) of a batch's images ``index`` (1, B)."""
 
     @property
+    def heard(self) -> dict[str, Tensor]:
+        """What of it counts for the epochs to come: ``losses`` of all images (N,)."""
+        return {}
+
+    @property
     def is_shown_whole(self) -> bool:
         """Whether views are made of the whole of stored images."""
         return True

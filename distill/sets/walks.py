@@ -112,8 +112,12 @@ class Walked(Coreset):
     def epoch(self, number: int, seed: int) -> tuple[Tensor, Tensor]:
         return self.rule.round(self, number, seed)
 
+    @property
+    def heard(self) -> dict[str, Tensor]:
+        return {"losses": self.losses} if self.observes else {}
+
     def observe(self, index: Tensor, losses: Tensor) -> None:
-        self.losses[index] = losses.nan_to_num(nan=WORST, posinf=WORST)
+        self.losses[index] = losses.to(self.losses).nan_to_num(nan=WORST, posinf=WORST)
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,15 @@
 """The one loop that trains networks: experts, teachers, proxies and students alike."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import vector_to_parameters
 
 from distill import rng
 from distill.networks.flat import flatten
+from distill.sets.base import TrainingSet
 from distill.training.batch import Batch, Batches
 from distill.training.gradients import Gradients, Outputs
 
@@ -29,23 +31,23 @@ def train(
         seeds: one for each network; its batches, augmentation and dropout are functions of it.
         compiled: use torch.compile, for full batches of networks without state.
         after_batch: called with a batch and what the networks said of it, before their step.
-        after_epoch: called with where training stands; the networks hold their weights of that moment.
-        progress: where an earlier call stood: training goes on from there; its epochs count as whole ones.
+        after_epoch: called with where training stands.
+        progress: where an earlier call stood: training goes on from there.
     """
     batches = replace(batches)  # with a walk that heard nothing yet
     recipe, images = batches.recipe, len(batches.data)
     gradients = Gradients(nets, recipe, batches.loss, min(recipe.batch, images) if compiled else None)
-    weights = torch.stack([flatten(net) for net in nets]) if progress is None else progress.weights.clone()
-    first = 0 if progress is None else progress.epochs
+    start = progress or Progress(0, torch.stack([flatten(net) for net in nets]))
+    weights, epoch = start.weights.clone(), start.epochs
     each, span = recipe.batches(images), recipe.span(images)
-    optimizer = recipe.make_optimizer(weights, first, span)
+    optimizer = recipe.make_optimizer(weights, epoch, span)
     matrices = gradients.flats[0].matrices().to(weights, non_blocking=True)
-    mean = weights.clone() if recipe.ema is not None else None
-    if progress is not None:
-        restore_optimizer(optimizer, progress.optimizer)
+    mean = start.rest.get("mean", weights).to(weights, copy=True) if recipe.ema is not None else None
+    taken = int(start.rest.get("steps", epoch * each))
+    restore_optimizer(optimizer, start.optimizer)
+    put_rest(start.rest, nets[0], batches.walk)
     for net in nets:
         net.train()
-    epoch, taken = first, first * each
     while not recipe.is_over(epoch, taken):
         with rng.seeded(seeds[0], "dropout", epoch):
             for batch in batches.epoch(seeds, epoch):
@@ -69,32 +71,75 @@ def train(
             optimizer = recipe.make_optimizer(weights, epoch + 1, span)
         epoch += 1
         if after_epoch:
-            gradients.put(weights)
-            after_epoch(Progress(epoch, weights.detach().clone(), optimizer_tensors(optimizer)))
+            rest = rest_of(nets[0], batches.walk, taken, mean)
+            after_epoch(Progress(epoch, weights.detach(), optimizer_tensors(optimizer), rest))
     gradients.put(weights if mean is None else mean)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands: epochs done, weights (S, P) and the optimiser's tensors."""
+    """Where training stands after an epoch, in tensors that it goes on to change: `copy` keeps them.
+
+    Attributes:
+        epochs: that are done.
+        weights: (S, P).
+        optimizer: its tensors by name.
+        rest: by name what else training goes on from: ``steps`` taken, ``statistics.*`` of a network that keeps some, the
+            ``mean`` of the weights, ``losses`` that a walk heard. Where one is missing, it is as in whole epochs until now.
+    """
 
     epochs: int
     weights: Tensor
-    optimizer: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor] = field(default_factory=dict)
+    rest: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, epochs: int, weights: Tensor, tensors: Mapping[str, Tensor]) -> "Progress":
+        """From what `tensors` gave."""
+        optimizer = {name: tensor for name, tensor in tensors.items() if name[0].isdigit()}
+        return cls(epochs, weights, optimizer, {name: tensors[name] for name in tensors.keys() - optimizer.keys()})
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All but the weights, to be stored."""
+        return {**self.optimizer, **self.rest}
+
+    def copy(self) -> "Progress":
+        """The same in tensors of its own."""
+        own = {name: tensor.clone() for name, tensor in self.tensors.items()}
+        return Progress.of(self.epochs, self.weights.clone(), own)
+
+    def put(self, nets: Sequence[nn.Module]) -> None:
+        """Copy the weights into the networks that are trained."""
+        for net, row in zip(nets, self.weights, strict=True):
+            vector_to_parameters(row.clone(), net.parameters())
+
+
+def rest_of(net: nn.Module, walk: TrainingSet, steps: int, mean: Tensor | None) -> dict[str, Tensor]:
+    """`Progress.rest`; who keeps statistics is trained alone."""
+    rest = {f"statistics.{name}": buffer for name, buffer in net.named_buffers()}
+    return {**rest, **walk.heard, **({} if mean is None else {"mean": mean}), "steps": torch.tensor(steps)}
+
+
+def put_rest(rest: Mapping[str, Tensor], net: nn.Module, walk: TrainingSet) -> None:
+    """Let a network have its statistics again, and a walk hear again what it heard."""
+    net.load_state_dict(named(rest, "statistics."), strict=False)
+    losses = rest.get("losses", torch.empty(0))
+    walk.observe(torch.arange(len(losses)), losses)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state by name, for `restore_optimizer`."""
+    """The optimiser's state by name, each a parameter's number and a dot before its own; the optimiser goes on to change it."""
     states = optimizer.state_dict()["state"]
-    return {f"{i}.{k}": v.clone() for i, state in states.items() for k, v in state.items() if isinstance(v, Tensor)}
+    return {f"{i}.{k}": v for i, state in states.items() for k, v in state.items() if isinstance(v, Tensor)}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Give a fresh optimiser the state that `optimizer_tensors` took."""
+    """Give a fresh optimiser a copy of the state that `optimizer_tensors` took."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         i, key = name.split(".")
-        state.setdefault(int(i), {})[key] = tensor
+        state.setdefault(int(i), {})[key] = tensor.clone()
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
