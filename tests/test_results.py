@@ -211,6 +211,8 @@ def test_methods_stand_by_data_and_size_where_a_number_is_published(kept):
     assert [text[0] for text in texts] == ["dm_deep", "dm"] and texts[1][2] == texts[0][1] == "–"
     assert "consistent (" in texts[1][1] and texts[1][1].startswith(f"{100 * result.row['mean']:.1f}")
     assert "no published number" in str(summary([silent]).rows)
+    (same,), (otherwise,) = (overview([replace(result, deviations=each)]).rows for each in ([], ["ipc 1 -> 3"]))
+    assert not same[1].text.endswith("with changes)") and otherwise[1].text.endswith("; with changes)")
 
 
 def test_an_ingredient_gains_what_its_line_has_over_the_line_above(kept):

@@ -30,7 +30,7 @@ NOTES = (
     "Ours: mean over R syntheses x S students, ± half-width of its 95 % interval; where R = 1 over students alone. "
     "Published ± is a standard deviation.",
     "Met: with 1.645 standard errors of both numbers at most a point apart. Consistent: within 1.96 of them; a run that has "
-    "something otherwise than its cell can be no more.",
+    "something otherwise than its cell can be no more. With changes: so it has, and the details say what.",
 )
 
 WITHIN = (
@@ -247,4 +247,5 @@ def _told(result: Result) -> str:
     found = result.verdict
     if found is None:
         return "no published number"
-    return harmless(f"{found.word} ({signed(found.difference)}{f'; {found.why}' if found.why else ''})")
+    changed = "with changes" if result.deviations else ""
+    return harmless(f"{found.word} ({'; '.join(filter(None, [signed(found.difference), found.why, changed]))})")
