@@ -13,7 +13,7 @@ from distill.evaluation.pretraining import Source
 from distill.evaluation.protocol import Protocol
 from distill.evaluation.underway import Underway
 from distill.networks.base import Student
-from distill.networks.flat import flatten
+from distill.networks.flat import flatten, put
 from distill.sets.base import TrainingSet
 from distill.teachers.labels import Teaching, Told, told
 from distill.teachers.lwf import continued
@@ -98,7 +98,7 @@ class Trial:
 
         def after_epoch(now: Progress) -> None:
             if self.peak and self.protocol.choice.tests(now.epochs):
-                now.put(learners)
+                put(learners, now.weights)
                 test()
             under_way.keep(now)
 

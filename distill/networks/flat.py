@@ -1,5 +1,7 @@
 """A network called with its parameters as one vector (P,), the form in which trajectories are stored."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -49,3 +51,12 @@ class FlatStudent:
 def flatten(net: nn.Module) -> Tensor:
     """A copy of all parameters as one vector (P,), in module order; later training of ``net`` leaves it alone."""
     return parameters_to_vector(net.parameters()).detach().clone()
+
+
+@torch.no_grad()
+def put(nets: Sequence[nn.Module], weights: Tensor) -> None:
+    """Copy ``weights`` (S, P) into S networks: what `flatten` gives of each."""
+    for net, row in zip(nets, weights, strict=True):
+        parts = row.split([parameter.numel() for parameter in net.parameters()])
+        for parameter, part in zip(net.parameters(), parts, strict=True):
+            parameter.copy_(part.view_as(parameter))

@@ -81,12 +81,6 @@ class Gradients:
         """The gradient on one batch, as a function of weights (S, P)."""
         return Step(self, batch)
 
-    def put(self, weights: Tensor) -> None:
-        """Copy ``weights`` into the networks."""
-        for flat, row in zip(self.flats, weights.detach(), strict=True):
-            for parameter, value in zip(flat.net.parameters(), flat.unflatten(row).values(), strict=True):
-                parameter.copy_(value)
-
 
 class Step:
     """The gradient (S, P) on one batch, as a function of weights (S, P).

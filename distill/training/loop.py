@@ -5,10 +5,9 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import vector_to_parameters
 
 from distill import rng
-from distill.networks.flat import flatten
+from distill.networks.flat import flatten, put
 from distill.sets.base import TrainingSet
 from distill.training.batch import Batch, Batches
 from distill.training.gradients import Gradients, Outputs
@@ -73,7 +72,7 @@ def train(
         if after_epoch:
             rest = rest_of(nets[0], batches.walk, taken, mean)
             after_epoch(Progress(epoch, weights.detach(), optimizer_tensors(optimizer), rest))
-    gradients.put(weights if mean is None else mean)
+    put(nets, weights.detach() if mean is None else mean)
 
 
 @dataclass(frozen=True)
@@ -108,11 +107,6 @@ class Progress:
         """The same in tensors of its own."""
         own = {name: tensor.clone() for name, tensor in self.tensors.items()}
         return Progress.of(self.epochs, self.weights.clone(), own)
-
-    def put(self, nets: Sequence[nn.Module]) -> None:
-        """Copy the weights into the networks that are trained."""
-        for net, row in zip(nets, self.weights, strict=True):
-            vector_to_parameters(row.clone(), net.parameters())
 
 
 def rest_of(net: nn.Module, walk: TrainingSet, steps: int, mean: Tensor | None) -> dict[str, Tensor]:
