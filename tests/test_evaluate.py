@@ -18,6 +18,7 @@ from distill.evaluation.trial import Trial
 from distill.evaluation.underway import Underway
 from distill.files import load_tensors, read_record, save_tensors, write_record
 from distill.networks.convnet import ConvNet
+from distill.networks.flat import flatten
 from distill.report.rows import Published, Report, gap_to_published
 from distill.report.table import table
 from distill.sets.synthetic import SyntheticSet
@@ -169,6 +170,18 @@ def test_asts_number_is_the_best_of_tests_on_the_way_and_marked(real, student, t
     assert (last["selection"], last["mean"]) == ("last", 0.3)
     assert (best["selection"], best["mean"]) == ("maximum", 0.9)
     assert next(tests, None) is None
+
+
+def test_tests_on_the_way_are_of_the_weights_of_that_epoch(real, student, ran, monkeypatch):
+    data, asts, tested, trained = subset(real), protocol(choice=OnTest(3), epochs=6), [], {}
+    trial = Trial(data, data.hash, asts, real.test, 0, "student", 0, (0, 1), False, True, Teaching())
+    monkeypatch.setattr("distill.evaluation.trial.hits", lambda net, *how: tested.append(flatten(net)) or [0])
+    monkeypatch.setattr(Underway, "keep", lambda self, now: trained.update({now.epochs: now.weights.clone()}))
+    ran(trial, student)
+    assert len(trained) == 7 and not torch.equal(trained[3], trained[6])
+    assert torch.equal(
+        torch.stack(tested), torch.cat([trained[3], trained[6], trained[7]])
+    )  # the last after the last epoch
 
 
 def test_students_trained_as_a_stack_are_the_same_students(real, student, ran):
