@@ -186,8 +186,10 @@ def test_every_value_of_a_policys_views_changes_what_is_trained_and_its_hash(rec
             assert other.hash != policy.hash and not torch.equal(weights(other), trained), path
 
 
-def test_students_are_trained_alike_however_many_there_are():
+def test_students_are_trained_alike_however_many_there_are_and_whatever_their_protocol_is_called():
     dsa = preset("dsa")
+    assert dsa.with_(name="dsa+").training_hash == dsa.training_hash == preset("dm").training_hash
+    assert dsa.with_(name="dsa+").hash != dsa.hash
     assert (
         preset("dsa", students=3, validate=True).training_hash
         == dsa.training_hash

@@ -168,5 +168,6 @@ class Protocol:
 
     @property
     def training_hash(self) -> str:
-        """The same, however many students there are, and whatever they are scored on besides: how each is trained."""
-        return digits({name: value for name, value in self.identity.items() if name not in ("students", "validate")})
+        """Of how each student is trained: whatever the protocol is called, of how many students, scored on whatever besides."""
+        apart = ("name", "students", "validate")
+        return digits({name: value for name, value in self.identity.items() if name not in apart})
