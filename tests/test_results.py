@@ -14,7 +14,7 @@ from test_line import line, succeeds, toy, typed  # noqa: F401  # a fixture
 import distill
 from benchmarks.results import PAGES, PART, RECIPES, filled
 from distill.cli.results import check_result
-from distill.comparison.results import GOLDEN, RESULTS, ablation, details, find, overview, results, summary
+from distill.comparison.results import GOLDEN, RESULTS, ablation, details, find, gallery, overview, results, summary
 from distill.places import words_of
 from distill.report.rows import Report
 from distill.runs.composed import compose
@@ -144,7 +144,7 @@ def test_a_list_shows_verdict_cost_and_date(kept, line):  # noqa: F811
     code, out, _ = line("reproduce", "--list", f"results={kept}")
     result = find("toy", kept)
     (told,) = (each for each in out.splitlines() if " toy " in each)
-    assert code == 0 and all(each in told for each in ("consistent", "mine", result.date, f"{result.seconds[1]:.0f}"))
+    assert code == 0 and all(each in told for each in ("consistent", result.date, f"{result.seconds[1]:.0f}"))
     assert "toy: measured before the mend." in out and "published cells have no row yet" in out
     code, _, said = line("reproduce", f"results={kept}")
     assert code == 1 and "no cell is named" in said
@@ -213,6 +213,29 @@ def test_methods_stand_by_data_and_size_where_a_number_is_published(kept):
     assert "no published number" in str(summary([silent]).rows)
     (same,), (otherwise,) = (overview([replace(result, deviations=each)]).rows for each in ([], ["ipc 1 -> 3"]))
     assert not same[1].text.endswith("with changes)") and otherwise[1].text.endswith("; with changes)")
+
+
+def test_a_cell_stands_beside_random_images_that_were_judged_alike_wherever_they_were(kept):
+    own = find("toy", kept)
+    row = {**own.rows[0], "values": [0.5, 0.6, 0.7], "mean": 0.6, "syntheses": 3}
+    random = {**row, "values": [0.2, 0.3, 0.4], "mean": 0.3, "protocol": "dc+", "protocol_hash": "other"}
+    alone = replace(own, cell="dm", rows=[row])
+    cell = replace(own, cell="random", rows=[{**random, "method": "random"}])
+    beside = replace(own, cell="dsa", rows=[row, {**random, "mean": 0.4, "method": "random real"}])
+
+    def stands(*found):
+        return [[each.text for each in cells[4:6]] for cells in summary(found).rows]
+
+    assert stands(alone) == [["–", "–"]] and stands(cell) == [["–", "–"]]
+    half = 100 * scipy.stats.t.ppf(0.975, 4) * (2 * 0.1**2 / 3) ** 0.5  # Welch's t of equal spreads
+    (told, gain), none = stands(alone, cell)
+    assert told.startswith("30.0") and gain == f"30.0 ± {half:.1f}" and none == ["–", "–"]
+    assert [gain[:4] for _, gain in stands(alone, beside)] == ["20.0", "20.0"]
+    assert [gain[:4] for _, gain in stands(beside, cell)] == ["20.0", "–"]  # its own first
+    for otherwise in ({"training_hash": "other"}, {"data_hash": "other"}, {"ipc": 3}, {"student_hash": "other"}):
+        apart = replace(cell, rows=[{**cell.rows[0], **otherwise}])
+        assert stands(alone, apart) == [["–", "–"]] * 2, otherwise
+    assert "random real images: 30.0" in gallery([alone, cell])[0][1] and "mine" in str(details([own]).rows)
 
 
 def test_an_ingredient_gains_what_its_line_has_over_the_line_above(kept):

@@ -13,7 +13,7 @@ from distill.comparison.pivots import by_size, size
 from distill.comparison.verdicts import Verdict, verdict
 from distill.files import read_record, write_record
 from distill.presets import options
-from distill.report.gains import gains, over
+from distill.report.gains import beside, over
 from distill.report.rows import RANDOM, Row, check_report
 from distill.text import harmless, signed
 
@@ -32,6 +32,9 @@ NOTES = (
     "Met: with 1.645 standard errors of both numbers at most a point apart. Consistent: within 1.96 of them; a run that has "
     "something otherwise than its cell can be no more. With changes: so it has, and the details say what.",
 )
+
+GAIN = "Gain: over random real images under the same protocol, ± half-width of its 95 % interval (Welch's t)."
+COST = "Seconds are those of the hardware that the cell's file names."
 
 WITHIN = (
     "Compare methods under one protocol alone. `distill reproduce CELL` runs one again; a method's link shows its images and "
@@ -129,29 +132,42 @@ def find(cell: str, folder: Path = RESULTS) -> Result | None:
 
 
 def summary(found: Sequence[Result]) -> Form:
-    """A line a cell: published and ours, verdict, cost and date."""
-    columns = ["cell", "published, ± sd", "ours", "verdict", "sets, s", "students, s", "hardware", "date"]
+    """A line a cell: published and ours, verdict, what random real images have, cost and date."""
+    columns = ["cell", "published, ± sd", "ours", "verdict", "random real", "gain", "sets, s", "students, s", "date"]
     body = []
     for each in found:
         sets, students = each.seconds
-        cost = plain(None if sets is None else f"{sets:.0f}", f"{students:.0f}", each.hardware, each.date)
-        body.append([*plain(each.cell, each.row.get("published")), accuracy(each.row), *plain(_told(each)), *cost])
+        cost = plain(None if sets is None else f"{sets:.0f}", f"{students:.0f}", each.date)
+        ours = [accuracy(each.row), *plain(_told(each), *_gained(each, found))]
+        body.append([*plain(each.cell, each.row.get("published")), *ours, *cost])
     marks = [f"{each.cell}: {each.mark}." for each in found if each.mark]
-    return Form("results", "Cells that were run here", columns, body, [*NOTES, *marks])
+    return Form("results", "Cells that were run here", columns, body, [*NOTES, GAIN, COST, *marks])
+
+
+def _random(result: Result, found: Sequence[Result]) -> Row | None:
+    """Random real images that were judged as the cell was: beside it, or else beside another or as a cell of their own."""
+    rows = [each.row for each in [result, *found]]
+    own, *cells = ({**row, "method": RANDOM} if row["method"] == "random" else row for row in rows)
+    return beside([own, *(row for each in found for row in each.random), *cells, *result.random])[0]
+
+
+def _gained(result: Result, found: Sequence[Result]) -> tuple[str | None, str | None]:
+    """The accuracy of random real images, and what the cell has more."""
+    random = _random(result, found)
+    return (None, None) if random is None else (accuracy(random).text, _points(over(result.row, random)))
 
 
 def details(found: Sequence[Result]) -> Form:
     """A line a cell: what it was."""
-    columns = ["cell", "otherwise than the cell", "random real", "sd of students", "seeds", "sets", "torch"]
+    columns = ["cell", "otherwise than the cell", "hardware", "sd of students", "seeds", "sets", "torch"]
     body = []
     for each in found:
-        beside = next((accuracy(row).text for row in each.random), None)
         sd, sets = each.row.get("sd_student"), each.sets
         spread = None if sd is None else f"{100 * sd:.1f}"
         versions = dict.fromkeys(str(one) for one in [*(made["torch"] for made in sets), each.row.get("torch")] if one)
         seeds, hashes = (", ".join(str(made[name]) for made in sets) or None for name in ("seed", "hash"))
         told = "; ".join(each.deviations) or ("nothing" if each.verdict else None)
-        body.append(plain(each.cell, told, beside, spread, seeds, hashes, ", ".join(versions)))
+        body.append(plain(each.cell, told, each.hardware, spread, seeds, hashes, ", ".join(versions)))
     return Form("details", "What they were", columns, body)
 
 
@@ -199,10 +215,10 @@ def gallery(found: Sequence[Result]) -> list[tuple[Result, str]]:
     """Results whose sets are kept, with what their number stands beside."""
     told = []
     for each in (one for one in found if one.kept):
-        row = each.row
-        beside = "; ".join(f"{accuracy(one).text} ({accuracy(one).runs})" for one in each.random) or "not measured"
+        row, random = each.row, _random(each, found)
+        random_told = "not measured" if random is None else f"{accuracy(random).text} ({accuracy(random).runs})"
         papers = f"published {row['published']} (± sd), {_told(each)}" if each.verdict else _told(each)
-        text = f"{accuracy(row).text} % ({accuracy(row).runs}); {papers}; random real images: {beside}"
+        text = f"{accuracy(row).text} % ({accuracy(row).runs}); {papers}; random real images: {random_told}"
         how = f"Protocol {row['protocol']}, student {row['student']}, {row['labels']} labels"
         told.append((each, f"{text}. {how}."))
     return told
@@ -214,14 +230,11 @@ def golden(found: Sequence[Result]) -> Form:
     body = []
     for each in found:
         sets, students = each.seconds
-        beside = next((accuracy(row).text for row in each.random), None)
-        gained = _points(gains(each.rows)[0])
         cost = plain(None if sets is None else f"{sets:.0f}", f"{students:.0f}", each.date)
-        first = [*plain(each.row["method"], each.row["protocol"]), accuracy(each.row)]
-        body.append([*first, *plain(beside, gained), *cost])
-    told = "Gain: over random real images under the same protocol, ± half-width of its 95 % interval (Welch's t)."
+        ours = [accuracy(each.row), *plain(*_gained(each, found))]
+        body.append([*plain(each.row["method"], each.row["protocol"]), *ours, *cost])
     hardware = dict.fromkeys(each.hardware for each in found)
-    return Form("golden", "Golden accuracies", columns, body, [told, f"Hardware: {'; '.join(hardware)}."])
+    return Form("golden", "Golden accuracies", columns, body, [GAIN, f"Hardware: {'; '.join(hardware)}."])
 
 
 def ablation(found: Sequence[Result]) -> Form:

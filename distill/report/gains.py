@@ -1,7 +1,6 @@
 """Gain: how much more accurate students of a set are than those of as many random real images, under the same protocol."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,7 +19,15 @@ def gains(rows: Sequence[Row]) -> list[tuple[float, float | None] | None]:
     """Of each row the difference of the means, as a fraction, and the half-width of its 95 % interval (Welch's t).
 
     Numbers are means over the students of a synthesis, or students where R = 1. There is no interval where one side is a single
-    number, and no gain of a baseline, of a snapshot chosen on the test split, or where no random images were judged alike.
+    number, and no gain of a row that has nothing `beside` it.
+    """
+    return [None if other is None else over(row, other) for row, other in zip(rows, beside(rows), strict=True)]
+
+
+def beside(rows: Sequence[Row]) -> list[Row | None]:
+    """Of each row that of as many random real images, judged alike.
+
+    None for a baseline, for a snapshot chosen on the test split, and where no random images were judged alike.
     """
     judged = [
         [*(str(row.get(key)) for key in SAME), metric_of(row), training]
@@ -28,7 +35,12 @@ def gains(rows: Sequence[Row]) -> list[tuple[float, float | None] | None]:
     ]
     pairs = list(zip(rows, judged, strict=True))
     randoms = {(*own, row["labels"]): row for row, own in pairs if row["method"] == RANDOM}
-    return [_gain(row, own, randoms) for row, own in pairs]
+    return [
+        None
+        if row["method"] in BASELINES or row["selection"] in PEAKED
+        else randoms.get((*own, row["labels"]), randoms.get((*own, "hard")))
+        for row, own in pairs
+    ]
 
 
 def metric_of(row: Row) -> str:
@@ -43,13 +55,6 @@ def trainings(rows: Sequence[Row]) -> list[str]:
     """
     known = {row["protocol_hash"]: row["training_hash"] for row in rows if "training_hash" in row}
     return [str(known.get(row.get("protocol_hash"), row.get("protocol_hash"))) for row in rows]
-
-
-def _gain(row: Row, judged: Sequence[str], randoms: Mapping[Any, Row]) -> tuple[float, float | None] | None:
-    beside = randoms.get((*judged, row["labels"]), randoms.get((*judged, "hard")))
-    if row["method"] in BASELINES or row["selection"] in PEAKED or beside is None:
-        return None
-    return over(row, beside)
 
 
 def over(row: Row, beside: Row) -> tuple[float, float | None]:
