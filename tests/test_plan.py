@@ -3,6 +3,7 @@
 import pytest
 from test_line import line, succeeds, toy  # noqa: F401
 
+from distill.cli.results import again_of
 from distill.evaluation.trial import Trial
 from distill.runs.composed import compose
 from distill.runs.line import Line
@@ -71,3 +72,14 @@ def test_arrows_wait_for_each_other_and_no_unit_is_divided():
 def test_what_has_no_plan_is_told(line):  # noqa: F811
     code, _, said = line("task=plan", "task=report")
     assert code == 1 and "task" in said
+
+
+def test_a_plan_takes_all_words_of_its_run_those_of_a_group_within_a_method_and_added_ones_too(line, tmp_path):  # noqa: F811
+    more = ["engine=slurm", "+engine.more.account=me", "experts@method.experts=ast"]
+    words = words_of("mtt", tmp_path)
+    plain, ast = (line("plan", "experts", *words, *each)[1] for each in ([], more))
+    assert "TFLOP" in plain and "TFLOP" in ast and plain != ast  # a gradient penalty is paid for
+    cfg = compose(*again_of(["mtt_cifar10_ipc1", *more])[0].words).cfg
+    assert cfg.engine.more.account == "me" and cfg.method.experts.name == "ast"
+    code, _, said = line("plan", *words, "~protocol.students")
+    assert code == 1 and "'~protocol.students' is no word of this task" in said

@@ -32,12 +32,13 @@ def values_of(arguments: Sequence[str]) -> dict[str, Any]:
         ValueError: a word has no value, or one that Hydra's grammar cannot read.
     """
     items = quoted(arguments)
-    found = stated(items)
+    read, found = stated(items), {}
     for item in items:
         name, equals, _ = item.partition("=")
-        if not equals or name not in found:
+        if not equals or name.lstrip("+") not in read:
             within = "; a text with = inside a value stands in quotes: NAME='[\"a=b\"]'" if equals else ""
             raise ValueError(f"{item!r} is no word of this task: expected NAME=VALUE{within}")
+        found[name] = read[name.lstrip("+")]
     return found
 
 

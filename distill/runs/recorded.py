@@ -31,7 +31,7 @@ def stated(arguments: Sequence[str]) -> dict[str, Any]:
             override = parser.parse_override(item)
         except HydraException:
             continue  # a flag; or Hydra will say what is wrong with it
-        found[override.key_or_group] = override.value()
+        found[override.get_key_element().lstrip("+")] = override.value()
     return found
 
 
