@@ -166,10 +166,10 @@ ORDER = [
     *(
         "distill.evaluation",
         "distill.evaluation.statistics",
+        "distill.evaluation.underway",
         "distill.evaluation.pretraining",
         "distill.evaluation.protocol",
         "distill.evaluation.kept",
-        "distill.evaluation.underway",
         "distill.evaluation.attacks",
         "distill.evaluation.corruptions",
         "distill.evaluation.conditions",

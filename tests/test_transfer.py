@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 
@@ -13,11 +14,13 @@ from conftest import batches_of, load_npz, make_recipe, preset, write_npz
 from test_line import line, succeeds  # noqa: F401
 
 from distill import rng
+from distill.due import Due
 from distill.evaluation.entry import Entry, Network
 from distill.evaluation.evaluate import evaluate
 from distill.evaluation.kept import load_student
 from distill.evaluation.measure import Bench
 from distill.evaluation.pretraining import Source
+from distill.evaluation.underway import Underway
 from distill.files import load_tensors
 from distill.networks.convnet import ConvNet
 from distill.report.rows import Report
@@ -135,6 +138,30 @@ def test_a_linear_probe_leaves_the_features_as_they_are(vectors, judged, tmp_pat
     for path in students:
         features = load_student(path).network.features.state_dict()
         assert any(all(torch.equal(each, features[name]) for name, each in own.items()) for own in before)
+
+
+def test_a_killed_student_goes_on_learning_the_set_from_its_last_epoch(real, onto, vectors, tmp_path, monkeypatch):
+    monkeypatch.setattr(Due, "now", True)
+    whole, cut = (Source(real.train, tmp_path / name) for name in ("whole", "cut"))
+    torch.manual_seed(0)
+    net, keep, kept = net_of(onto)(), Underway.keep, []
+    once, twice = deepcopy(net), deepcopy(net)
+    transfer().pretraining.begin(once, vectors, whole, 5)
+
+    def killed(self, now):
+        keep(self, now)
+        kept.append(now.epochs)
+        if len(kept) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Underway, "keep", killed)
+    with pytest.raises(KeyboardInterrupt):
+        transfer().pretraining.begin(twice, vectors, cut, 5)
+    assert [path.name[:11] for path in cut.folder.iterdir()] == ["unfinished_"]
+    transfer().pretraining.begin(twice, vectors, cut, 5)
+    assert kept == list(range(1, len(kept) + 1))  # no epoch twice
+    assert all(torch.equal(each, twice.state_dict()[name]) for name, each in once.state_dict().items())
+    assert [path.name for path in cut.folder.iterdir()] == [path.name for path in whole.folder.iterdir()]
 
 
 def test_features_are_kept_for_other_ways_and_a_damaged_file_is_told(vectors, judged, tmp_path, monkeypatch):

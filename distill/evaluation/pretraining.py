@@ -3,6 +3,7 @@
 Source: KRR-ST (Lee et al., ICLR 2024, arXiv:2310.06511).
 """
 
+import time
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import Tensor
 from distill import rng
 from distill.checks import check_ranges, setting, stated
 from distill.data.split import Split
+from distill.evaluation.underway import Underway
 from distill.files import clear_abandoned, digest, hash_tensors, load_tensors, save_tensors
 from distill.identity import digits, parts_of
 from distill.networks.base import Student, with_head
@@ -62,7 +64,7 @@ class Pretraining:
         return self.vectors if data.has_vectors else self.classes
 
     def begin(self, net: Student, data: TrainingSet, source: Source, seed: int) -> None:
-        """Give ``net`` the features that it has after learning ``data``, which are found, or trained and kept.
+        """Give ``net`` the features that it has after learning ``data``: they are found, or trained, on from a kill, and kept.
 
         Args:
             data: a set; of no images, it leaves the student as it is.
@@ -77,14 +79,19 @@ class Pretraining:
         path = source.folder / f"{digest([hash_tensors(net.state_dict()), repr(net), *about])}.safetensors"
         if not path.exists():
             clear_abandoned(source.folder, ".*.part")
-            save_tensors(path, self.learned(net, data, source.split, seed))
+            under_way = Underway(path.with_name(f"unfinished_{path.name}"), [path.stem], time.monotonic())
+            save_tensors(path, self.learned(net, data, source.split, seed, under_way))
+            under_way.forget()
         net.features.load_state_dict(load_tensors(path)[0])
 
-    def learned(self, net: Student, data: TrainingSet, split: Split, seed: int) -> Mapping[str, Tensor]:
+    def learned(
+        self, net: Student, data: TrainingSet, split: Split, seed: int, under_way: Underway
+    ) -> Mapping[str, Tensor]:
         """The features of a copy of ``net`` that has learned ``data``, by name."""
         with rng.seeded(seed, "head"):
             learner = with_head(deepcopy(net), data.targets.shape[1] if data.has_vectors else data.num_classes)
         recipe = self.recipe(data)
         loss = Squares() if data.has_vectors else CrossEntropy()
-        train([learner], Batches(data, recipe, recipe.views.on(split), loss), seeds=[seed])
+        batches, before = Batches(data, recipe, recipe.views.on(split), loss), under_way.before(data.images.device)
+        train([learner], batches, seeds=[seed], after_epoch=under_way.keep, progress=before)
         return learner.features.state_dict()
