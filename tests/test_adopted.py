@@ -101,12 +101,12 @@ def test_a_teachers_state_is_matched_by_order_and_scored(tmp_path):
 
     net = instantiate(compose(*words).cfg.student.convnet)((1, 8, 8), 10)
     torch.nn.utils.vector_to_parameters(store.row(0, -1), net.parameters())
-    net.load_state_dict(store.statistics(0)[0], strict=False)
+    net.load_state_dict(store.statistics(0), strict=False)
     state = {f"module.theirs.{place}": each for place, each in enumerate(net.state_dict().values())}
     torch.save({"state_dict": state, "acc": 0.9, "epoch": 3}, tmp_path / "ckpt.pth")
     again = adopt(importer("teacher"), tmp_path / "ckpt.pth", False, words)
     assert torch.equal(again.row(0, -1), store.row(0, -1))
-    theirs, ours = again.statistics(0)[0], store.statistics(0)[0]
+    theirs, ours = again.statistics(0), store.statistics(0)
     assert theirs.keys() == ours.keys() and all(torch.equal(theirs[name], ours[name]) for name in ours)
     torch.save(dict(list(state.items())[:-1]), tmp_path / "short.pth")
     with pytest.raises(ValueError, match="name the network with experts.networks"):

@@ -75,8 +75,8 @@ def write_expert(folder, synset):
     store.write(0, torch.randn(3, 7), 0.16, {"norm.mean": torch.randn(2), "norm.count": torch.tensor(5)})
     return "expert_0000.safetensors", lambda: (
         [store.row(0, epoch, 7).tolist() for epoch in (0, 1, -1)],
-        hash_tensors(store.statistics(0)[0]),
-        store.statistics(0)[1],
+        hash_tensors(store.statistics(0)),
+        store.accuracy(0),
     )
 
 

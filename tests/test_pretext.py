@@ -102,13 +102,13 @@ def test_a_target_is_a_teacher_whose_score_is_that_of_a_classifier_on_its_featur
     weight, bias = fitted(rows, classes, 1e-4)
     torch.testing.assert_close((before, net.classifier.bias.data), (weight, bias), atol=1e-4, rtol=1e-3)
     said = net(real.val.images).argmax(1)
-    assert store.statistics(0)[1] == pytest.approx((said == real.val.labels).float().mean().item())
+    assert store.accuracy(0) == pytest.approx((said == real.val.labels).float().mean().item())
 
 
 def test_labels_have_no_part_in_what_is_learned(real, teacher, tmp_path):
     other = replace(real, train=replace(real.train, labels=real.train.labels.roll(1)))
     ours, theirs = (trained(each, teacher, tmp_path / name) for name, each in (("a", real), ("b", other)))
-    (here, _), (there, _) = ours.statistics(0), theirs.statistics(0)
+    here, there = ours.statistics(0), theirs.statistics(0)
     assert all(torch.equal(here[name], there[name]) for name in here)
     head = 3 * (teacher().classifier.in_features + 1)
     mine, his = ours.row(0, -1), theirs.row(0, -1)
@@ -142,7 +142,7 @@ def test_a_killed_training_goes_on_to_the_same_target(real, teacher, tmp_path, a
     assert told == [0, 1, 2, 2, 3]
     assert torch.equal(whole.row(0, -1), again.row(0, -1))
     here, there = whole.statistics(0), again.statistics(0)
-    assert here[1] == there[1] and all(torch.equal(here[0][name], there[0][name]) for name in here[0])
+    assert whole.accuracy(0) == again.accuracy(0) and all(torch.equal(here[name], there[name]) for name in here)
 
 
 def test_batches_of_one_image_and_mixed_views_are_refused(real):

@@ -3,6 +3,7 @@
 import os
 import stat
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -17,6 +18,7 @@ from distill.files import alone_in, read_record, save_tensors, write_record
 from distill.parallel import Crew
 from distill.report.rows import Report
 from distill.runs import stages
+from distill.runs.progress import Shown
 
 CPU = torch.device("cpu")
 
@@ -104,15 +106,15 @@ def test_a_damaged_or_foreign_whitening_is_fitted_anew_with_a_word(tmp_path, cap
         assert cached_zca(pixels, "k", tmp_path).fingerprint == right.fingerprint and not capsys.readouterr().err
 
 
-def test_nothing_is_written_into_a_store_that_is_complete(experts):
+def test_nothing_is_written_into_a_store_that_is_complete(experts, real):
     before = {path.name: path.stat().st_mtime_ns for path in [experts.folder, *experts.folder.iterdir()]}
     line = SimpleNamespace(
-        crew=Crew(), teachers_alone=False, expert_store=lambda: experts, written=[], progress=None,
-        asked_stores=lambda: [({}, "other", 0, SimpleNamespace(missing=[], folder="other"))],
+        crew=Crew(), teachers_alone=False, expert_store=lambda: experts, written=[], progress=Shown(), real=real,
+        asked_stores=lambda: [({}, "other", 0, SimpleNamespace(missing=[], folder=Path("other"), count=1, accuracy=float))],
     )  # fmt: skip
     line.judge = line
     stages.experts(line)
-    assert line.written == [experts.folder, "other"]
+    assert line.written == [experts.folder, Path("other")]
     assert before == {path.name: path.stat().st_mtime_ns for path in [experts.folder, *experts.folder.iterdir()]}
 
 

@@ -3,9 +3,14 @@
 import pytest
 import torch
 from conftest import identity, make_recipe
+from test_line import line, toy  # noqa: F401
 
 from distill.experts.train import teachers
+from distill.networks.flat import put
 from distill.parallel import crew
+from distill.runs.composed import compose
+from distill.runs.line import Line
+from distill.runs.progress import Shown
 from distill.teachers.committee import Committee
 from distill.teachers.store import ExpertStore
 from distill.training.accuracy import accuracy
@@ -50,8 +55,8 @@ def test_a_killed_training_ends_in_the_same_teacher(real, teacher, recipe, tmp_p
     crew().make(teachers(broken, real, teacher, recipe, 0), lambda text, done, total: epochs.append(done))
     assert epochs == [2, 3] and broken.unfinished([0]) is None  # told where it stands, then trained for the third
     assert torch.equal(whole.row(0, -1), broken.row(0, -1))
-    for name, buffer in whole.statistics(0)[0].items():
-        assert torch.equal(buffer, broken.statistics(0)[0][name])
+    for name, buffer in whole.statistics(0).items():
+        assert torch.equal(buffer, broken.statistics(0)[name])
 
 
 def test_what_is_kept_of_a_teacher_is_its_last_state_in_one_file_of_its_own(
@@ -70,7 +75,7 @@ def test_what_is_kept_of_a_teacher_is_its_last_state_in_one_file_of_its_own(
 def test_no_epochs_keep_the_network_as_it_is_made(real, teacher, recipe, tmp_path):
     store = ExpertStore(tmp_path, identity(real), 1)
     crew().make(teachers(store, real, teacher, recipe.with_(epochs=0), 0), quiet)
-    assert store.row(0, -1).isfinite().all() and store.statistics(0)[1] <= 1
+    assert store.row(0, -1).isfinite().all() and 0 <= store.accuracy(0) <= 1
 
 
 def test_missing_and_altered_teachers_are_told(real, teacher, recipe, tmp_path):
@@ -84,4 +89,21 @@ def test_missing_and_altered_teachers_are_told(real, teacher, recipe, tmp_path):
     for at in range(payload, len(content), 199):
         file.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
         with pytest.raises(ValueError, match="altered"):
-            store.row(0, -1), store.statistics(0)
+            store.row(0, -1), store.accuracy(0), store.statistics(0)
+
+
+@pytest.mark.parametrize("share, images", [("0.2", "validation"), ("0", "training")])
+def test_a_run_tells_how_much_its_experts_know_also_of_those_that_are_there(share, images, line, tmp_path):  # noqa: F811
+    words = [*toy("mtt", "task=experts"), f"data.val={share}", f"out={tmp_path}"]
+    code, _, said = line(*words)
+    stages = Line(compose(*words), Shown())
+    store, real = stages.expert_store(), stages.real
+    found = []
+    for expert in range(2):
+        net = stages.student(stages.first_student)()
+        put([net], store.row(expert, -1)[None])
+        found.append(100 * accuracy(net, getattr(real, {"validation": "val"}.get(images, "train")), make_recipe()))
+        assert store.accuracy(expert) == pytest.approx(found[-1] / 100)
+    told = f"experts in {store.folder.name} classify {sum(found) / 2:.1f} % of the {images} images correctly"
+    assert code == 0 and f"{told} (2, {min(found):.1f} to {max(found):.1f})" in said
+    assert told in line(*words)[2]

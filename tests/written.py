@@ -124,7 +124,7 @@ def write_experts(folder: Path) -> None:
 def read_experts(folder: Path) -> Said:
     identity = json.loads((folder / "manifest.json").read_text())
     store = ExpertStore(folder, identity, 1)
-    statistics, accuracy = store.statistics(0)
+    statistics, accuracy = store.statistics(0), store.accuracy(0)
     rows = {"first": store.row(0, 0), "last": store.row(0, -1)}
     found = {"epochs": store.epochs, "rows": told(rows), "statistics": told(statistics), "accuracy": round(accuracy, 4)}
     left = store.unfinished([1])

@@ -10,6 +10,7 @@ from typing import Any
 
 from hydra.utils import instantiate
 
+from distill.data.real import RealData
 from distill.experts import train
 from distill.files import alone_in
 from distill.methods.base import Method
@@ -55,9 +56,23 @@ def experts(line: Line) -> None:
                 units += train.teachers(each, line.real, line.student(name), recipe, seed, kept, pretext)
             stores.setdefault(each.folder, each)
         line.crew.make(units, line.progress)
-    line.written += [folder for folder in stores if folder not in line.written]
+    for store in stores.values():
+        if store.folder not in line.written:
+            line.written.append(store.folder)
+            if line.crew.first:
+                line.progress.say(quality(store, line.real))
     if line.judge is not line:
         experts(line.judge)
+
+
+def quality(store: ExpertStore, real: RealData) -> str:
+    """How much the experts of a store know."""
+    found = [100 * store.accuracy(expert) for expert in range(store.count)]
+    mean, images = sum(found) / len(found), "validation" if len(real.val) else "training"
+    spread = f", {min(found):.1f} to {max(found):.1f}" * (len(found) > 1)
+    return (
+        f"experts in {store.folder.name} classify {mean:.1f} % of the {images} images correctly ({len(found)}{spread})"
+    )
 
 
 def check_split(line: Line) -> None:

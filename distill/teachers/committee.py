@@ -71,7 +71,7 @@ class Committee:
             for number in range(store.complete().count):
                 with torch.random.fork_rng():
                     net = make(name)
-                statistics, accuracy = store.statistics(number)
+                statistics = store.statistics(number)
                 weights = store.row(number, -1, sum(each.numel() for each in net.parameters()))
                 if _shapes(statistics.items()) != _shapes(net.named_buffers()):
                     raise ValueError(f"expert {number} in {store.folder} has statistics of another network: {HELP}")
@@ -79,7 +79,7 @@ class Committee:
                 nn.utils.vector_to_parameters(weights, net.parameters())
                 names.append(name if store.count == 1 else f"{name} {number}")
                 nets.append(net.to(device))
-                own.append(100 * accuracy if priors is None else priors[place])
+                own.append(100 * store.accuracy(number) if priors is None else priors[place])
         return cls(tuple(names), tuple(nets), tuple(own))
 
     def members(self, numbers: Sequence[int]) -> "Committee":

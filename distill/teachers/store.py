@@ -181,8 +181,21 @@ class ExpertStore:
                 raise ValueError(f"row {epoch} holds {len(weights)} weights, expected {size or 'some'} that are finite")
         return weights
 
-    def statistics(self, expert: int) -> tuple[dict[str, Tensor], float]:
-        """A teacher's buffers by name, and the accuracy it was stored with, in [0, 1].
+    def accuracy(self, expert: int) -> float:
+        """At its last epoch, in [0, 1]: of the validation images, or of the training images where there are none.
+
+        Raises:
+            FileNotFoundError: the expert is missing.
+            ValueError: the file is altered.
+        """
+        with self._opened(expert) as (_, header):
+            accuracy = float(header["accuracy"])
+            if not 0 <= accuracy <= 1:
+                raise ValueError(f"its accuracy is {accuracy}")
+        return accuracy
+
+    def statistics(self, expert: int) -> dict[str, Tensor]:
+        """A teacher's buffers by name.
 
         Raises:
             FileNotFoundError: the expert is missing.
@@ -190,13 +203,13 @@ class ExpertStore:
         """
         with self._opened(expert) as (file, header):
             names = [name for name in file.keys() if name.startswith("statistics.")]  # noqa: SIM118  # not a dict
-            buffers, accuracy = {name: file.get_tensor(name) for name in names}, float(header["accuracy"])
+            buffers = {name: file.get_tensor(name) for name in names}
             # The first format had no hash where there was nothing.
             if header.get("statistics", hash_tensors({})) != hash_tensors(buffers):
                 raise ValueError("it was altered: its statistics do not fit their hash")
-            if not 0 <= accuracy <= 1 or not all(buffer.isfinite().all() for buffer in buffers.values()):
-                raise ValueError(f"its accuracy is {accuracy}, or its statistics hold values that are not finite")
-        return {name.removeprefix("statistics."): tensor for name, tensor in buffers.items()}, accuracy
+            if not all(buffer.isfinite().all() for buffer in buffers.values()):
+                raise ValueError("its statistics hold values that are not finite")
+        return {name.removeprefix("statistics."): tensor for name, tensor in buffers.items()}
 
     def dynamics(self, expert: int, images: int) -> dict[str, Tensor]:
         """A proxy's dynamics by name, each (epochs, images).
