@@ -92,8 +92,8 @@ def test_missing_and_altered_teachers_are_told(real, teacher, recipe, tmp_path):
             store.row(0, -1), store.accuracy(0), store.statistics(0)
 
 
-@pytest.mark.parametrize("share, images", [("0.2", "validation"), ("0", "training")])
-def test_a_run_tells_how_much_its_experts_know_also_of_those_that_are_there(share, images, line, tmp_path):  # noqa: F811
+@pytest.mark.parametrize("share, images, split", [("0.2", "validation", "val"), ("0", "training", "train")])
+def test_a_run_tells_how_much_its_experts_know_also_of_those_that_are_there(share, images, split, line, tmp_path):  # noqa: F811
     words = [*toy("mtt", "task=experts"), f"data.val={share}", f"out={tmp_path}"]
     code, _, said = line(*words)
     stages = Line(compose(*words), Shown())
@@ -102,7 +102,7 @@ def test_a_run_tells_how_much_its_experts_know_also_of_those_that_are_there(shar
     for expert in range(2):
         net = stages.student(stages.first_student)()
         put([net], store.row(expert, -1)[None])
-        found.append(100 * accuracy(net, getattr(real, {"validation": "val"}.get(images, "train")), make_recipe()))
+        found.append(100 * accuracy(net, getattr(real, split), make_recipe()))
         assert store.accuracy(expert) == pytest.approx(found[-1] / 100)
     told = f"experts in {store.folder.name} classify {sum(found) / 2:.1f} % of the {images} images correctly"
     assert code == 0 and f"{told} (2, {min(found):.1f} to {max(found):.1f})" in said

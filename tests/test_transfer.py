@@ -143,8 +143,9 @@ def test_a_linear_probe_leaves_the_features_as_they_are(vectors, judged, tmp_pat
 def test_a_killed_student_goes_on_learning_the_set_from_its_last_epoch(real, onto, vectors, tmp_path, monkeypatch):
     monkeypatch.setattr(Due, "now", True)
     whole, cut = (Source(real.train, tmp_path / name) for name in ("whole", "cut"))
-    torch.manual_seed(0)
-    net, keep, kept = net_of(onto)(), Underway.keep, []
+    with rng.seeded(0, "network"):
+        net = net_of(onto)()
+    keep, kept = Underway.keep, []
     once, twice = deepcopy(net), deepcopy(net)
     transfer().pretraining.begin(once, vectors, whole, 5)
 
