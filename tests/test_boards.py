@@ -41,6 +41,13 @@ def test_a_board_has_no_line_of_a_method_that_has_a_published_number_alone():
     assert {line.name for line in board.lines} == {"dc", RANDOM}
 
 
+def test_a_training_of_two_names_is_chosen_by_one_of_them():
+    page = boards_of([measured("dm", 0.5, protocol="dsa"), measured(RANDOM, 0.3, students=5, protocol="dsa+")])
+    assert {each["protocol"] for each in page.facets} == {"dsa"} and "protocol" not in page.choices
+    (board,) = page.boards()
+    assert board.facets["protocol"] == "dsa" and {line.name for line in board.lines} == {"dm", RANDOM}
+
+
 def test_rows_of_different_trainings_share_no_column_and_the_number_of_students_does_not_matter():
     first, second = boards_of(ROWS).boards()
     assert [name for _, name in first.columns] == ["toy, ipc 1", "toy, ipc 10"]

@@ -12,19 +12,29 @@ from distill.report.rows import RANDOM, WHOLE, Row
 
 
 class Labels:
-    """What rows are called in titles and columns: names, numbered where several things have one."""
+    """What rows are called in titles and columns: a thing's first name, numbered where several have one."""
 
     def __init__(self, rows: Iterable[Row]):
-        self.known: dict[tuple[str, str], dict[str, int]] = {}
+        self.names: dict[tuple[str, str], str] = {}
+        self.known: dict[str, dict[str, int]] = {}
         for row in rows:
-            for name, key in HASHES.items():
-                hashes = self.known.setdefault((name, row[name]), {})
-                hashes.setdefault(str(row.get(key)), len(hashes) + 1)
+            for name in HASHES:
+                thing = self._thing(row, name)
+                first = self.names.setdefault((name, thing), row[name])
+                things = self.known.setdefault(f"{name} {first}", {})
+                things.setdefault(thing, len(things) + 1)
+
+    @staticmethod
+    def _thing(row: Row, name: str) -> str:
+        """The hash of the row's protocol, student or data; rows of before may have a name alone."""
+        return str(row.get(HASHES[name]) or row[name])
 
     def of(self, row: Row, name: str) -> str:
         """The row's protocol, student or data."""
-        hashes = self.known[(name, row[name])]
-        return row[name] + (f" #{hashes[str(row.get(HASHES[name]))]}" if len(hashes) > 1 else "")
+        thing = self._thing(row, name)
+        first = self.names[name, thing]
+        things = self.known[f"{name} {first}"]
+        return first + (f" #{things[thing]}" if len(things) > 1 else "")
 
     def setting(self, row: Row) -> str:
         return f"{self.of(row, 'protocol')}, {self.of(row, 'student')}, {row['labels']} labels"
